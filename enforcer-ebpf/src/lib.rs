@@ -1,0 +1,1 @@
+//! The kernel half: contract and verdict.

@@ -1,0 +1,5 @@
+//! What it means: events in, findings out.
+
+mod rule;
+
+pub use rule::{Mode, Rule};

@@ -1,0 +1,1 @@
+//! One meaning per request, or none.

@@ -1,0 +1,129 @@
+//! One finished request, as the audit log records it and the detectors read it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CredentialKind, Fingerprint, KeyId, Principal, Reason, Role, Timestamp};
+
+/// 128 random bits that name one request in the response, the log and the audit record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(u128);
+
+/// The protocol version of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// The version of HTTP a client spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HttpVersion {
+    /// HTTP/1.0 or 1.1.
+    #[serde(rename = "1.1")]
+    H1,
+    /// RFC 9113.
+    #[serde(rename = "2")]
+    H2,
+}
+
+/// What authentication learned about the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Who {
+    /// Whom the credential stands for.
+    pub principal: Principal,
+    /// The API key used.
+    pub key: Option<KeyId>,
+    /// What kind of proof it was.
+    pub kind: CredentialKind,
+    /// The role that the matching rule accepted; none when no rule matched.
+    pub role: Option<Role>,
+}
+
+/// One request and its answer. No credential, no cookie, no body, no query string.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Exchange {
+    /// Named in the answer's `x-request-id`.
+    pub id: RequestId,
+    /// When its head had been read.
+    pub at: Timestamp,
+    /// The TCP peer.
+    pub peer: SocketAddr,
+    /// The listener of the policy that accepted it.
+    pub listener: Arc<str>,
+    /// None on a plain-text listener.
+    pub tls: Option<TlsVersion>,
+    /// The HTTP version.
+    pub http: HttpVersion,
+    /// As sent; at most 32 characters are kept.
+    pub method: String,
+    /// The canonical host; none when it was refused.
+    pub host: Option<String>,
+    /// The canonical path without its query; none when it was refused.
+    pub path: Option<String>,
+    /// The route of the policy that matched.
+    pub route: Option<Arc<str>>,
+    /// The caller; none when authentication did not succeed.
+    pub who: Option<Who>,
+    /// Keyed hash of the presented credential, whether it was accepted or not.
+    pub credential: Option<Fingerprint>,
+    /// The status that the client got.
+    pub status: u16,
+    /// Why it was refused by us; none when the answer is the upstream's.
+    pub reason: Option<Reason>,
+    /// What happened, with its causes; never shown to the client.
+    pub cause: Option<String>,
+    /// The rule that decided: `route.allow[0]`, a limit's name, …
+    pub rule: Option<String>,
+    /// The upstream address that was asked.
+    pub upstream: Option<String>,
+    /// Body bytes received from the client.
+    pub bytes_in: u64,
+    /// Body bytes sent to the client.
+    pub bytes_out: u64,
+    /// From the head read to the last byte of the answer.
+    #[serde(rename = "duration_us", serialize_with = "as_micros")]
+    pub duration: Duration,
+    /// Of that, waiting for the upstream's response head.
+    #[serde(rename = "upstream_us", serialize_with = "as_micros")]
+    pub upstream_wait: Duration,
+    /// SHA-256 of the policy in force, in hex.
+    pub policy: Arc<str>,
+}
+
+impl RequestId {
+    /// The id made of `bits`.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestId({self})")
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn as_micros<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,22 @@
+//! The words every part of enforcer shares: who, from where, when, why not.
+//!
+//! No behaviour beyond parsing and printing lives here, and nothing here does I/O. A type exists in
+//! this crate when two organs need it; anything that only one organ needs stays with that organ.
+
+mod clock;
+mod decision;
+mod exchange;
+mod identity;
+mod rejection;
+mod source;
+mod units;
+
+pub use clock::{Clock, Moment, SystemClock, Timestamp, TimestampError};
+pub use decision::{
+    Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Finding, Target, TargetError,
+};
+pub use exchange::{Exchange, HttpVersion, RequestId, TlsVersion, Who};
+pub use identity::{CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role};
+pub use rejection::{Reason, Rejection};
+pub use source::{Prefix, PrefixError, Source};
+pub use units::{Bytes, PerSecond, Rate, UnitError};

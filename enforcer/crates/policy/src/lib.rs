@@ -1,0 +1,1 @@
+//! From the operator's file to a Policy that cannot be wrong.

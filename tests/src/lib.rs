@@ -1,0 +1,1 @@
+//! Promises, shown through the real binary.
