@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, KeyIdError, Prefix, PrefixError, RequestId, Source, Timestamp};
+use crate::{KeyId, KeyIdError, Prefix, PrefixError, RequestId, Timestamp};
 
 /// The name of one block, `B-` and seven characters of Crockford's base 32, such as `B-7K2Q4XW`.
 ///
@@ -85,8 +85,8 @@ pub struct Block {
 pub struct Finding {
     /// The rule of the policy.
     pub rule: String,
-    /// Whom it is about.
-    pub source: Source,
+    /// Whom it is about: one address, or the IPv6 /64 that the failures came from.
+    pub target: Prefix,
     /// What was counted.
     pub failures: FailureCount,
     /// How long the answer lasts.

@@ -18,7 +18,7 @@ pub struct Role(Arc<str>);
 
 /// The public half of an API key: twelve base-62 characters, no secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId([u8; KeyId::LENGTH]);
+pub struct KeyId([u8; Self::LENGTH]);
 
 /// The text is not a key id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn odd_spellings_of_a_network_are_refused() {
-        for text in ["", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/08", "10.0.0.0/33", "::/129", "x/8"] {
+        for text in ["", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/08", "10.0.0.0/33", "::/129", "x/8"]
+        {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
     }

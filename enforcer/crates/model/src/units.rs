@@ -159,10 +159,7 @@ mod tests {
     fn a_rate_of_nothing_is_refused_and_says_the_correct_form() {
         let refused = "0/s".parse::<PerSecond>().unwrap_err();
 
-        assert_eq!(
-            refused.to_string(),
-            "`0/s` is not a rate; write it as `250/s`, at least `1/s`"
-        );
+        assert_eq!(refused.to_string(), "`0/s` is not a rate; write it as `250/s`, at least `1/s`");
         assert!("0/m".parse::<Rate>().is_err());
         assert!("5/w".parse::<Rate>().is_err());
     }

@@ -1,0 +1,119 @@
+//! Who was served lately: what a block must not hit by accident.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use enforcer_model::{Exchange, Prefix, Source};
+
+/// Clients remembered. When full, new ones are not added until old ones lapse; the share that a
+/// block would hit is then judged on those that are known.
+pub const CLIENTS_MAX: usize = 65_536;
+
+/// How long a client counts as recent.
+const RECENT: Duration = Duration::from_secs(600);
+
+/// Sources that an authenticated caller was served from in the last ten minutes.
+#[derive(Debug, Default)]
+pub struct Clients {
+    seen: HashMap<Source, Instant>,
+}
+
+impl Clients {
+    /// Takes note of who was served; a refused or anonymous request makes nobody a client, so an
+    /// attacker cannot inflate the count.
+    pub fn observe(&mut self, exchange: &Exchange, at: Instant) {
+        if exchange.who.is_none() || exchange.reason.is_some() {
+            return;
+        }
+        let source = Source::new(exchange.peer.ip());
+        if self.seen.len() < CLIENTS_MAX || self.seen.contains_key(&source) {
+            self.seen.insert(source, at);
+        }
+    }
+
+    /// How many recent clients lie in `prefix`, and how many there are.
+    pub fn share(&self, prefix: Prefix, now: Instant) -> (usize, usize) {
+        let recent = self
+            .seen
+            .iter()
+            .filter(|(_, seen)| now.saturating_duration_since(**seen) <= RECENT)
+            .map(|(source, _)| source.address());
+        recent.fold((0, 0), |(inside, all), address| {
+            (inside + usize::from(prefix.contains(address)), all + 1)
+        })
+    }
+
+    /// Forgets who was not served lately; call it now and then.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.seen.retain(|_, seen| now.saturating_duration_since(*seen) <= RECENT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use enforcer_model::{
+        Clock, CredentialKind, HttpVersion, Principal, Reason, RequestId, SystemClock, Timestamp,
+        Who,
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_those_who_were_served_as_somebody_are_clients() {
+        let mut clients = Clients::default();
+        let now = SystemClock.now().monotonic;
+
+        clients.observe(&exchange("192.0.2.1", true, None), now);
+        clients.observe(&exchange("192.0.2.2", false, None), now);
+        clients.observe(&exchange("192.0.2.3", true, Some(Reason::LimitKey)), now);
+
+        assert_eq!(clients.share("192.0.2.0/24".parse().unwrap(), now), (1, 1));
+        assert_eq!(clients.share("198.51.100.0/24".parse().unwrap(), now), (0, 1));
+    }
+
+    #[test]
+    fn a_client_is_recent_for_ten_minutes() {
+        let mut clients = Clients::default();
+        let now = SystemClock.now().monotonic;
+
+        clients.observe(&exchange("192.0.2.1", true, None), now);
+        let later = now + Duration::from_secs(601);
+
+        assert_eq!(clients.share("192.0.2.0/24".parse().unwrap(), later), (0, 0));
+        clients.forget_old(later);
+        assert!(clients.seen.is_empty());
+    }
+
+    fn exchange(source: &str, known: bool, reason: Option<Reason>) -> Exchange {
+        let key = "k7Qx2mP9aB3c".parse().unwrap();
+        Exchange {
+            id: RequestId::from_bits(1),
+            at: Timestamp::from_unix_seconds(1),
+            peer: (source.parse::<std::net::IpAddr>().unwrap(), 40_000).into(),
+            listener: "public".into(),
+            tls: None,
+            http: HttpVersion::H1,
+            method: "GET".into(),
+            host: None,
+            path: None,
+            route: None,
+            who: known.then(|| Who {
+                principal: Principal::from_key(key),
+                key: Some(key),
+                kind: CredentialKind::ApiKey,
+                role: None,
+            }),
+            credential: None,
+            status: 200,
+            reason,
+            cause: None,
+            rule: None,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            upstream_wait: Duration::ZERO,
+            policy: "".into(),
+        }
+    }
+}
