@@ -1,0 +1,278 @@
+//! The answering side: accepts, reads one call, hands it to the program, writes its answer.
+//!
+//! At most [`SESSIONS_MAX`] calls are open at once and each has [`SESSION_MAX`] to be asked; more
+//! wait in the socket's backlog. Whoever may open the socket (mode 0660) may call: that is root and
+//! the group that owns it.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::call::{Answer, Call, LINE_MAX, Refusal, RefusalKind};
+
+/// Calls served at once.
+pub const SESSIONS_MAX: usize = 32;
+
+/// Longest time a caller may take to send its call.
+pub const SESSION_MAX: Duration = Duration::from_secs(10);
+
+/// Who calls, as the kernel vouches for it (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Process id, where known.
+    pub pid: Option<i32>,
+}
+
+/// A call that waits for its answer; dropping it tells the caller that the agent is stopping.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is asked.
+    pub call: Call,
+    /// By whom.
+    pub peer: Peer,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// The socket, bound; removed again when dropped.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// The socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers there.
+    #[error("another agent answers at {}", .0.display())]
+    Occupied(PathBuf),
+    /// A file that is no socket is in the way.
+    #[error("{} is in the way and is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refuses.
+    #[error("cannot listen at {}", path.display())]
+    System {
+        /// Tried there.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Listens at `path` with mode 0660, owned by `group` when it is given.
+    ///
+    /// A socket that a killed agent left behind is replaced; one that answers is not.
+    pub fn bind(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
+        let system = |source| BindError::System { path: path.to_owned(), source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(system)?;
+        }
+        clear_stale(path)?;
+        // Nobody may connect between bind and chmod: the mode comes from the umask at once.
+        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o117));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(mask);
+        let listener = bound.map_err(system)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(system)?;
+        if group.is_some() {
+            std::os::unix::fs::chown(path, None, group).map_err(system)?;
+        }
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves calls until `stop`; each goes to `calls`, which is bounded, so callers wait.
+    pub async fn serve(self, calls: mpsc::Sender<Incoming>, stop: CancellationToken) {
+        let seats = Arc::new(Semaphore::new(SESSIONS_MAX));
+        let sessions = tokio_util::task::TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept(&self.listener, &seats) => accepted,
+            };
+            let Ok((stream, seat)) = accepted else {
+                // Out of descriptors: give the process a moment, the callers wait.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let calls = calls.clone();
+            sessions.spawn(async move {
+                if let Err(error) = session(stream, &calls).await {
+                    debug!(%error, "admin session ended early");
+                }
+                drop(seat);
+            });
+        }
+        sessions.close();
+        // Calls in progress get their answer; nobody new is heard.
+        if tokio::time::timeout(SESSION_MAX, sessions.wait()).await.is_err() {
+            debug!("admin sessions were still open at the end");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            debug!(%error, "admin socket was gone already");
+        }
+    }
+}
+
+fn clear_stale(path: &Path) -> Result<(), BindError> {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(BindError::NotASocket(path.to_owned()));
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(BindError::Occupied(path.to_owned()));
+    }
+    std::fs::remove_file(path).map_err(|source| BindError::System { path: path.to_owned(), source })
+}
+
+async fn accept(
+    listener: &UnixListener,
+    seats: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let seat = Arc::clone(seats).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, seat))
+}
+
+async fn session(mut stream: UnixStream, calls: &mpsc::Sender<Incoming>) -> io::Result<()> {
+    let credentials = stream.peer_cred()?;
+    let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
+    let (reader, mut writer) = stream.split();
+
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reader.take(LINE_MAX));
+    tokio::time::timeout(SESSION_MAX, reader.read_until(b'\n', &mut line)).await??;
+    let answer = match serde_json::from_slice(&line) {
+        Ok(call) => dispatch(call, peer, calls).await,
+        Err(error) => Err(Refusal::new(RefusalKind::Usage, format!("not a call: {error}"))
+            .hint("use the `enforcer` command of the agent's own version")),
+    };
+
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    tokio::time::timeout(SESSION_MAX, writer.write_all(&line)).await??;
+    writer.shutdown().await
+}
+
+async fn dispatch(
+    call: Call,
+    peer: Peer,
+    calls: &mpsc::Sender<Incoming>,
+) -> Result<Answer, Refusal> {
+    let stopping = || Refusal::new(RefusalKind::Failed, "the agent is stopping");
+    let (reply, answer) = oneshot::channel();
+    if calls.send(Incoming { call, peer, reply }).await.is_err() {
+        return Err(stopping());
+    }
+    answer.await.unwrap_or_else(|_| Err(stopping()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::client::{CallError, ask};
+
+    #[tokio::test]
+    async fn a_call_reaches_the_program_with_the_callers_credentials() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let (calls, mut incoming) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let server = Server::bind(&path, None).unwrap();
+        let serving = tokio::task::spawn(server.serve(calls, stop.clone()));
+
+        let asked = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || ask(&path, &Call::KeyList)
+        });
+        let call = incoming.recv().await.unwrap();
+        assert!(matches!(call.call, Call::KeyList));
+        assert_eq!(call.peer.uid, rustix::process::getuid().as_raw());
+        let refusal = Refusal::new(RefusalKind::Guarded, "no").hint("narrow it");
+        call.reply.send(Err(refusal)).unwrap();
+
+        let answer = asked.await.unwrap().unwrap_err();
+        assert!(
+            matches!(answer, CallError::Refused(refusal) if refusal.kind == RefusalKind::Guarded)
+        );
+        stop.cancel();
+        serving.await.unwrap();
+        assert!(!path.exists(), "the socket is removed at the end");
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_for_owner_and_group_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+
+        let _server = Server::bind(&path, None).unwrap();
+
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+    }
+
+    #[tokio::test]
+    async fn a_second_agent_is_refused_and_a_dead_ones_socket_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let first = Server::bind(&path, None).unwrap();
+
+        assert!(matches!(Server::bind(&path, None), Err(BindError::Occupied(_))));
+
+        // As kill -9 leaves it: the file stays, nobody listens.
+        std::fs::hard_link(&path, folder.path().join("left")).unwrap();
+        drop(first);
+        std::fs::rename(folder.path().join("left"), &path).unwrap();
+        assert!(Server::bind(&path, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_way_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        std::fs::write(&path, "precious").unwrap();
+
+        assert!(matches!(Server::bind(&path, None), Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn rubbish_gets_an_error_that_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let (calls, _incoming) = mpsc::channel(1);
+        let server = Server::bind(&path, None).unwrap();
+        let serving = tokio::task::spawn(server.serve(calls, CancellationToken::new()));
+
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            io::read_to_string(stream).unwrap()
+        });
+
+        assert!(answer.await.unwrap().contains("not a call"));
+        serving.abort();
+    }
+}
