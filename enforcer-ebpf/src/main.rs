@@ -1,0 +1,2 @@
+//! The program that the kernel runs.
+fn main() {}
