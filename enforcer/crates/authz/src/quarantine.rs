@@ -1,0 +1,247 @@
+//! Whom the proxy refuses before it looks at anything else: networks and keys under a block.
+//!
+//! The kernel drops a blocked network's packets; this set refuses what reaches layer 7 all the same
+//! (a connection that was open before, an agent without the kernel part) and blocked keys, which
+//! only layer 7 can see. Readers take one shard's read lock per prefix length in use and never wait
+//! for each other; changes go through one writer at a time. The set is bounded: a full one refuses
+//! to grow and says so. An expired entry no longer refuses, and never hides a live one behind it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use enforcer_model::{Block, BlockId, Expiry, KeyId, Prefix, Reason, Rejection, Source};
+use enforcer_model::{Target, Timestamp};
+use parking_lot::Mutex;
+
+/// The blocks in force at layer 7, shared by all threads.
+pub struct Quarantine {
+    max: usize,
+    networks: DashMap<Prefix, Held>,
+    keys: DashMap<KeyId, Held>,
+    v4: Lengths,
+    v6: Lengths,
+    /// Held by whoever changes anything. Counts how many networks have each prefix length, so that
+    /// a bit of [`Lengths`] is cleared exactly when its last network leaves.
+    writer: Mutex<Counts>,
+}
+
+/// One entry: whom it hits, the block's name, when it ends.
+pub type Entry = (Target, BlockId, Expiry);
+
+/// The set holds as many blocks as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the quarantine is full: {max} blocks are in force; release some, or raise `blocks`")]
+pub struct Full {
+    /// How many it may hold.
+    pub max: usize,
+}
+
+/// The block that shut a request out, for the audit record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{target} is blocked by {id} until {until}")]
+pub struct Shut {
+    /// The block's name.
+    pub id: BlockId,
+    /// Whom the block hits.
+    pub target: Target,
+    /// When it ends.
+    pub until: Expiry,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    id: BlockId,
+    until: Expiry,
+}
+
+/// Which prefix lengths of one address family are in use: bit `n % 64` of word `n / 64`.
+///
+/// Lengths run from 0 to 128, which is one more than two words hold.
+#[derive(Default)]
+struct Lengths([AtomicU64; 3]);
+
+struct Counts {
+    v4: [usize; 129],
+    v6: [usize; 129],
+}
+
+impl Quarantine {
+    /// An empty set that holds at most `max` blocks.
+    pub fn new(max: usize) -> Self {
+        let counts = Counts { v4: [0; 129], v6: [0; 129] };
+        Self {
+            max,
+            networks: DashMap::new(),
+            keys: DashMap::new(),
+            v4: Lengths::default(),
+            v6: Lengths::default(),
+            writer: Mutex::new(counts),
+        }
+    }
+
+    /// Puts `block` in force on every thread; a block of the same target is replaced.
+    pub fn insert(&self, block: &Block) -> Result<(), Full> {
+        let mut counts = self.writer.lock();
+        let held = Held { id: block.id, until: block.until };
+        let known = match block.target {
+            Target::Key(id) => self.keys.contains_key(&id),
+            Target::Network(prefix) => self.networks.contains_key(&prefix),
+        };
+        if !known && self.len() >= self.max {
+            return Err(Full { max: self.max });
+        }
+        match block.target {
+            Target::Key(id) => drop(self.keys.insert(id, held)),
+            Target::Network(prefix) => {
+                // The length first: a reader that finds the entry must have been told to look.
+                if !known {
+                    self.count(prefix, &mut counts, Change::Arrives);
+                }
+                self.networks.insert(prefix, held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lifts the block of exactly `target`; whether there was one.
+    pub fn remove(&self, target: Target) -> bool {
+        let mut counts = self.writer.lock();
+        self.remove_with(target, &mut counts)
+    }
+
+    /// The block of exactly `target`, expired or not.
+    pub fn find(&self, target: Target) -> Option<(BlockId, Expiry)> {
+        let held = match target {
+            Target::Key(id) => self.keys.get(&id).map(|held| *held),
+            Target::Network(prefix) => self.networks.get(&prefix).map(|held| *held),
+        };
+        held.map(|held| (held.id, held.until))
+    }
+
+    /// All entries in no particular order, expired ones included until [`Self::purge`].
+    pub fn entries(&self) -> Vec<Entry> {
+        let networks = self.networks.iter().map(|entry| {
+            let held = entry.value();
+            (Target::Network(*entry.key()), held.id, held.until)
+        });
+        let keys = self.keys.iter().map(|entry| {
+            let held = entry.value();
+            (Target::Key(*entry.key()), held.id, held.until)
+        });
+        networks.chain(keys).collect()
+    }
+
+    /// Removes what is over at `now` and returns it.
+    pub fn purge(&self, now: Timestamp) -> Vec<Entry> {
+        let mut counts = self.writer.lock();
+        let mut over = self.entries();
+        over.retain(|(_, _, until)| until.is_over(now));
+        for (target, ..) in &over {
+            self.remove_with(*target, &mut counts);
+        }
+        over
+    }
+
+    /// How many blocks it holds.
+    pub fn len(&self) -> usize {
+        self.networks.len() + self.keys.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Refuses a source inside a blocked network.
+    pub fn refuse_source(&self, source: Source, now: Timestamp) -> Result<(), Rejection> {
+        let address = source.address();
+        for length in self.lengths(address).longest_first() {
+            let prefix = Prefix::around(address, length);
+            let Some(held) = self.networks.get(&prefix).map(|held| *held) else { continue };
+            if !held.until.is_over(now) {
+                return Err(held.shut(Target::Network(prefix)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a blocked key.
+    pub fn refuse_key(&self, key: KeyId, now: Timestamp) -> Result<(), Rejection> {
+        match self.keys.get(&key).map(|held| *held) {
+            Some(held) if !held.until.is_over(now) => Err(held.shut(Target::Key(key))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn remove_with(&self, target: Target, counts: &mut Counts) -> bool {
+        match target {
+            Target::Key(id) => self.keys.remove(&id).is_some(),
+            Target::Network(prefix) => {
+                let removed = self.networks.remove(&prefix).is_some();
+                if removed {
+                    self.count(prefix, counts, Change::Leaves);
+                }
+                removed
+            }
+        }
+    }
+
+    fn count(&self, prefix: Prefix, counts: &mut Counts, change: Change) {
+        let counts = match prefix.address() {
+            IpAddr::V4(_) => &mut counts.v4,
+            IpAddr::V6(_) => &mut counts.v6,
+        };
+        let Some(count) = counts.get_mut(usize::from(prefix.length())) else { return };
+        match change {
+            Change::Arrives => *count += 1,
+            Change::Leaves => *count -= 1,
+        }
+        self.lengths(prefix.address()).set(prefix.length(), *count > 0);
+    }
+
+    const fn lengths(&self, address: IpAddr) -> &Lengths {
+        match address {
+            IpAddr::V4(_) => &self.v4,
+            IpAddr::V6(_) => &self.v6,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Arrives,
+    Leaves,
+}
+
+impl Held {
+    fn shut(self, target: Target) -> Rejection {
+        Reason::Quarantined.because(Shut { id: self.id, target, until: self.until })
+    }
+}
+
+impl Lengths {
+    fn set(&self, length: u8, used: bool) {
+        let Some(word) = self.0.get(usize::from(length / 64)) else { return };
+        let bit = 1u64 << (length % 64);
+        if used {
+            word.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
+
+    fn longest_first(&self) -> impl Iterator<Item = u8> {
+        let words = self.0.each_ref().map(|word| word.load(Ordering::SeqCst));
+        (0u8..=128).rev().filter(move |&length| {
+            words.get(usize::from(length / 64)).is_some_and(|word| word >> (length % 64) & 1 == 1)
+        })
+    }
+}
+
+impl fmt::Debug for Quarantine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quarantine").field("held", &self.len()).field("max", &self.max).finish()
+    }
+}
