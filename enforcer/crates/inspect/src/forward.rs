@@ -1,0 +1,134 @@
+//! The head that the upstream sees, and the one that the client gets back.
+//!
+//! What belongs to one connection stays on it, what a client claims about itself goes, and what we
+//! know takes its place. To be called on heads that [`crate::normalise`] accepted: `Connection`
+//! names nothing that matters there.
+
+use enforcer_model::{RequestId, Source};
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+
+use crate::headers::{is_identity, tokens};
+use crate::host::Host;
+
+/// Fields of one connection, RFC 9110 section 7.6.1.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Removes from a request what must not reach an upstream.
+///
+/// Hop-by-hop fields and what `Connection` names; identity and forwarding fields that the client
+/// made up; `Expect`, which hyper has answered; and every API key of ours, whether the route wanted
+/// one or not. A credential for somebody else passes. Cookies that HTTP/2 split are joined again
+/// (RFC 9113 section 8.2.3).
+pub fn strip(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    headers.remove(EXPECT);
+    remove_where(headers, |name, _| is_identity(name.as_str()));
+    remove_where(headers, |name, value| {
+        (name == AUTHORIZATION && is_our_key(bearer(value.as_bytes())))
+            || (name == X_API_KEY && is_our_key(value.as_bytes()))
+    });
+    join_cookies(headers);
+}
+
+/// Removes from a response what belongs to the upstream's connection or tells about its software.
+pub fn strip_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    headers.remove(SERVER);
+    headers.remove(X_POWERED_BY);
+}
+
+/// Tells the upstream what we know: the real peer, the canonical host, the scheme, the request's id.
+///
+/// `Host` is set as well: with HTTP/2 there was none, and with HTTP/1.1 it had the client's port
+/// and case.
+pub fn forwarding_headers(
+    headers: &mut HeaderMap,
+    source: Source,
+    host: &Host,
+    tls: bool,
+    id: RequestId,
+) {
+    let proto = if tls { "https" } else { "http" };
+    set(headers, HOST, host.as_str());
+    set(headers, X_FORWARDED_FOR, &source.to_string());
+    set(headers, X_FORWARDED_HOST, host.as_str());
+    set(headers, X_FORWARDED_PROTO, proto);
+    set(headers, X_REQUEST_ID, &id.to_string());
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    // Hosts, addresses and ids are ASCII by construction; without a value the claim must still go.
+    match HeaderValue::from_str(text) {
+        Ok(value) => drop(headers.insert(name, value)),
+        Err(_) => drop(headers.remove(name)),
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn remove_where(
+    headers: &mut HeaderMap,
+    mut unwanted: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) {
+    let names: Vec<HeaderName> = headers
+        .iter()
+        .filter(|(name, value)| unwanted(name, value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// What stands behind the scheme `Bearer`, or the value itself.
+fn bearer(value: &[u8]) -> &[u8] {
+    match value.split_at_checked(6) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer") => token.trim_ascii_start(),
+        Some(_) | None => value,
+    }
+}
+
+/// The prefix of the key format; a token of somebody else's does not begin so.
+fn is_our_key(value: &[u8]) -> bool {
+    value.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"enf_"))
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    match HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        Ok(joined) => drop(headers.insert(COOKIE, joined)),
+        Err(_) => drop(headers.remove(COOKIE)),
+    }
+}

@@ -1,0 +1,161 @@
+//! Fields that decide who somebody is, where they come from or what they ask for: told once, in
+//! their own name, and never removed by `Connection`.
+//!
+//! CGI and its heirs (WSGI, Rack, PHP) turn every character of a name that is not a letter or digit
+//! into `_`, so `X_Forwarded_For` reaches an application as `X-Forwarded-For`. A name that becomes
+//! a protected one in this way, without being it, is refused (oauth2-proxy CVE-2025-64484).
+
+use enforcer_model::{Reason, Rejection};
+use http::header::{CONNECTION, HeaderName};
+use http::{HeaderMap, Version};
+
+/// Why the fields of a head are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// `Connection` holds something that is not a field name.
+    #[error("Connection holds something that is not a field name")]
+    ConnectionMalformed,
+    /// `Connection` would remove a field that means something.
+    #[error("Connection names the protected field `{0}`")]
+    ConnectionProtected(String),
+    /// A control byte in a value.
+    #[error("control byte in the value of `{0}`")]
+    ControlByte(HeaderName),
+    /// A field that asks for another method.
+    #[error("`{0}` asks for another method")]
+    MethodOverride(HeaderName),
+    /// Over [`BLOCK_MAX`].
+    #[error("the fields have more than {BLOCK_MAX} bytes")]
+    TooLarge,
+    /// Over [`FIELDS_MAX`].
+    #[error("{0} fields are more than {FIELDS_MAX}")]
+    TooMany(usize),
+    /// Reads as a protected field in some applications.
+    #[error("`{0}` reads as a protected field in some applications")]
+    Twin(HeaderName),
+}
+
+/// The most fields that a request may have.
+pub const FIELDS_MAX: usize = 100;
+/// The most bytes that names and values may have together, with four per field for the line.
+pub const BLOCK_MAX: usize = 32 * 1024;
+
+/// Fields by which frameworks change the method.
+const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Names with a meaning that another part of the path relies on; the prefixes of
+/// [`is_identity`] come on top.
+const PROTECTED: &[&str] = &[
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "origin",
+    "proxy-authorization",
+    "transfer-encoding",
+    "x-api-key",
+];
+
+/// Names other than those below `enforcer-`, `x-forwarded` that tell an application who a client
+/// is, where it comes from or which target it "really" asked for.
+const IDENTITY: &[&str] = &[
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-request-id",
+    "x-rewrite-url",
+];
+
+/// Refuses a block that is too large, in fields or in bytes.
+pub(crate) fn bounded(headers: &HeaderMap) -> Result<(), HeaderError> {
+    if headers.len() > FIELDS_MAX {
+        return Err(HeaderError::TooMany(headers.len()));
+    }
+    let size: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > BLOCK_MAX { Err(HeaderError::TooLarge) } else { Ok(()) }
+}
+
+/// Refuses fields with a second reading.
+pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), HeaderError> {
+    for (name, value) in headers {
+        if value.as_bytes().iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+            return Err(HeaderError::ControlByte(name.clone()));
+        }
+        let reading = reading(name);
+        if OVERRIDES.contains(&reading.as_str()) {
+            return Err(HeaderError::MethodOverride(name.clone()));
+        }
+        if reading != name.as_str() && is_protected(&reading) {
+            return Err(HeaderError::Twin(name.clone()));
+        }
+    }
+    if version < Version::HTTP_2 {
+        for token in tokens(headers, &CONNECTION) {
+            let name =
+                HeaderName::from_bytes(token).ok().ok_or(HeaderError::ConnectionMalformed)?;
+            let reading = reading(&name);
+            if is_protected(&reading) {
+                return Err(HeaderError::ConnectionProtected(reading));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a client must not be believed in this field: it is removed on the way to the upstream.
+pub(crate) fn is_identity(name: &str) -> bool {
+    name.starts_with("enforcer-") || name.starts_with("x-forwarded") || IDENTITY.contains(&name)
+}
+
+/// The elements of every field called `name`, without the space around them; empty ones left out.
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+fn is_protected(name: &str) -> bool {
+    is_identity(name) || PROTECTED.contains(&name)
+}
+
+/// The name as an application behind a gateway interface reads it, with `-` for `_`.
+fn reading(name: &HeaderName) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    name.as_str().chars().map(plain).collect()
+}
+
+impl From<HeaderError> for Rejection {
+    fn from(error: HeaderError) -> Self {
+        let reason = match error {
+            HeaderError::ConnectionMalformed
+            | HeaderError::ConnectionProtected(_)
+            | HeaderError::ControlByte(_)
+            | HeaderError::Twin(_) => Reason::HeaderMalformed,
+            HeaderError::MethodOverride(_) => Reason::MethodOverride,
+            HeaderError::TooLarge | HeaderError::TooMany(_) => Reason::HeadersTooLarge,
+        };
+        reason.because(error)
+    }
+}
