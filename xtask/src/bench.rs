@@ -1,0 +1,60 @@
+//! `cargo xtask bench <area>`: measures an area and holds it against its targets.
+//!
+//! The measuring is done by the `bench` program of the tests package, in a release build. An area
+//! is a file in `tests/src/bench/area`, so that a wrong name is told before anything is built.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use xshell::cmd;
+
+use crate::build::{self, Profile};
+use crate::setup;
+use crate::workshop::Workshop;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The area; without one the known areas are listed
+    area: Option<String>,
+    /// Fewer rounds: shows that it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Builds for release, measures, and prints the table.
+pub(crate) fn bench(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
+    let known = areas(workshop)?;
+    let Some(area) = arguments.area.as_deref() else {
+        println!("areas: {}", known.join(", "));
+        return Ok(());
+    };
+    if !known.iter().any(|name| name == area) {
+        bail!("no area is called `{area}`\nhint: the areas are {}", known.join(", "));
+    }
+    workshop.require_root("the bench", &format!("cargo xtask bench {area}"))?;
+    setup::setup(workshop)?;
+    build::program(workshop, Profile::Release)?;
+    let quick: &[&str] = if arguments.quick { &["--quick"] } else { &[] };
+    cmd!(
+        workshop.shell,
+        "cargo run --quiet --locked --release --package enforcer-tests --bin bench -- {area} {quick...}"
+    )
+    .quiet()
+    .run()
+    .with_context(|| format!("bench {area}"))
+}
+
+fn areas(workshop: &Workshop) -> Result<Vec<String>> {
+    let folder = workshop.root.join("tests/src/bench/area");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if stem != "mod" {
+            names.push(stem.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask setup`: installs what building and testing need, and nothing twice.
+//!
+//! Each need has a name, a probe that tells whether it is met, and a remedy. Packages of the system
+//! are installed only as root; anybody else is told the one command that does it. The BPF toolchain
+//! is not here: `cargo xtask ebpf` brings its own.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use xshell::cmd;
+
+use crate::workshop::{NEXTEST_VERSION, User, Workshop};
+
+/// Something that has to be on the machine.
+struct Need {
+    /// What a person calls it.
+    name: &'static str,
+    /// A command that succeeds when the need is met.
+    probe: &'static [&'static str],
+    remedy: Remedy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// A package of Debian or Ubuntu.
+    Package(&'static str),
+    /// The test runner, built into the cache folder.
+    Nextest,
+}
+
+const NEEDS: &[Need] = &[
+    Need { name: "C compiler", probe: &["cc", "--version"], remedy: Remedy::Package("gcc") },
+    Need { name: "ip", probe: &["ip", "-V"], remedy: Remedy::Package("iproute2") },
+    Need { name: "nsenter", probe: &["nsenter", "-V"], remedy: Remedy::Package("util-linux") },
+    Need { name: "mount", probe: &["mount", "-V"], remedy: Remedy::Package("mount") },
+    Need { name: "openssl", probe: &["openssl", "version"], remedy: Remedy::Package("openssl") },
+    Need { name: "xxd", probe: &["xxd", "-v"], remedy: Remedy::Package("xxd") },
+    Need { name: "curl", probe: &["curl", "-V"], remedy: Remedy::Package("curl") },
+    Need { name: "sqlite3", probe: &["sqlite3", "-version"], remedy: Remedy::Package("sqlite3") },
+    Need {
+        name: "nghttp",
+        probe: &["nghttp", "--version"],
+        remedy: Remedy::Package("nghttp2-client"),
+    },
+    Need {
+        name: "cargo-nextest",
+        probe: &["cargo", "nextest", "--version"],
+        remedy: Remedy::Nextest,
+    },
+];
+
+/// Meets every need that is not met, and says so.
+pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_met(workshop, need)).collect();
+    if missing.is_empty() {
+        println!("setup: everything is there");
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|need| need.name).collect();
+    println!("setup: missing: {}", names.join(", "));
+
+    let packages: BTreeSet<&str> = missing
+        .iter()
+        .filter_map(|need| match need.remedy {
+            Remedy::Package(package) => Some(package),
+            Remedy::Nextest => None,
+        })
+        .collect();
+    install_packages(workshop, &packages)?;
+    if missing.iter().any(|need| need.remedy == Remedy::Nextest) {
+        install_nextest(workshop)?;
+    }
+
+    let still: Vec<&str> =
+        missing.iter().filter(|need| !is_met(workshop, need)).map(|need| need.name).collect();
+    if !still.is_empty() {
+        bail!("still missing after the installation: {}", still.join(", "));
+    }
+    println!("setup: done");
+    Ok(())
+}
+
+fn is_met(workshop: &Workshop, need: &Need) -> bool {
+    let Some((program, arguments)) = need.probe.split_first() else { return false };
+    cmd!(workshop.shell, "{program} {arguments...}")
+        .quiet()
+        .ignore_stdout()
+        .ignore_stderr()
+        .run()
+        .is_ok()
+}
+
+fn install_packages(workshop: &Workshop, packages: &BTreeSet<&str>) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
+    if cmd!(workshop.shell, "apt-get --version").quiet().ignore_stdout().run().is_err() {
+        bail!(
+            "this machine has no apt-get\nhint: install what these Debian packages hold: {list}"
+        );
+    }
+    if workshop.user()? == User::Other {
+        bail!(
+            "installing packages needs root\nhint: sudo apt-get update && sudo apt-get install -y {list}"
+        );
+    }
+    println!("setup: apt-get install {list}");
+    let _noninteractive = workshop.shell.push_env("DEBIAN_FRONTEND", "noninteractive");
+    cmd!(workshop.shell, "apt-get update -qq").quiet().run().context("apt-get update")?;
+    cmd!(workshop.shell, "apt-get install -y -qq --no-install-recommends {packages...}")
+        .quiet()
+        .run()
+        .with_context(|| format!("apt-get install {list}"))
+}
+
+fn install_nextest(workshop: &Workshop) -> Result<()> {
+    let home = workshop.nextest_home();
+    println!("setup: building cargo-nextest {NEXTEST_VERSION} into {} (minutes)", home.display());
+    cmd!(
+        workshop.shell,
+        "cargo install --quiet --locked cargo-nextest --version {NEXTEST_VERSION} --root {home}"
+    )
+    .quiet()
+    .run()
+    .context("building cargo-nextest")
+}
