@@ -1,1 +1,24 @@
-//! Where a request goes.
+//! Where a request goes: connections to the upstreams, and what can go wrong on them.
+//!
+//! [`Pools`] belongs to one thread and keeps that thread's connections; nothing in it is shared, so
+//! nothing in it locks. [`Pools::forward`] sends one request to one host of a [`Plan`] and hands
+//! back the answer as soon as its head is there; the body streams. Every way to fail is a
+//! [`Failure`] that says whose fault it was, which host it was and whether a retry is safe.
+//!
+//! It does not choose *whether* to forward: whoever calls has the proof of that.
+
+mod body;
+mod connection;
+mod failure;
+mod plan;
+mod pool;
+mod progress;
+
+pub use body::{Body, BodyFailure};
+pub use failure::{Cause, Failure, Fault, Retry};
+pub use plan::Plan;
+pub use pool::{Answer, Pools};
+pub use progress::Sending;
+
+#[cfg(test)]
+mod tests;
