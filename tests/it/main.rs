@@ -1,0 +1,6 @@
+//! The promises, end to end: one module each, one binary.
+//!
+//! Tests that make namespaces are ignored unless they are asked for, and fail without root:
+//! `cargo xtask test` runs them.
+
+mod lab;
