@@ -1,1 +1,31 @@
-//! From the operator's file to a Policy that cannot be wrong.
+//! From the file an operator wrote to a [`Policy`] that cannot be wrong.
+//!
+//! The only way in is [`Policy::parse`] (pure) or [`Policy::load`] (reads the file and the TLS files
+//! that it names), so whoever holds a [`Policy`] holds one that passed every check. What is wrong is
+//! told all at once, each problem with its place, the correct form and a stable code that
+//! [`explain`] knows. A policy never changes; a reload builds another and swaps the pointer.
+//!
+//! [`Policy::route_for`] is the router: an exact host before `*`, and from the left a literal
+//! segment before `{x}` before `{**}`.
+
+mod codes;
+mod grammar;
+mod parse;
+mod policy;
+mod problem;
+mod routing;
+mod schema;
+mod text;
+mod tls;
+
+pub use codes::{Explained, explain};
+pub use parse::{
+    Agent, AuditPlan, Durability, Guard, Listener, NeverBlock, Percent, Route, Serves, Timeouts,
+    Tls,
+};
+pub use policy::{LoadError, Policy};
+pub use problem::{Problem, Problems, Severity};
+pub use schema::schema;
+
+#[cfg(test)]
+mod tests;

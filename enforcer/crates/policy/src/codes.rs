@@ -1,0 +1,130 @@
+//! The codes of a policy's problems and what there is to know about each.
+
+use crate::problem::Severity;
+
+/// One kind of problem.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub(crate) name: &'static str,
+    pub(crate) severity: Severity,
+}
+
+/// What there is to know about a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The code.
+    pub code: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// Why it matters and what to do.
+    pub text: &'static str,
+}
+
+macro_rules! codes {
+    ($( $name:ident = $code:literal $severity:ident $title:literal $text:literal; )+) => {
+        $( pub(crate) static $name: Code =
+            Code { name: $code, severity: Severity::$severity }; )+
+
+        impl Explained {
+            /// Every code, in order.
+            pub const ALL: &[Self] =
+                &[ $( Self { code: $code, title: $title, text: $text }, )+ ];
+        }
+    };
+}
+
+/// What the code `E-POL-NNN` means and what to do about it.
+pub fn explain(code: &str) -> Option<&'static str> {
+    let found = Explained::ALL.iter().find(|known| known.code.eq_ignore_ascii_case(code));
+    found.map(|found| found.text)
+}
+
+codes! {
+    INCOMPLETE = "E-POL-000" Error "could not be read"
+        "A section gave no value and no reason. This is a fault of enforcer; the policy is not used. \
+         Please report it with the file.";
+    SYNTAX = "E-POL-001" Error "not TOML"
+        "The file cannot be read as TOML, so nothing else in it was looked at. The place is where \
+         reading stopped; the cause is there or shortly before it: a quote or bracket that is not \
+         closed, a key or table that is defined twice, a word without quotes.";
+    UNKNOWN_KEY = "E-POL-002" Error "unknown key"
+        "No such key exists at this place. It is an error because a misspelt key would otherwise be \
+         a rule that silently does not exist. Correct the name, move the key to its table, or \
+         remove it.";
+    MISSING_KEY = "E-POL-003" Error "missing key"
+        "A key without which the policy has no meaning is absent and has no default.";
+    WRONG_TYPE = "E-POL-004" Error "wrong type"
+        "The value is of another type than the key takes. Spans of time, sizes, rates and addresses \
+         are written in quotes, with their unit: \"10s\", \"1MiB\", \"100/s\". Counts and true or \
+         false have no quotes.";
+    WRONG_VALUE = "E-POL-005" Error "wrong value"
+        "The value has the right type but not the form or range that the key takes. The message \
+         says what is wrong, the hint how it is written.";
+    NO_LISTENER = "E-POL-006" Error "no listener"
+        "Without a listener nobody can be served. Add a table such as [listen.public] with an \
+         address and the files of a certificate.";
+    PLAIN_EXPOSED = "E-POL-007" Error "clear text for other hosts"
+        "A listener without TLS sends keys and data in clear text. It may therefore listen on \
+         loopback addresses only. Towards other hosts give it a certificate, or let it redirect to \
+         https.";
+    TLS_AND_REDIRECT = "E-POL-008" Error "TLS and redirect"
+        "A listener that redirects to https speaks clear text, so a certificate has no use on it. \
+         Make two listeners: one with tls, one with redirect, on different addresses.";
+    ADDRESS_TWICE = "E-POL-009" Error "address twice"
+        "One address and port can belong to one listener only.";
+    UNKNOWN_NAME = "E-POL-010" Error "unknown name"
+        "A role, limit or upstream is named that the policy does not define. It is an error because \
+         a route would otherwise be left without its rule.";
+    NAME_TWICE = "E-POL-011" Error "name twice"
+        "Names of routes and rules appear in metrics, records and commands, so each means one thing; \
+         and an entry of a list does not stand in it twice.";
+    OPEN_TO_NOBODY = "E-POL-012" Error "route for nobody"
+        "A route says who may use it: at least one [[route.allow]], or public = true. With neither, \
+         every request to it would be refused.";
+    PUBLIC_WITH_ALLOW = "E-POL-013" Error "public route with rules"
+        "A public route serves everybody, so its allow rules would never be asked. Remove the rules \
+         or remove public; and look twice which of the two was meant.";
+    PATTERNS_CONFLICT = "E-POL-014" Error "patterns in conflict"
+        "Two routes would match the same paths and neither is narrower. At one place of the path \
+         there can be any number of literal segments and one of {x} or {**}. Names inside the \
+         braces make no difference.";
+    KEY_LIMIT_ON_PUBLIC = "E-POL-015" Error "limit that cannot count"
+        "A limit with by = \"key\" counts callers. A public route does not ask who the caller is, so \
+         the limit could not count as it says. Use one with by = \"ip\".";
+    ROLE_CIRCLE = "E-POL-016" Error "roles in a circle"
+        "Roles include each other in a circle, so all of them would be the same role. Remove one of \
+         the includes.";
+    TOO_LARGE = "E-POL-017" Error "policy too large"
+        "A policy file has at most 1 MiB and 10,000 routes. Join routes under {x} or {**}.";
+    UPSTREAM_IS_LISTENER = "E-POL-018" Error "upstream is a listener"
+        "The address of an upstream is one where this agent itself listens: requests would circle \
+         until the connections run out.";
+    TLS_FILE = "E-POL-019" Error "TLS file cannot be read"
+        "A certificate or key file is absent, too large, or the agent may not read it. Relative \
+         paths are relative to the folder of the policy file.";
+    TLS_PEM = "E-POL-020" Error "TLS file is not PEM"
+        "Certificates and private keys are read as PEM: text between BEGIN and END lines. Convert \
+         DER with `openssl x509` or `openssl pkey`; remove the passphrase of an encrypted key.";
+    TLS_MISMATCH = "E-POL-021" Error "certificate and key do not match"
+        "The private key does not belong to the first certificate of the file, or TLS cannot use it. \
+         The file begins with the certificate of this host; those that vouch for it follow.";
+    UNUSED = "E-POL-101" Warning "unused"
+        "A role, limit or upstream is defined and no route uses it. Often a route names another one \
+         by mistake.";
+    SHADOWED = "E-POL-102" Warning "rule without effect"
+        "Everything that the rule allows, an earlier rule of the route allows to the same role.";
+    CASE_TWINS = "E-POL-103" Warning "patterns that differ only in case"
+        "Paths are compared with their case. An upstream that ignores case would answer a request \
+         for one of them under the rules of the other.";
+    GUARDS_EVERYTHING = "E-POL-104" Warning "never-block list covers everybody"
+        "A network of length zero in a never-block list contains every address, so no block can be \
+         made.";
+    REDIRECT_WITHOUT_TLS = "E-POL-105" Warning "redirect to nowhere"
+        "A listener redirects to https, and no listener of this policy speaks TLS. That is right only \
+         when another program of this host answers on port 443.";
+    NO_ROUTE = "E-POL-106" Warning "no route"
+        "Without routes every request is answered with 404. The kernel part and the admin socket \
+         work all the same.";
+    KEY_EXPOSED = "E-POL-107" Warning "private key open to everybody"
+        "The permissions of a private key's file let every user of the host read or change it.";
+}

@@ -1,0 +1,192 @@
+//! Reading the values of a table whose keys are described.
+//!
+//! A value that is absent gives its default; one that [`super::check`] has refused gives nothing,
+//! so a section that reads on never tells the same problem twice.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use enforcer_model::Bytes;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Key, Need, Shape, parse_duration};
+use crate::text::Span;
+
+/// The values of one table.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    keys: &'static [Key],
+    table: Option<&'a DeTable<'a>>,
+    span: Span,
+}
+
+/// Where a value stands.
+pub(crate) fn spanned<T>(value: &Spanned<T>) -> Span {
+    value.span().into()
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn new(keys: &'static [Key], table: &'a DeTable<'a>, span: Span) -> Self {
+        Self { keys, table: Some(table), span }
+    }
+
+    /// Where the table begins.
+    pub(crate) const fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Where the value of `key` stands, else the table.
+    pub(crate) fn span_of(&self, key: &str) -> Span {
+        self.value(key).map_or(self.span, spanned)
+    }
+
+    /// Whether `key` is written.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
+    /// Whether the value of `key` is a table.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().is_table())
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        match self.value(key) {
+            Some(value) => value.get_ref().as_bool(),
+            None => matches!(self.need(key), Need::False).then_some(false),
+        }
+    }
+
+    pub(crate) fn count(&self, key: &str) -> Option<u64> {
+        let (Some(&Shape::Count(min, max)), value) = (self.shape(key), self.value(key)) else {
+            return None;
+        };
+        match (value, self.need(key)) {
+            (Some(value), _) => whole(value.get_ref()).filter(|count| (min..=max).contains(count)),
+            (None, Need::Count(count)) => Some(count),
+            (None, Need::False | Need::Optional | Need::Required | Need::Text(_)) => None,
+        }
+    }
+
+    /// The string of `key`; its default when absent.
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        match (self.value(key), self.need(key)) {
+            (Some(value), _) => value.get_ref().as_str(),
+            (None, Need::Text(default)) => Some(default),
+            (None, Need::Count(_) | Need::False | Need::Optional | Need::Required) => None,
+        }
+    }
+
+    /// The string of `key` as what it names.
+    pub(crate) fn parsed<T: FromStr>(&self, key: &str) -> Option<T> {
+        self.text(key)?.parse().ok()
+    }
+
+    pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
+        let Some(&Shape::Span(min, max)) = self.shape(key) else { return None };
+        parse_duration(self.text(key)?).filter(|span| (min..=max).contains(span))
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Option<Bytes> {
+        let Some(&Shape::Size(min, max)) = self.shape(key) else { return None };
+        self.parsed::<Bytes>(key).filter(|size| (min..=max).contains(&size.0))
+    }
+
+    /// The strings of `key`, each with its place; those that are none are left out.
+    pub(crate) fn texts(&self, key: &str) -> Vec<(&'a str, Span)> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        texts_of(value)
+    }
+
+    /// The strings of `key` as what they name.
+    pub(crate) fn all_parsed<T: FromStr>(&self, key: &str) -> Vec<(T, Span)> {
+        let parsed = |(text, span): (&str, _)| Some((text.parse().ok()?, span));
+        self.texts(key).into_iter().filter_map(parsed).collect()
+    }
+
+    /// The table of `key`; an absent one reads as empty, so that its defaults hold.
+    pub(crate) fn table(&self, key: &str) -> Self {
+        let keys: &'static [Key] = match self.shape(key) {
+            Some(Shape::Table(keys)) => keys,
+            _ => &[],
+        };
+        let table = self.value(key).and_then(|value| value.get_ref().as_table());
+        Self { keys, table, span: self.span_of(key) }
+    }
+
+    /// The tables of the list `key`.
+    pub(crate) fn tables(&self, key: &str) -> Vec<Self> {
+        let (Some(Shape::List(Shape::Table(keys))), Some(value)) =
+            (self.shape(key), self.value(key))
+        else {
+            return Vec::new();
+        };
+        let list = value.get_ref().as_array().into_iter().flatten();
+        list.filter_map(|item| Some(Self::new(keys, item.get_ref().as_table()?, spanned(item))))
+            .collect()
+    }
+
+    /// What stands under the names of `key`, in the order of the file.
+    pub(crate) fn named(&self, key: &str) -> Vec<Named<'a>> {
+        let table = self.value(key).and_then(|value| value.get_ref().as_table());
+        let mut entries: Vec<_> = table
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| Named { name: name.get_ref(), span: spanned(name), value })
+            .collect();
+        entries.sort_by_key(|entry| entry.span.start);
+        entries
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table?.get(key)
+    }
+
+    fn key(&self, key: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|known| known.name == key)
+    }
+
+    fn shape(&self, key: &str) -> Option<&'static Shape> {
+        self.key(key).map(|key| &key.shape)
+    }
+
+    fn need(&self, key: &str) -> Need {
+        self.key(key).map_or(Need::Optional, |key| key.need)
+    }
+}
+
+/// One entry of a table whose keys are names.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    /// Of the name.
+    pub(crate) span: Span,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Named<'a> {
+    /// Its table, described by `keys`.
+    pub(crate) fn fields(&self, keys: &'static [Key]) -> Option<Fields<'a>> {
+        Some(Fields::new(keys, self.value.get_ref().as_table()?, self.span))
+    }
+
+    /// Its strings, each with its place.
+    pub(crate) fn texts(&self) -> Vec<(&'a str, Span)> {
+        texts_of(self.value)
+    }
+}
+
+/// A whole number that is not negative.
+pub(crate) fn whole(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn texts_of<'a>(value: &'a Spanned<DeValue<'a>>) -> Vec<(&'a str, Span)> {
+    let one = |value: &'a Spanned<DeValue<'a>>| Some((value.get_ref().as_str()?, spanned(value)));
+    match value.get_ref().as_array() {
+        Some(list) => list.iter().filter_map(one).collect(),
+        None => one(value).into_iter().collect(),
+    }
+}

@@ -1,0 +1,88 @@
+//! What a policy may look like: the keys of each table and the form of each value.
+//!
+//! One description serves three readers, so that they cannot disagree: [`check`] reports every
+//! unknown key, missing key and malformed value at once; [`Fields`] reads values and defaults; the
+//! JSON Schema is printed from it. What the values mean together is for the sections in
+//! [`crate::parse`].
+
+mod check;
+mod fields;
+mod forms;
+
+use std::time::Duration;
+
+pub(crate) use check::{check, suggest};
+pub(crate) use fields::{Fields, Named};
+pub(crate) use forms::{
+    ADDRESS, Form, HOST_ADDRESS, INTERFACE, METHOD, NAME, NETWORK, ORIGIN, PATH, PATTERN,
+    PER_SECOND, PERCENT, RATE, brief, parse_duration,
+};
+
+/// One key of a table.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) need: Need,
+    pub(crate) shape: Shape,
+    /// One line for the schema.
+    pub(crate) doc: &'static str,
+}
+
+/// What its absence means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Need {
+    /// The policy cannot do without.
+    Required,
+    /// Nothing stands for it.
+    Optional,
+    /// This stands for it.
+    Text(&'static str),
+    /// This stands for it.
+    Count(u64),
+    /// `false` stands for it.
+    False,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number in a range, both ends included.
+    Count(u64, u64),
+    /// A string that names a span of time in a range.
+    Span(Duration, Duration),
+    /// A string that names a number of bytes in a range.
+    Size(u64, u64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A string of a form.
+    Text(&'static Form),
+    /// At least one value of a shape.
+    List(&'static Self),
+    /// The same, where a single value may stand without brackets.
+    OneOrMore(&'static Self),
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A table whose keys are names that the operator chooses.
+    Named(&'static Self),
+}
+
+impl Key {
+    pub(crate) const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Self {
+        Self { name, need: Need::Required, shape, doc }
+    }
+
+    pub(crate) const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Self {
+        Self { name, need: Need::Optional, shape, doc }
+    }
+
+    pub(crate) const fn with_default(
+        name: &'static str,
+        shape: Shape,
+        default: Need,
+        doc: &'static str,
+    ) -> Self {
+        Self { name, need: default, shape, doc }
+    }
+}

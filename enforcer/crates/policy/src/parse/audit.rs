@@ -1,0 +1,73 @@
+//! `[audit]`: the name of the log and when a record must be on disk.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::grammar::{Fields, Key, Need, ORIGIN, Shape};
+
+/// The name of the log and when a record must be on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPlan {
+    /// Names the log in its checkpoints; `None`: the host's name and `/enforcer`.
+    pub origin: Option<Arc<str>>,
+    /// For requests that were allowed.
+    pub allowed: Durability,
+    /// For requests that were refused.
+    pub denied: Durability,
+    /// Records that may be reserved or waiting.
+    pub queue: NonZeroUsize,
+}
+
+/// When a record must be on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the client has its answer.
+    Durable,
+    /// With the next group commit; the answer does not wait.
+    Queued,
+}
+
+pub(super) static KEYS: &[Key] = &[
+    Key::optional(
+        "origin",
+        Shape::Text(&ORIGIN),
+        "Names the log in its checkpoints. Without it: `<hostname>/enforcer`.",
+    ),
+    Key::with_default(
+        "allowed",
+        DURABILITY,
+        Need::Text("queued"),
+        "Whether the answer to an allowed request waits until its record is on disk.",
+    ),
+    Key::with_default(
+        "denied",
+        DURABILITY,
+        Need::Text("durable"),
+        "Whether the answer to a refused request waits until its record is on disk.",
+    ),
+    Key::with_default(
+        "queue",
+        Shape::Count(64, 1 << 20),
+        Need::Count(8_192),
+        "Records that may be reserved or waiting; when full, requests are refused.",
+    ),
+];
+
+const DURABILITY: Shape = Shape::Choice(&["durable", "queued"]);
+
+pub(super) fn read(fields: Fields<'_>) -> Option<AuditPlan> {
+    Some(AuditPlan {
+        origin: fields.text("origin").map(Arc::from),
+        allowed: durability(fields.text("allowed")?)?,
+        denied: durability(fields.text("denied")?)?,
+        queue: super::size(fields.count("queue"))?,
+    })
+}
+
+fn durability(word: &str) -> Option<Durability> {
+    match word {
+        "durable" => Some(Durability::Durable),
+        "queued" => Some(Durability::Queued),
+        _ => None,
+    }
+}

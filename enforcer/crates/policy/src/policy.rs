@@ -1,0 +1,220 @@
+//! A policy that passed every check, and the ways to one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use enforcer_authz::Roles;
+use enforcer_limits::Limit;
+use ring::digest::{SHA256, digest};
+use toml::de::DeTable;
+
+use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
+use crate::parse::{
+    Agent, AuditPlan, Base, Guard, Listener, NamedTls, Route, Sections, Timeouts, read,
+};
+use crate::problem::{Problem, Problems, Report};
+use crate::text::{Span, Text};
+use crate::tls;
+
+/// What an operator decided, checked; immutable.
+#[derive(Debug)]
+pub struct Policy {
+    file: PathBuf,
+    sha256: Arc<str>,
+    sections: Sections,
+    warnings: Vec<Problem>,
+}
+
+/// No policy came out of a file.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error(
+        "cannot read the policy file {}\n  hint: `enforcer init` writes a first one; --policy names another", .file.display()
+    )]
+    Read {
+        /// Its path.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file has problems.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+/// The largest policy file, in bytes.
+const FILE_MAX: usize = 1 << 20;
+
+impl Policy {
+    /// Reads the policy `text`; `file` names it in problems, and relative paths are relative to its
+    /// folder. Does no I/O.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
+        Self::checked(text, file, |_, _| ())
+    }
+
+    /// Reads a policy file, and the TLS files that it names.
+    pub fn load(file: &Path) -> Result<Self, LoadError> {
+        let refused = |source| LoadError::Read { file: file.to_owned(), source };
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(FILE_MAX).unwrap_or(u64::MAX).saturating_add(1);
+        File::open(file)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(refused)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| refused(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        Ok(Self::checked(&text, file, tls::check)?)
+    }
+
+    fn checked(
+        text: &str,
+        file: &Path,
+        check_files: impl FnOnce(&[NamedTls], &mut Report),
+    ) -> Result<Self, Problems> {
+        let lines = Text::new(text, file.display().to_string().into());
+        let mut report = Report::default();
+        let sections = read_text(text, file, &lines, check_files, &mut report);
+        if sections.is_none() && !report.has_errors() {
+            // Every section that gives nothing has told why; a hole in that must not load.
+            report.add(&INCOMPLETE, Span::default(), "a section could not be read", None);
+        }
+        let warnings = report.finish(&lines)?;
+        let Some(sections) = sections else { return Err(Problems::default()) };
+        Ok(Self { file: file.to_owned(), sha256: hex_sha256(text.as_bytes()), sections, warnings })
+    }
+
+    /// The file as it was named.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// SHA-256 of the file's bytes, in hex.
+    pub const fn sha256(&self) -> &Arc<str> {
+        &self.sha256
+    }
+
+    /// What somebody should look at, though the policy can be used.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The route that decides on a canonical host and path, as `enforcer-inspect` gives them.
+    pub fn route_for(&self, host: &str, path: &str) -> Option<&Route> {
+        self.sections.table.find(host, path).map(AsRef::as_ref)
+    }
+
+    /// `[agent]`.
+    pub const fn agent(&self) -> &Agent {
+        &self.sections.agent
+    }
+
+    /// `[listen]`, in the order of the file; at least one.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.sections.listeners
+    }
+
+    /// `[kernel]`; `None`: the kernel part is off.
+    pub const fn kernel(&self) -> Option<&enforcer_kernel::Config> {
+        self.sections.kernel.as_ref()
+    }
+
+    /// `[guard]`.
+    pub const fn guard(&self) -> &Guard {
+        &self.sections.guard
+    }
+
+    /// `[audit]`.
+    pub const fn audit(&self) -> &AuditPlan {
+        &self.sections.audit
+    }
+
+    /// `[timeouts]`.
+    pub const fn timeouts(&self) -> &Timeouts {
+        &self.sections.timeouts
+    }
+
+    /// `[role]`: every role, closed over inclusion.
+    pub const fn roles(&self) -> &Roles {
+        &self.sections.roles
+    }
+
+    /// `[limit]`, in the order of the file.
+    pub fn limits(&self) -> &[Arc<Limit>] {
+        &self.sections.limits
+    }
+
+    /// `[upstream]`, in the order of the file.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<enforcer_upstream::Plan>> {
+        self.sections.upstreams.iter()
+    }
+
+    /// `[[route]]`, in the order of the file.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.sections.routes
+    }
+
+    /// `[[rule]]`, in the order of the file.
+    pub fn rules(&self) -> &[enforcer_detect::Rule] {
+        &self.sections.rules
+    }
+
+    /// What differs in `next` and takes effect only after a restart.
+    ///
+    /// Everything else a reload puts in force at once: routes, roles, limits, upstreams, rules,
+    /// timeouts, guards, durability, and the kernel's mode and budget.
+    pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let fixed = |policy: &Self| {
+            policy.kernel().map(|kernel| {
+                let interfaces = kernel.interfaces.clone();
+                (interfaces, kernel.attach, kernel.blocks, kernel.sources, kernel.pins.clone())
+            })
+        };
+        let changes = [
+            ("agent", self.agent() != next.agent()),
+            ("listen", self.listeners() != next.listeners()),
+            ("kernel", fixed(self) != fixed(next)),
+            ("audit.origin", self.audit().origin != next.audit().origin),
+            ("audit.queue", self.audit().queue != next.audit().queue),
+        ];
+        changes.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+    }
+}
+
+fn read_text(
+    text: &str,
+    file: &Path,
+    lines: &Text<'_>,
+    check_files: impl FnOnce(&[NamedTls], &mut Report),
+    report: &mut Report,
+) -> Option<Sections> {
+    if text.len() > FILE_MAX {
+        let message = format!("the file has more than {FILE_MAX} bytes");
+        report.add(&TOO_LARGE, Span::default(), message, "split the host's services".to_owned());
+        return None;
+    }
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let span = error.span().map(Span::from).unwrap_or_default();
+            let hint = "the cause is here or shortly before".to_owned();
+            report.add(&SYNTAX, span, format!("not TOML: {}", error.message()), hint);
+            return None;
+        }
+    };
+    let base = Base { folder: file.parent().unwrap_or(Path::new("")), text: lines };
+    let (sections, files) = read(&table, base, report);
+    check_files(&files, report);
+    sections
+}
+
+fn hex_sha256(bytes: &[u8]) -> Arc<str> {
+    digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into()
+}

@@ -1,0 +1,128 @@
+//! The TLS files that a policy names: there, PEM, and a pair.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::codes::{Code, KEY_EXPOSED, TLS_FILE, TLS_MISMATCH, TLS_PEM};
+use crate::parse::NamedTls;
+use crate::problem::Report;
+use crate::text::Span;
+
+/// The largest certificate or key file, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+pub(crate) fn check(files: &[NamedTls], report: &mut Report) {
+    for named in files {
+        let chain = contents(&named.tls.certificate, named.certificate, report)
+            .and_then(|pem| certificates(&pem, &named.tls.certificate, named.certificate, report));
+        let key = contents(&named.tls.key, named.key, report)
+            .and_then(|pem| private_key(&pem, &named.tls.key, named.key, report));
+        if let (Some(chain), Some(key)) = (chain, key) {
+            pair(chain, key, named, report);
+        }
+    }
+}
+
+fn contents(file: &Path, span: Span, report: &mut Report) -> Option<Vec<u8>> {
+    let read = fs::metadata(file).and_then(|facts| match facts.len() {
+        _ if !facts.is_file() => Err(io::Error::other("it is not a regular file")),
+        0..=FILE_MAX => fs::read(file),
+        _ => Err(io::Error::other("it is larger than 1 MiB")),
+    });
+    match read {
+        Ok(contents) => Some(contents),
+        Err(error) => {
+            let hint = "relative paths are relative to the policy file; the agent's user must be \
+                        able to read it";
+            refuse(
+                &TLS_FILE,
+                span,
+                format!("cannot read {}: {error}", file.display()),
+                hint,
+                report,
+            )
+        }
+    }
+}
+
+fn certificates(
+    pem: &[u8],
+    file: &Path,
+    span: Span,
+    report: &mut Report,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let hint = "it begins with `-----BEGIN CERTIFICATE-----`";
+    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(chain) if chain.is_empty() => {
+            let message = format!("{} holds no certificate", file.display());
+            refuse(&TLS_PEM, span, message, hint, report)
+        }
+        Ok(chain) => Some(chain),
+        Err(error) => {
+            let message = format!("{} is not PEM: {error}", file.display());
+            refuse(&TLS_PEM, span, message, hint, report)
+        }
+    }
+}
+
+fn private_key(
+    pem: &[u8],
+    file: &Path,
+    span: Span,
+    report: &mut Report,
+) -> Option<PrivateKeyDer<'static>> {
+    if let Ok(facts) = fs::metadata(file)
+        && facts.permissions().mode() & 0o007 != 0
+    {
+        let message = format!("every user of this host may use {}", file.display());
+        report.add(&KEY_EXPOSED, span, message, format!("chmod o-rwx {}", file.display()));
+    }
+    match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(key) => Some(key),
+        Err(pem::Error::NoItemsFound) => {
+            let message = format!("{} holds no private key", file.display());
+            let hint =
+                "it begins with `-----BEGIN PRIVATE KEY-----`; an encrypted key is of no use here";
+            refuse(&TLS_PEM, span, message, hint, report)
+        }
+        Err(error) => {
+            let message = format!("{} is not PEM: {error}", file.display());
+            refuse(&TLS_PEM, span, message, "write the key to the file again", report)
+        }
+    }
+}
+
+fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    named: &NamedTls,
+    report: &mut Report,
+) {
+    if let Err(error) = CertifiedKey::from_der(chain, key, &default_provider()) {
+        let message = format!(
+            "{} and {} do not serve TLS together: {error}",
+            named.tls.certificate.display(),
+            named.tls.key.display()
+        );
+        let hint = "the first certificate of the file must be the one that was issued for this key";
+        report.add(&TLS_MISMATCH, named.key, message, hint.to_owned());
+    }
+}
+
+fn refuse<T>(
+    code: &'static Code,
+    span: Span,
+    message: String,
+    hint: &str,
+    report: &mut Report,
+) -> Option<T> {
+    report.add(code, span, message, hint.to_owned());
+    None
+}
