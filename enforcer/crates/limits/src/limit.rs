@@ -62,11 +62,7 @@ pub struct Exceeded {
 
 impl Limit {
     /// The demand of one request: by key the caller pays, and where there is none the source does.
-    pub const fn demand<'a>(
-        &'a self,
-        source: Source,
-        caller: Option<&'a Principal>,
-    ) -> Demand<'a> {
+    pub const fn demand<'a>(&'a self, source: Source, caller: Option<&'a Principal>) -> Demand<'a> {
         let subject = match (self.by, caller) {
             (By::Key, Some(principal)) => Subject::Principal(principal),
             (By::Key, None) | (By::Ip, _) => Subject::Source(source),
