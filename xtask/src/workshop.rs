@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -43,8 +44,10 @@ impl Workshop {
         let shell = Shell::new()?;
         shell.change_dir(&root);
         let tools = cache.join(nextest_folder()).join("bin");
-        let path = variable("PATH").unwrap_or_default();
-        shell.set_var("PATH", format!("{}:{path}", tools.display()));
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths(iter::once(tools).chain(env::split_paths(&path)))
+            .context("the cache folder cannot stand on the path")?;
+        shell.set_var("PATH", path);
         Ok(Self { shell, root, cache })
     }
 
@@ -76,14 +79,9 @@ fn nextest_folder() -> String {
 }
 
 fn cache_folder() -> Result<PathBuf> {
-    if let Some(cache) = variable("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()) {
+    if let Some(cache) = env::var_os("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()) {
         return Ok(PathBuf::from(cache).join("enforcer"));
     }
-    let home = variable("HOME").context("neither HOME nor XDG_CACHE_HOME is set")?;
+    let home = env::var_os("HOME").context("neither HOME nor XDG_CACHE_HOME is set")?;
     Ok(PathBuf::from(home).join(".cache/enforcer"))
-}
-
-#[expect(clippy::disallowed_methods, reason = "a build tool is configured by its environment")]
-fn variable(name: &str) -> Option<String> {
-    env::var(name).ok()
 }

@@ -1,7 +1,6 @@
 //! `bench <area> [--quick]`: measures an area, prints its table, writes `target/bench/<area>.json`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
-#![expect(clippy::disallowed_methods, reason = "the report stands beside the program")]
 
 use std::env;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@
 //! [`DEADLINE`].
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Vers
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -87,7 +89,8 @@ enum Sending {
 #[derive(Debug)]
 pub struct Steady {
     stop: Sender<()>,
-    thread: JoinHandle<Tally>,
+    tally: Arc<Mutex<Tally>>,
+    thread: JoinHandle<()>,
 }
 
 /// What a steady client got.
@@ -168,8 +171,9 @@ impl Client {
     pub fn steadily(&self, ask: Ask, every: Duration) -> Steady {
         let (stop, stopped) = channel();
         let client = self.clone();
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let shared = Arc::clone(&tally);
         let thread = thread::spawn(move || {
-            let mut tally = Tally::default();
             let mut connection = None;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let outcome = match connection.take() {
@@ -179,15 +183,14 @@ impl Client {
                 .and_then(|mut open: Connection| Ok((open.ask(&ask)?, open)));
                 match outcome {
                     Ok((answer, open)) => {
-                        tally.count(&answer);
+                        shared.lock().count(&answer);
                         connection = Some(open);
                     }
-                    Err(_) => tally.failed = tally.failed.saturating_add(1),
+                    Err(_) => shared.lock().fail(),
                 }
             }
-            tally
         });
-        Steady { stop, thread }
+        Steady { stop, tally, thread }
     }
 
     fn server_name(&self) -> Result<ServerName<'static>> {
@@ -315,10 +318,16 @@ impl Answer {
 }
 
 impl Steady {
+    /// What came of it until this moment.
+    pub fn so_far(&self) -> Tally {
+        *self.tally.lock()
+    }
+
     /// Stops asking and tells what came of it.
     pub fn finish(self) -> Result<Tally> {
         drop(self.stop);
-        self.thread.join().ok().context("the steady client panicked")
+        self.thread.join().ok().context("the steady client panicked")?;
+        Ok(*self.tally.lock())
     }
 }
 
@@ -330,6 +339,10 @@ impl Tally {
         } else {
             self.refused = self.refused.saturating_add(1);
         }
+    }
+
+    const fn fail(&mut self) {
+        self.failed = self.failed.saturating_add(1);
     }
 
     /// Whether every single request was served, and at least one was.

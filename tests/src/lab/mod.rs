@@ -32,7 +32,7 @@ pub use certificate::Certificate;
 pub use client::{Answer, Ask, Client, Connection, Http, Steady, Tally, TlsStream};
 pub use namespace::Namespace;
 pub use ping::{Echo, Ping, Train};
-pub use upstream::{MEMORY, Seen, Upstream};
+pub use upstream::{REMEMBERED, Seen, Upstream};
 pub use veth::Cable;
 pub use wait::{DEADLINE, wait_for, wait_until};
 

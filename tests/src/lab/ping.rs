@@ -110,6 +110,7 @@ fn is_rejection(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::ConnectionRefused
             | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkDown
             | ErrorKind::NetworkUnreachable
             | ErrorKind::PermissionDenied
     )
@@ -198,9 +199,8 @@ fn send_all(ping: &Ping, echoes: &Mutex<Vec<Echo>>, halt: &AtomicBool, every: Du
         }
         // The entry comes first: its answer may be read before this thread runs again.
         echoes.lock().push(Echo { sent: Instant::now(), answered: None });
-        if ping.send(u64::try_from(number).unwrap_or(u64::MAX)).is_err() {
-            return;
-        }
+        // What cannot be sent cannot be answered, and that is what the entry says.
+        drop(ping.send(u64::try_from(number).unwrap_or(u64::MAX)));
         due += every;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
@@ -220,9 +220,9 @@ fn receive_all(ping: &Ping, echoes: &Mutex<Vec<Echo>>, halt: &AtomicBool) {
                     echo.answered = Some(now);
                 }
             }
-            Ok(None) if last => return,
-            Ok(None) => {}
-            Err(_) => return,
+            Ok(None) | Err(_) if last => return,
+            // Nothing to be read yet, or an interface that is down for a while.
+            Ok(None) | Err(_) => {}
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | `…/break/N` | a promise of one byte more than the N that are sent, then the end |
 //! | anything else | a line that repeats method and target |
 //!
-//! It remembers the last [`MEMORY`] requests; older ones are only counted.
+//! It remembers the last [`REMEMBERED`] requests; older ones are only counted.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ use tokio::time::Sleep;
 use super::{DEADLINE, Namespace, wait_until};
 
 /// How many requests are remembered.
-pub const MEMORY: usize = 4096;
+pub const REMEMBERED: usize = 4096;
 
 /// The largest body that `bytes` makes.
 const BYTES_MAX: u64 = 1 << 32;
@@ -179,7 +179,7 @@ async fn accept(listener: TcpListener, log: Arc<Log>) {
 impl Log {
     fn remember(&self, request: &Request<Incoming>, peer: SocketAddr) {
         let mut seen = self.seen.lock();
-        if seen.len() == MEMORY {
+        if seen.len() == REMEMBERED {
             seen.pop_front();
         }
         seen.push_back(Seen {
