@@ -10,8 +10,8 @@ use xshell::cmd;
 
 use crate::demo::{self, Ending};
 use crate::r#gen::{self, Mode};
-use crate::tidy;
 use crate::test;
+use crate::tidy;
 use crate::workshop::Workshop;
 
 struct Phase {
@@ -59,16 +59,18 @@ fn print_phases(done: &[(&str, Duration)]) {
 }
 
 fn formatting(workshop: &Workshop) -> Result<()> {
-    cmd!(workshop.shell, "cargo fmt --all --check")
-        .quiet()
-        .run()
-        .context("hint: cargo fmt --all")
+    cmd!(workshop.shell, "cargo fmt --all --check").quiet().run().context("hint: cargo fmt --all")
 }
 
 /// The bans and licences of `deny.toml` are part of tidy as well, so that they hold on a machine
 /// without cargo-deny; what only cargo-deny knows are the advisories and the yanked versions.
 fn deny(workshop: &Workshop) -> Result<()> {
-    if cmd!(workshop.shell, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_err()
+    if cmd!(workshop.shell, "cargo deny --version")
+        .quiet()
+        .ignore_stdout()
+        .ignore_stderr()
+        .run()
+        .is_err()
     {
         println!("cargo-deny is not installed: bans and licences were checked by tidy alone");
         return Ok(());

@@ -111,8 +111,7 @@ fn read_tree(folder: &Path) -> Result<BTreeMap<PathBuf, String>> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let text =
-                    fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
                 files.insert(path.strip_prefix(folder)?.to_path_buf(), text);
             }
         }

@@ -96,9 +96,7 @@ fn install_packages(workshop: &Workshop, packages: &BTreeSet<&str>) -> Result<()
     }
     let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
     if cmd!(workshop.shell, "apt-get --version").quiet().ignore_stdout().run().is_err() {
-        bail!(
-            "this machine has no apt-get\nhint: install what these Debian packages hold: {list}"
-        );
+        bail!("this machine has no apt-get\nhint: install what these Debian packages hold: {list}");
     }
     if workshop.user()? == User::Other {
         bail!(

@@ -62,13 +62,10 @@ fn one(workshop: &Workshop, package: &str, arguments: &Arguments) -> Result<()> 
 fn nextest(workshop: &Workshop, what: &[&str], arguments: &Arguments) -> Result<()> {
     let ignored = if arguments.no_root { "default" } else { "all" };
     let rest = &arguments.rest;
-    cmd!(
-        workshop.shell,
-        "cargo nextest run --locked {what...} --run-ignored {ignored} {rest...}"
-    )
-    .quiet()
-    .run()
-    .context("the tests")
+    cmd!(workshop.shell, "cargo nextest run --locked {what...} --run-ignored {ignored} {rest...}")
+        .quiet()
+        .run()
+        .context("the tests")
 }
 
 fn package(name: &str) -> String {

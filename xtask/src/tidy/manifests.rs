@@ -73,8 +73,7 @@ fn floors(text: &str) -> Result<BTreeMap<String, usize>> {
 
 impl<'a> Manifest<'a> {
     fn read(file: &'a TextFile) -> Result<Self> {
-        let table: Table =
-            file.text.parse().with_context(|| file.path.display().to_string())?;
+        let table: Table = file.text.parse().with_context(|| file.path.display().to_string())?;
         let name = table
             .get("package")
             .and_then(|package| package.get("name"))

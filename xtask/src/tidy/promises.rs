@@ -24,7 +24,15 @@ pub(super) fn findings(files: &[TextFile]) -> Vec<Finding> {
     }
     if let Some(source) = files.iter().find(|file| file.is_named(REASONS_SOURCE)) {
         let page = files.iter().find(|file| file.is_named(REASONS));
-        findings.extend(unexplained(source, page));
+        findings.extend(match page {
+            Some(page) => unexplained(source, page),
+            None => vec![Finding::new(
+                &source.path,
+                None,
+                format!("{REASONS} does not exist"),
+                "cargo xtask gen",
+            )],
+        });
     }
     let shipped = files.iter().find(|file| file.path.starts_with("policies"));
     if let Some(policy) = shipped.filter(|_| !tests.contains(POLICIES_TEST)) {
@@ -90,10 +98,9 @@ fn unproven(file: &TextFile, tests: &BTreeSet<&str>) -> Vec<Finding> {
 }
 
 /// Words of [`REASONS_SOURCE`] that have no row.
-fn unexplained(source: &TextFile, page: Option<&TextFile>) -> Vec<Finding> {
+fn unexplained(source: &TextFile, page: &TextFile) -> Vec<Finding> {
     let rows: BTreeSet<&str> = page
-        .into_iter()
-        .flat_map(TextFile::lines)
+        .lines()
         .filter_map(|(_, line)| cells(line)?.first().copied())
         .flat_map(quoted)
         .collect();
@@ -174,11 +181,11 @@ mod tests {
         );
         let page = file(REASONS, "| reason | status |\n|---|---|\n| `no-route` | 404 |\n");
 
-        let findings = unexplained(&source, Some(&page));
+        let findings = unexplained(&source, &page);
 
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].line, Some(3));
-        assert_eq!(unexplained(&source, None).len(), 2);
+        assert_eq!(super::findings(&[source]).len(), 1);
     }
 
     #[test]

@@ -32,7 +32,6 @@ const MARKERS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X
 const PLACES: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
     concat!("index.crates", ".io"),
     concat!("static.crates", ".io"),
     concat!("deb.debian", ".org"),
@@ -123,7 +122,8 @@ fn has_word(line: &str, word: &str) -> bool {
 fn has_place(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
-        !before.is_some_and(|before| is_word(before) || matches!(before, '.' | '/' | '}' | '>' | '*'))
+        !before
+            .is_some_and(|before| is_word(before) || matches!(before, '.' | '/' | '}' | '>' | '*'))
     })
 }
 
@@ -158,9 +158,11 @@ fn exceptions(file: &TextFile) -> Vec<Finding> {
 fn is_attribute(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let line = before.lines().next_back().unwrap_or_default().trim_start();
-    line == "#[" || line == "#![" || line.starts_with("#[cfg_attr(") || line.starts_with("#![cfg_attr(")
+    line == "#["
+        || line == "#!["
+        || line.starts_with("#[cfg_attr(")
+        || line.starts_with("#![cfg_attr(")
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -123,8 +123,10 @@ fn crate_name(entry: &Table) -> Option<String> {
 
 fn packages(metadata: &Json) -> Result<Vec<Package>> {
     let list = metadata.get("packages").and_then(Json::as_array).context("no packages")?;
-    let names: BTreeMap<&str, &str> =
-        list.iter().filter_map(|package| Some((text(package, "id")?, text(package, "name")?))).collect();
+    let names: BTreeMap<&str, &str> = list
+        .iter()
+        .filter_map(|package| Some((text(package, "id")?, text(package, "name")?)))
+        .collect();
     let nodes = metadata
         .get("resolve")
         .and_then(|resolve| resolve.get("nodes"))
