@@ -1,1 +1,36 @@
-//! What happened, provably.
+//! What happened, provably: a transparency log of every request, admin action and map change.
+//!
+//! Records are leaves of an RFC 6962 Merkle tree whose head is signed after each group of records
+//! is on disk (C2SP tlog-tiles, tlog-checkpoint, signed-note), so that nobody has to believe this
+//! program: `docs/audit-format.md` and a shell script suffice. [`Audit`] appends, [`Log`] reads
+//! beside a running agent, [`verify()`] recomputes everything, [`Evidence`] is one record that
+//! convinces somebody far away. It decides nothing, and knows neither proxy nor kernel.
+
+mod record;
+
+mod audit;
+mod shared;
+mod stored;
+mod writer;
+
+mod encode;
+mod files;
+mod layout;
+mod merkle;
+mod note;
+mod open;
+mod segment;
+mod store;
+
+pub use audit::{AppendError, Audit, Config, Full, Lost, Slot, State, Ticket};
+pub use files::FileError;
+pub use merkle::{HASH_BYTES, Hash, leaf_hash, node_hash, root_from_inclusion};
+pub use note::{Checkpoint, KeyError, NoteError, OriginError, VerifierKey};
+pub use open::{OpenError, Opened};
+pub use record::{
+    AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,
+    Gap, GapReason, KernelCount, KernelSummary, Layer, Outcome, Record,
+};
+pub use segment::Fault;
+pub use shared::Health;
+pub use stored::{Header, Stored};

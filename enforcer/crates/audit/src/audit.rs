@@ -1,0 +1,224 @@
+//! The handle that everyone holds: slots before, tickets after, never a wait in between.
+//!
+//! A [`Slot`] is room for one record, taken before the work starts, so that nothing can be done
+//! unrecorded: no slot, no service. Writing to it cannot fail and never blocks. The [`Ticket`] says
+//! when the record is under a signed checkpoint on disk; whoever need not know drops it.
+//!
+//! When the queue is full or the disk is, [`Audit::reserve`] refuses, and the refusal is counted: a
+//! `gap` record tells how many there were.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use enforcer_model::{Clock, Timestamp};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::merkle::Hash;
+use crate::open::{OpenError, Opened};
+use crate::record::Record;
+use crate::shared::{Health, Shared};
+use crate::stored::Stored;
+use crate::writer::{self, Message};
+
+/// Where the log lives and how much may wait.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The log's own directory; nothing else belongs in there.
+    pub directory: PathBuf,
+    /// The log's name in its checkpoints, such as `host.example/enforcer`; never changes.
+    pub origin: String,
+    /// Records that may be reserved, waiting or on their way to the disk; at least one.
+    pub queue: usize,
+    /// A segment that has grown beyond this is closed.
+    pub segment_bytes: u64,
+}
+
+/// The append side of the log. Clones share one writer thread, which ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct Audit(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    writer: SyncSender<Message>,
+}
+
+/// Room for one record. Dropped unwritten, it gives the room back.
+#[derive(Debug)]
+#[must_use = "a slot that is dropped records nothing"]
+pub struct Slot {
+    audit: Audit,
+    written: bool,
+}
+
+/// The promise of an index.
+#[derive(Debug)]
+pub struct Ticket {
+    index: oneshot::Receiver<Result<u64, Lost>>,
+    shared: Arc<Shared>,
+}
+
+/// No record can be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The log was closed.
+    #[error("the audit log is closed")]
+    Closed,
+    /// The disk has no room; service resumes by itself when there is some.
+    #[error("the disk of the audit log is full; free some space, service resumes by itself")]
+    Disk,
+    /// The log cannot be written any more.
+    #[error("the audit log has failed and needs a restart of the agent: {0}")]
+    Failed(Arc<str>),
+    /// Every slot is taken; the disk is slower than the requests come in.
+    #[error("the audit queue is full")]
+    Queue,
+}
+
+/// A record that was taken and is not known to be on disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// The log was closed before the record was written.
+    #[error("the audit log was closed before the record was written")]
+    Closed,
+    /// The disk is full. The record is kept in memory, and written when there is room.
+    #[error("the disk of the audit log is full; the record waits in memory")]
+    DiskFull,
+    /// The disk failed. Whether the record survived is known when the log is opened again.
+    #[error("the audit log has failed: {0}")]
+    Failed(Arc<str>),
+}
+
+/// [`Audit::append`] did not end with the record on disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// There was no room to begin with.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// It was taken and not committed.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// The log at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Records under the last checkpoint.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Hash,
+    /// The last signed checkpoint, as published.
+    pub checkpoint: Arc<str>,
+    /// When it was signed.
+    pub at: Timestamp,
+    /// Whether records are taken.
+    pub health: Health,
+    /// Slots that are in use.
+    pub waiting: usize,
+    /// Records refused since the log was opened, whatever the cause.
+    pub refused: u64,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Records that may wait when the policy does not say.
+    pub const QUEUE: usize = 8_192;
+    /// Some hundred thousand requests: a start reads at most this much.
+    pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+    /// The log of `origin` in `directory`, with the usual sizes.
+    pub fn new(directory: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
+        Self {
+            directory: directory.into(),
+            origin: origin.into(),
+            queue: Self::QUEUE,
+            segment_bytes: Self::SEGMENT_BYTES,
+        }
+    }
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Opens the log, or begins it, and starts the writer thread.
+    ///
+    /// Everything that a crash can leave behind is put in order, and told in [`Opened`]. Anything
+    /// else that is not as it was left refuses to open: evidence is never repaired in silence.
+    pub fn open(config: Config, clock: Arc<dyn Clock>) -> Result<(Self, Opened), OpenError> {
+        writer::start(config, clock)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, writer: SyncSender<Message>) -> Self {
+        Self(Arc::new(Handle { shared, writer }))
+    }
+
+    /// Room for one record, or the reason why the work must not be done. Never blocks.
+    pub fn reserve(&self) -> Result<Slot, Full> {
+        self.0.shared.take_slot()?;
+        Ok(Slot { audit: self.clone(), written: false })
+    }
+
+    /// Writes `record` and waits until it is on disk; gives its index.
+    pub async fn append(&self, record: Record) -> Result<u64, AppendError> {
+        Ok(self.reserve()?.write(record).committed().await?)
+    }
+
+    /// The log as of the last commit.
+    pub fn state(&self) -> State {
+        self.0.shared.state()
+    }
+
+    /// Every record from here on, as it is committed. A receiver that is slower than the log loses
+    /// the oldest and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Stored>> {
+        self.0.shared.committed.subscribe()
+    }
+
+    /// Commits what was written so far, ends the writer and frees the directory.
+    ///
+    /// From the call on [`Audit::reserve`] refuses; slots that are written later are lost.
+    pub async fn close(self) -> Result<u64, Lost> {
+        if self.0.shared.begin_closing() {
+            let (reply, closed) = oneshot::channel();
+            // The queue has room for this one message beyond all slots. When the writer is gone,
+            // `closed` says so.
+            drop(self.0.writer.try_send(Message::Close(reply)));
+            closed.await.unwrap_or_else(|_| Err(self.0.shared.lost()))
+        } else {
+            Err(self.0.shared.lost())
+        }
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Hands the record to the writer.
+    pub fn write(mut self, record: Record) -> Ticket {
+        let (ticket, index) = oneshot::channel();
+        let handle = &self.audit.0;
+        // Cannot be full, a slot is room in this very queue. When the writer is gone the ticket
+        // says so, and the slot is free again.
+        self.written = handle.writer.try_send(Message::Write { record, ticket }).is_ok();
+        Ticket { index, shared: Arc::clone(&handle.shared) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.written {
+            self.audit.0.shared.free_slots(1);
+        }
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Waits until the record is on disk under a signed checkpoint.
+    pub async fn committed(self) -> Result<u64, Lost> {
+        self.index.await.unwrap_or_else(|_| Err(self.shared.lost()))
+    }
+}

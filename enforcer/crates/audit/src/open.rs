@@ -1,0 +1,430 @@
+//! Taking a log up again, whatever the last run left behind.
+//!
+//! A start reads the keys, the checkpoint, every segment's header and the whole last segment: it
+//! recomputes the tree over the last segment from its header and compares the root at the signed
+//! size with the signed one. Older records and tiles are left to `verify`. Kept is every intact
+//! record, also above the checkpoint, for it may have been acknowledged; dropped is only an
+//! unfinished write above it, and a `gap` record says so. Anything else refuses to open.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, Durable, FileError, Reserve};
+use crate::layout::{Layout, segment_first};
+use crate::merkle::{Tile, Tree};
+use crate::note::{
+    Checkpoint, KeyError, NoteError, OriginError, SigningKey, VerifierKey, parse_origin,
+};
+use crate::segment::{Fault, Frames, Header, SegmentError, Step};
+use crate::store::{Segment, Store};
+
+/// What was found when the log was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Records in the log.
+    pub size: u64,
+    /// Of them, intact records above the last checkpoint, kept and signed again.
+    pub recovered: u64,
+    /// Bytes of an unfinished write that were dropped; a `gap` record says so.
+    pub torn_bytes: u64,
+    /// Whether the log was begun.
+    pub created: bool,
+    /// The key that others verify with.
+    pub key: VerifierKey,
+    /// What an operator should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Why the log cannot be opened. See [`OpenError::hint`] for the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file is not as it was left.
+    #[error("the audit log was altered: {}, `{}`: {why}", which(*record), file.display())]
+    Altered {
+        /// The file.
+        file: PathBuf,
+        /// The first record concerned, when it is one.
+        record: Option<u64>,
+        /// What does not fit.
+        why: String,
+    },
+    /// A call to the file system failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of the log is gone.
+    #[error("the audit log is incomplete: `{}` is missing", .0.display())]
+    Missing(PathBuf),
+    /// Others than the owner can read the signing key.
+    #[error("the signing key `{}` has mode {mode:04o}; others must not read it", path.display())]
+    KeyMode {
+        /// The key.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A key file cannot be used.
+    #[error("the key `{}`", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// Another agent writes here.
+    #[error("another agent has the audit log `{}` open", .0.display())]
+    Locked(PathBuf),
+    /// Not even the reserve makes room.
+    #[error("the disk of the audit log is full")]
+    NoSpace,
+    /// The configured name cannot be one.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The log has another name than the policy says.
+    #[error("the audit log `{}` is called `{found}`, not `{wanted}`", directory.display())]
+    OtherOrigin {
+        /// The directory.
+        directory: PathBuf,
+        /// The name in its key.
+        found: String,
+        /// The name asked for.
+        wanted: String,
+    },
+    /// The writer thread could not be started.
+    #[error("start the writer thread of the audit log")]
+    Thread(#[source] io::Error),
+}
+
+/// A log ready to be appended to.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) store: Store,
+    pub(crate) opened: Opened,
+    /// The last checkpoint of the run before, and its text.
+    pub(crate) signed: Checkpoint,
+    pub(crate) checkpoint: String,
+    /// Whether there was room for the reserve.
+    pub(crate) reserved: bool,
+}
+
+/// The last segment, read to its end.
+struct Tail {
+    tree: Tree,
+    tiles: Vec<Tile>,
+    /// Where the last intact frame ends, and the file.
+    length: u64,
+    torn_bytes: u64,
+}
+
+fn which(index: Option<u64>) -> String {
+    index.map_or_else(|| "no single record".to_owned(), |index| format!("record {index}"))
+}
+
+impl OpenError {
+    /// What an operator can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Altered { .. } | Self::Missing(_) => {
+                "the log is evidence and is not repaired: copy or move its directory away, keep \
+                 it, and start again; a new log begins"
+                    .to_owned()
+            }
+            Self::File(_) => "check the disk and the permissions of the directory".to_owned(),
+            Self::KeyMode { path, .. } => format!(
+                "if nobody can have read it: `chmod 600 {0}`; else move the log away and begin \
+                 another",
+                path.display()
+            ),
+            Self::Key { .. } => "restore the key from a backup, or move the log's directory away, \
+                                 keep it, and start again; a new log begins"
+                .to_owned(),
+            Self::Locked(_) => "stop the other agent first; `enforcer status` shows it".to_owned(),
+            Self::NoSpace => "free some space on the disk of the audit log".to_owned(),
+            Self::Origin(_) => "set `origin` in the section `[audit]` of the policy".to_owned(),
+            Self::OtherOrigin { found, .. } => format!(
+                "a log keeps its name: set `origin = \"{found}\"` in `[audit]`, or point `state` \
+                 to another directory"
+            ),
+            Self::Thread(_) => "check the limits on threads and memory of the service".to_owned(),
+        }
+    }
+
+    fn altered(file: &Path, record: Option<u64>, why: impl ToString) -> Self {
+        Self::Altered { file: file.to_owned(), record, why: why.to_string() }
+    }
+}
+
+/// Opens the log in `directory` for writing, or begins it.
+pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result<Ready, OpenError> {
+    let origin = parse_origin(origin)?;
+    let layout = Layout::new(directory);
+    make_directory(directory)?;
+    let lock = files::lock(&layout.lock())?;
+    let lock = lock.ok_or_else(|| OpenError::Locked(directory.to_owned()))?;
+    remove_unfinished(&layout)?;
+
+    let checkpoint = files::read_text(&layout.checkpoint())?;
+    let firsts = segments(&layout)?;
+    let begun = checkpoint.is_some() || is_begun(&layout, &firsts)?;
+    if !begun {
+        // Segment, key, checkpoint: a beginning that was cut short begins again, and a key whose
+        // segments are gone is never used for another log.
+        Segment::create(&layout, &Tree::default(), (0, 0))?;
+    }
+    let key = load_key(&layout, origin, begun)?;
+    let reserved = match files::keep_reserve(&layout, Reserve::Whole) {
+        Ok(()) => true,
+        Err(error) if error.is_no_space() => false,
+        Err(error) => return Err(error.into()),
+    };
+    if !begun {
+        let note = key.sign(0, Tree::default().root());
+        files::replace(&layout, &layout.checkpoint(), note.as_bytes(), 0o644, Durable::Yes)?;
+        files::sync_directory(directory)?;
+    }
+
+    let note = files::read_text(&layout.checkpoint())?;
+    let note = note.ok_or_else(|| OpenError::Missing(layout.checkpoint()))?;
+    let signed = key.verifier().open(&note);
+    let signed =
+        signed.map_err(|error: NoteError| OpenError::altered(&layout.checkpoint(), None, error))?;
+    let last = check_chain(&layout, &segments(&layout)?)?;
+    let tail = read_tail(&layout, last, &signed)?;
+    let warnings = restore_tiles(&layout, &tail.tiles, signed.size)?;
+
+    let path = layout.segment(last);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.map_err(FileError::on("open", &path))?;
+    if tail.torn_bytes > 0 {
+        file.set_len(tail.length).map_err(FileError::on("cut", &path))?;
+        file.sync_data().map_err(FileError::on("sync", &path))?;
+    }
+    let size = tail.tree.size();
+    let opened = Opened {
+        size,
+        recovered: size - signed.size,
+        torn_bytes: tail.torn_bytes,
+        created: !begun,
+        key: key.verifier().clone(),
+        warnings,
+    };
+    let segment = Segment { file, path, first: last, length: tail.length };
+    let store = Store::new(layout, key, segment, segment_bytes, tail.tree, signed.size, lock);
+    Ok(Ready { store, opened, signed, checkpoint: note, reserved })
+}
+
+fn make_directory(directory: &Path) -> Result<(), FileError> {
+    let make = |path: &Path| {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(FileError::on("create directory", path))
+    };
+    make(directory)?;
+    make(&directory.join("segments"))?;
+    make(&directory.join("tile"))
+}
+
+fn remove_unfinished(layout: &Layout) -> Result<(), FileError> {
+    let path = layout.unfinished();
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::on("remove", &path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// First indices of all segments, ascending.
+pub(crate) fn segments(layout: &Layout) -> Result<Vec<u64>, FileError> {
+    let directory = layout.segments();
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(FileError::on("list", &directory))?,
+    };
+    let mut firsts = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FileError::on("list", &directory))?;
+        firsts.extend(entry.file_name().to_str().and_then(segment_first));
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// Whether a log without a checkpoint is more than a beginning that was cut short.
+fn is_begun(layout: &Layout, firsts: &[u64]) -> Result<bool, OpenError> {
+    match firsts {
+        [] => {
+            let key = layout.key();
+            key.try_exists().map_err(|error| FileError::on("examine", &key)(error).into())
+        }
+        [0] => {
+            let path = layout.segment(0);
+            let step = open_segment(&path, 0)?.next().map_err(FileError::on("read", &path))?;
+            Ok(step != Step::End)
+        }
+        _ => Ok(true),
+    }
+}
+
+fn load_key(layout: &Layout, origin: &str, begun: bool) -> Result<SigningKey, OpenError> {
+    let path = layout.key();
+    let refused = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Key { path, source }
+    };
+    let key = match files::read_text(&path)? {
+        Some(text) => {
+            let mode = files::mode(&path)?;
+            if mode & 0o077 != 0 {
+                return Err(OpenError::KeyMode { path, mode });
+            }
+            let line = text.strip_suffix('\n').unwrap_or_default();
+            SigningKey::parse(line).map_err(refused(&path))?
+        }
+        None if begun => return Err(OpenError::Missing(path)),
+        None => {
+            let key = SigningKey::generate(origin).map_err(refused(&path))?;
+            let line = zeroize::Zeroizing::new(format!("{}\n", *key.to_text()));
+            files::replace(layout, &path, line.as_bytes(), 0o600, Durable::Yes)?;
+            key
+        }
+    };
+    let found = key.verifier().origin();
+    if found != origin {
+        return Err(OpenError::OtherOrigin {
+            directory: layout.root().to_owned(),
+            found: found.to_owned(),
+            wanted: origin.to_owned(),
+        });
+    }
+    let (path, line) = (layout.public_key(), format!("{}\n", key.verifier()));
+    match files::read_text(&path)? {
+        Some(text) if text == line => Ok(key),
+        Some(_) if begun => Err(OpenError::altered(&path, None, "it does not belong to the key")),
+        None if begun => Err(OpenError::Missing(path)),
+        Some(_) | None => {
+            files::replace(layout, &path, line.as_bytes(), 0o644, Durable::Yes)?;
+            Ok(key)
+        }
+    }
+}
+
+/// A segment whose header is intact and fits its name.
+pub(crate) fn open_segment(path: &Path, first: u64) -> Result<Frames, OpenError> {
+    match Frames::open(path) {
+        Ok(frames) if frames.header().tree.size() == first => Ok(frames),
+        Ok(_) => Err(OpenError::altered(path, Some(first), Fault::Header)),
+        Err(SegmentError::Fault(fault)) => Err(OpenError::altered(path, Some(first), fault)),
+        Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::Missing(path.to_owned()))
+        }
+        Err(SegmentError::Io(error)) => Err(FileError::on("open", path)(error).into()),
+    }
+}
+
+/// Every segment names the one before it and how long that is; gives the last.
+fn check_chain(layout: &Layout, firsts: &[u64]) -> Result<u64, OpenError> {
+    let mut previous = None;
+    for &first in firsts {
+        let path = layout.segment(first);
+        let header = open_segment(&path, first)?.header().clone();
+        check_previous(&header, previous, layout)?;
+        let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
+        previous = Some((first, length));
+    }
+    previous.map(|(first, _)| first).ok_or_else(|| OpenError::Missing(layout.segment(0)))
+}
+
+/// Whether `header` continues the segment `previous`, given with its length.
+pub(crate) fn check_previous(
+    header: &Header,
+    previous: Option<(u64, u64)>,
+    layout: &Layout,
+) -> Result<(), OpenError> {
+    let first = header.tree.size();
+    let (named, length) = header.previous;
+    match previous {
+        None if first == 0 && header.previous == (0, 0) => Ok(()),
+        Some((found, bytes)) if found == named && bytes == length && found < first => Ok(()),
+        Some((found, bytes)) if found == named => {
+            let why = format!("it has {bytes} bytes, and had {length} when it was closed");
+            Err(OpenError::altered(&layout.segment(named), Some(found), why))
+        }
+        None | Some(_) => Err(OpenError::Missing(layout.segment(named))),
+    }
+}
+
+fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, OpenError> {
+    let path = layout.segment(first);
+    if signed.size < first {
+        let why = format!(
+            "it covers {} records, yet the log has a segment from {first} on, which begins only \
+             under a newer checkpoint",
+            signed.size
+        );
+        return Err(OpenError::altered(&layout.checkpoint(), Some(signed.size), why));
+    }
+    let mut frames = open_segment(&path, first)?;
+    let tree = frames.header().tree.clone();
+    let mut tail = Tail { tree, tiles: Vec::new(), length: 0, torn_bytes: 0 };
+    loop {
+        if tail.tree.size() == signed.size && tail.tree.root() != signed.root {
+            let why = format!(
+                "the records {first} to {} do not have the root that the checkpoint signs",
+                signed.size.saturating_sub(1)
+            );
+            return Err(OpenError::altered(&path, Some(first), why));
+        }
+        tail.length = frames.offset();
+        let step = frames.next().map_err(FileError::on("read", &path))?;
+        let fault = match step {
+            Step::Record(leaf) => {
+                tail.tree.append(leaf, |tile| tail.tiles.push(tile));
+                continue;
+            }
+            Step::End if tail.tree.size() >= signed.size => return Ok(tail),
+            Step::End => Fault::CutShort,
+            Step::Broken(fault) => fault,
+        };
+        if tail.tree.size() < signed.size {
+            return Err(OpenError::altered(&path, Some(tail.tree.size()), fault));
+        }
+        let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
+        tail.torn_bytes = length.saturating_sub(tail.length);
+        return Ok(tail);
+    }
+}
+
+/// Tiles are written without a sync, because the records hold all that is in them: the newest may
+/// be missing or short after a power cut. One that is whole and different was altered.
+fn restore_tiles(layout: &Layout, tiles: &[Tile], signed: u64) -> Result<Vec<String>, OpenError> {
+    let mut warnings = Vec::new();
+    for tile in tiles {
+        let path = layout.tile(tile.level, tile.index);
+        let bytes = tile.hashes.as_flattened();
+        let found = match fs::read(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(FileError::on("read", &path)(error).into()),
+        };
+        if found == bytes {
+            continue;
+        }
+        let is_signed = tile.end() <= signed;
+        if found.len() >= bytes.len() && is_signed {
+            let why = "it does not fit the signed records";
+            return Err(OpenError::altered(&path, Some(tile.first()), why));
+        }
+        files::replace_in_tree(layout, &path, bytes, 0o644)?;
+        if is_signed {
+            warnings.push(format!(
+                "`{}` was lost in a crash and has been made again from the signed records",
+                path.display()
+            ));
+        }
+    }
+    Ok(warnings)
+}

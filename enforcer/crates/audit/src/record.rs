@@ -1,0 +1,353 @@
+//! What can be written down: one variant per class of record.
+//!
+//! A record says what happened in words that are safe to keep: no credential, cookie or body ever
+//! gets here. Its bytes are canonical JSON, fixed by the order of the fields below; text that a
+//! client or an operator chose is cut, with a mark that tells how much is missing, so that every
+//! record fits an entry of the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use enforcer_model::{Author, Block, BlockId, Exchange, Finding, Timestamp};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Record {
+    /// A request and its answer.
+    Http(Box<Exchange>),
+    /// An operator asked for something.
+    Admin(AdminAction),
+    /// A block came, went, or was refused.
+    Block(BlockChange),
+    /// What enforces, or by which policy, changed.
+    Config(ConfigChange),
+    /// A detection rule reached its threshold.
+    Finding(FindingRecord),
+    /// What the kernel did to packets since the last summary.
+    KernelSummary(KernelSummary),
+    /// Records are missing here, and this many.
+    Gap(Gap),
+}
+
+/// What an operator asked for, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AdminAction {
+    /// Who asked, by the peer credentials of the socket.
+    pub operator: Author,
+    /// The verb of the command line, such as `quarantine`.
+    pub verb: String,
+    /// Its arguments; never a secret.
+    pub arguments: Vec<String>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The answer in a sentence, or why not.
+    pub detail: Option<String>,
+}
+
+/// How an admin action ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is in force.
+    Done,
+    /// It was attempted and broke; `detail` says where.
+    Failed,
+    /// It was not attempted: not permitted, or against a guard.
+    Refused,
+}
+
+/// A change of one block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockChange {
+    /// What happened to it.
+    pub what: BlockEvent,
+    /// The block, with its author and reason.
+    pub block: Block,
+    /// Where the change took effect, read back.
+    pub layers: Vec<Layer>,
+    /// From the decision to the last layer's effect.
+    #[serde(rename = "took_us", serialize_with = "optional_micros")]
+    pub took: Option<Duration>,
+    /// Why it was refused, or what had to be reconciled.
+    pub detail: Option<String>,
+}
+
+/// What happened to a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockEvent {
+    /// It is in force.
+    Applied,
+    /// Its time ran out.
+    Expired,
+    /// After a restart, memory and kernel were made to agree.
+    Reconciled,
+    /// A guard stood against it.
+    Refused,
+    /// It was lifted by hand.
+    Released,
+}
+
+/// A place where a block has effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// A packet program on an interface.
+    Kernel {
+        /// The interface.
+        interface: String,
+        /// How it is attached: `native` or `generic`.
+        mode: String,
+    },
+    /// The proxy, before routing.
+    Proxy,
+}
+
+/// A change of what enforces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigChange {
+    /// What changed.
+    pub what: ConfigEvent,
+    /// Who caused it; none when the agent did by itself.
+    pub by: Option<Author>,
+    /// SHA-256 of the policy in force afterwards, in hex.
+    pub policy: Option<Arc<str>>,
+    /// SHA-256 of the running program, in hex.
+    pub program: Option<String>,
+    /// Tag of the packet program, as the kernel prints it.
+    pub kernel_program: Option<String>,
+    /// Interfaces, versions, or why a policy was refused.
+    pub detail: Option<String>,
+}
+
+/// What changed about the enforcement itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigEvent {
+    /// Packet programs are attached.
+    KernelAttached,
+    /// They were detached on purpose.
+    KernelDetached,
+    /// They are gone, and not by us.
+    KernelLost,
+    /// A policy came into force.
+    PolicyApplied,
+    /// A policy was not accepted; the old one stays.
+    PolicyRefused,
+    /// The agent serves.
+    Started,
+    /// The agent ended on purpose.
+    Stopped,
+}
+
+/// A finding of detection and what was done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FindingRecord {
+    /// What the rule saw.
+    pub finding: Finding,
+    /// Whether the rule may act.
+    pub mode: FindingMode,
+    /// The block that answered it.
+    pub block: Option<BlockId>,
+    /// Why nothing was done.
+    pub detail: Option<String>,
+}
+
+/// Whether a rule may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingMode {
+    /// It acts.
+    Auto,
+    /// It only tells.
+    Observe,
+}
+
+/// What the kernel did between two readings of its counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelSummary {
+    /// The earlier reading.
+    pub from: Timestamp,
+    /// The later reading.
+    pub until: Timestamp,
+    /// The differences that are not zero.
+    pub counts: Vec<KernelCount>,
+}
+
+/// Packets that met one verdict for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelCount {
+    /// `pass` or `drop`.
+    pub verdict: String,
+    /// The counter's name.
+    pub reason: String,
+    /// Packets since the earlier reading.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Stands where records are missing: what was offered is what is stored plus what gaps count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// Why they are missing.
+    pub why: GapReason,
+    /// How many records were refused or lost; each of them was answered with a refusal.
+    pub records: u64,
+    /// Bytes of an unfinished write that were dropped at start; never part of an accepted record.
+    pub bytes: u64,
+    /// The first of them; none when no clock saw it.
+    pub since: Option<Timestamp>,
+}
+
+/// Why records are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapReason {
+    /// The disk had no room.
+    DiskFull,
+    /// A record could not be made to fit an entry.
+    Oversized,
+    /// The queue had no free slot.
+    QueueFull,
+    /// A crash left an unfinished write behind the last record.
+    TornTail,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// The class that the envelope names.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Admin(_) => "admin",
+            Self::Block(_) => "block",
+            Self::Config(_) => "config",
+            Self::Finding(_) => "finding",
+            Self::KernelSummary(_) => "kernel-summary",
+            Self::Gap(_) => "gap",
+        }
+    }
+
+    /// Cuts every text and list that somebody outside chose to `longest` bytes or entries.
+    pub(crate) fn cut(&mut self, longest: usize) {
+        match self {
+            Self::Http(exchange) => cut_exchange(exchange, longest),
+            Self::Admin(action) => {
+                cut_author(&mut action.operator, longest);
+                cut_text(&mut action.verb, longest);
+                cut_list(&mut action.arguments, longest);
+                action.arguments.iter_mut().for_each(|argument| cut_text(argument, longest));
+                cut_option(&mut action.detail, longest);
+            }
+            Self::Block(change) => {
+                cut_text(&mut change.block.reason, longest);
+                cut_author(&mut change.block.author, longest);
+                cut_option(&mut change.detail, longest);
+                change.layers.truncate(longest);
+            }
+            Self::Config(change) => {
+                change.by.iter_mut().for_each(|by| cut_author(by, longest));
+                cut_shared(&mut change.policy, longest);
+                cut_option(&mut change.program, longest);
+                cut_option(&mut change.kernel_program, longest);
+                cut_option(&mut change.detail, longest);
+            }
+            Self::Finding(record) => {
+                cut_text(&mut record.finding.rule, longest);
+                record.finding.evidence.truncate(longest);
+                cut_option(&mut record.detail, longest);
+            }
+            Self::KernelSummary(summary) => {
+                summary.counts.truncate(longest);
+                for count in &mut summary.counts {
+                    cut_text(&mut count.verdict, longest);
+                    cut_text(&mut count.reason, longest);
+                }
+            }
+            Self::Gap(_) => {}
+        }
+    }
+}
+
+fn cut_exchange(exchange: &mut Exchange, longest: usize) {
+    cut_text(&mut exchange.method, longest);
+    cut_option(&mut exchange.host, longest);
+    cut_option(&mut exchange.path, longest);
+    cut_option(&mut exchange.cause, longest);
+    cut_option(&mut exchange.rule, longest);
+    cut_option(&mut exchange.upstream, longest);
+    cut_shared(&mut exchange.route, longest);
+}
+
+fn cut_author(author: &mut Author, longest: usize) {
+    match author {
+        Author::Operator { name, .. } => cut_text(name, longest),
+        Author::Rule(rule) => cut_text(rule, longest),
+        Author::Agent => {}
+    }
+}
+
+fn cut_option(text: &mut Option<String>, longest: usize) {
+    text.iter_mut().for_each(|text| cut_text(text, longest));
+}
+
+fn cut_shared(text: &mut Option<Arc<str>>, longest: usize) {
+    if let Some(shared) = text.as_mut().filter(|shared| shared.len() > longest) {
+        let mut owned = shared.to_string();
+        cut_text(&mut owned, longest);
+        *shared = owned.into();
+    }
+}
+
+fn cut_text(text: &mut String, longest: usize) {
+    if text.len() <= longest {
+        return;
+    }
+    let length = text.len();
+    text.truncate(text.floor_char_boundary(longest));
+    text.push_str(&format!("…[{} of {length} bytes]", text.len()));
+}
+
+fn cut_list(list: &mut Vec<String>, longest: usize) {
+    let length = list.len();
+    if length > longest {
+        list.truncate(longest);
+        list.push(format!("…[{longest} of {length} arguments]"));
+    }
+}
+
+// === impl FindingRecord ===
+
+impl Serialize for FindingRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Naming every field: a new one in the model must find its place in the format.
+        let Finding { rule, target, failures, ttl, evidence } = &self.finding;
+        let mut body = serializer.serialize_struct("Finding", 9)?;
+        body.serialize_field("rule", rule)?;
+        body.serialize_field("target", target)?;
+        body.serialize_field("failures", &failures.seen)?;
+        body.serialize_field("window_us", &micros(failures.window))?;
+        body.serialize_field("ttl_us", &micros(*ttl))?;
+        body.serialize_field("evidence", evidence)?;
+        body.serialize_field("mode", &self.mode)?;
+        body.serialize_field("block", &self.block)?;
+        body.serialize_field("detail", &self.detail)?;
+        body.end()
+    }
+}
+
+fn optional_micros<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(micros).serialize(serializer)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

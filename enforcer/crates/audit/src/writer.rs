@@ -1,0 +1,326 @@
+//! The one thread that writes: collects what waits, commits it as a group, tells who waited.
+//!
+//! Records that arrive during a sync form the next group, so that the slower the disk is, the more
+//! records share a sync and a signature. When the disk is full, what was accepted is kept and tried
+//! again, nothing more is accepted, and the refusals are counted; the reserve file makes room for
+//! the last words. Any other failure ends the thread and with it the service.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use enforcer_model::{Clock, Moment};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::audit::{Audit, Config, Lost};
+use crate::encode::Encoder;
+use crate::files::Reserve;
+use crate::open::{self, OpenError, Opened};
+use crate::record::{Gap, GapReason, Record};
+use crate::shared::{Health, Published, Shared};
+use crate::store::{Store, StoreError};
+use crate::stored::Stored;
+
+/// A group is committed at the latest when it has this many records …
+const GROUP_RECORDS_MAX: usize = 8_192;
+/// … or bytes.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// From the beginning of one commit to the next: under load, groups are worth their signature.
+const GROUP_FLOOR: Duration = Duration::from_micros(500);
+/// How often an idle writer looks for refusals that no record tells yet.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often a full disk is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What handles send to the writer.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A record, and where its index is awaited.
+    Write { record: Record, ticket: oneshot::Sender<Result<u64, Lost>> },
+    /// Commit what came before and end.
+    Close(oneshot::Sender<Result<u64, Lost>>),
+}
+
+struct Writer {
+    store: Store,
+    encoder: Encoder,
+    shared: Arc<Shared>,
+    queue: Receiver<Message>,
+    reserve: Reserve,
+    group: Group,
+    group_began: Instant,
+    /// To be written before anything else.
+    gaps: Vec<Gap>,
+    closing: Option<oneshot::Sender<Result<u64, Lost>>>,
+    ended: bool,
+}
+
+/// Staged records and who wants to know of them.
+#[derive(Default)]
+struct Group {
+    slots: usize,
+    tickets: Vec<(u64, oneshot::Sender<Result<u64, Lost>>)>,
+    announced: Vec<Arc<Stored>>,
+}
+
+/// Whether everything staged is on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Yes,
+    NoSpace,
+}
+
+/// Opens the log and starts its writer.
+pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Opened), OpenError> {
+    let Config { directory, origin, queue, segment_bytes } = config;
+    let ready = open::open(&directory, &origin, segment_bytes)?;
+    let opened = ready.opened;
+    let now = clock.now();
+    let published = Published {
+        size: ready.signed.size,
+        root: ready.signed.root,
+        checkpoint: ready.checkpoint.into(),
+        at: now.wall,
+    };
+    let (reserve, health) = if ready.reserved {
+        (Reserve::Whole, Health::Serving)
+    } else {
+        (Reserve::LastWords, Health::DiskFull)
+    };
+    let capacity = queue.max(1);
+    let shared = Arc::new(Shared::new(capacity, clock, health, published));
+    // One place more than slots: for the message that closes.
+    let (sender, receiver) = sync_channel(capacity + 1);
+    let mut writer = Writer {
+        store: ready.store,
+        encoder: Encoder::new(now),
+        shared: Arc::clone(&shared),
+        queue: receiver,
+        reserve,
+        group: Group::default(),
+        group_began: now.monotonic,
+        gaps: Vec::new(),
+        closing: None,
+        ended: false,
+    };
+    if opened.torn_bytes > 0 {
+        let bytes = opened.torn_bytes;
+        writer.gaps.push(Gap { why: GapReason::TornTail, records: 0, bytes, since: None });
+    }
+    // What a crash left behind is in order, and signed, before the first new record.
+    writer.settle().map_err(StoreError::into_open)?;
+    thread::Builder::new()
+        .name("audit-writer".to_owned())
+        .spawn(move || writer.run())
+        .map_err(OpenError::Thread)?;
+    Ok((Audit::new(shared, sender), opened))
+}
+
+impl Writer {
+    fn run(mut self) {
+        let ended = loop {
+            self.collect();
+            if let Err(error) = self.settle() {
+                break Err(error);
+            }
+            if self.ended {
+                break self.end();
+            }
+        };
+        let answer = match ended {
+            Ok(answer) => answer,
+            Err(error) => Err(self.fail(&error)),
+        };
+        let closing = self.closing.take();
+        // The directory is free before anyone learns that the log is closed.
+        drop(self.store);
+        if let Some(closing) = closing {
+            drop(closing.send(answer));
+        }
+    }
+
+    /// Stages what waits in the queue; waits for a first record if there is none.
+    fn collect(&mut self) {
+        let full = self.is_full();
+        match self.queue.recv_timeout(if full { RETRY } else { IDLE }) {
+            Ok(message) => {
+                let now = self.shared.clock.now();
+                let since = now.monotonic.saturating_duration_since(self.group_began);
+                if let Some(rest) = GROUP_FLOOR.checked_sub(since) {
+                    thread::sleep(rest);
+                }
+                let now = self.shared.clock.now();
+                self.group_began = now.monotonic;
+                self.take(message, now);
+                self.take_waiting(now);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.ended = true,
+        }
+        if self.ended {
+            self.take_waiting(self.shared.clock.now());
+        }
+    }
+
+    fn take_waiting(&mut self, now: Moment) {
+        // A roll is only possible where a group ends; on a full disk the segment just grows.
+        while (self.ended || self.group.slots < GROUP_RECORDS_MAX)
+            && (self.ended || self.store.staged_bytes() < GROUP_BYTES_MAX)
+            && (self.ended || self.is_full() || !self.store.wants_roll())
+        {
+            match self.queue.try_recv() {
+                Ok(message) => self.take(message, now),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, now: Moment) {
+        match message {
+            Message::Write { record, ticket } => {
+                let index = self.stage(record, now);
+                self.group.slots += 1;
+                self.group.tickets.push((index, ticket));
+            }
+            Message::Close(reply) => {
+                self.closing = Some(reply);
+                self.ended = true;
+            }
+        }
+    }
+
+    fn stage(&mut self, record: Record, now: Moment) -> u64 {
+        let index = self.store.next_index();
+        let bytes = self.encoder.encode(index, now, record);
+        if self.shared.committed.receiver_count() > 0 {
+            let text = String::from_utf8_lossy(bytes).into();
+            self.group.announced.push(Arc::new(Stored { index, text }));
+        }
+        self.store.stage(bytes);
+        index
+    }
+
+    /// Stages a record for every kind of refusal that none tells yet.
+    fn stage_gaps(&mut self) {
+        self.gaps.append(&mut self.shared.take_untold());
+        if !self.gaps.is_empty() {
+            let now = self.shared.clock.now();
+            for gap in std::mem::take(&mut self.gaps) {
+                warn!(why = ?gap.why, records = gap.records, bytes = gap.bytes, "audit log has a gap");
+                self.stage(Record::Gap(gap), now);
+            }
+        }
+    }
+
+    /// Brings everything staged to the disk, as far as there is room.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        if self.is_full() {
+            if self.advance()? == Settled::NoSpace {
+                self.tell_full();
+                return Ok(());
+            }
+            match self.store.reserve(Reserve::Whole) {
+                Err(StoreError::NoSpace) => return Ok(()),
+                other => other?,
+            }
+            self.reserve = Reserve::Whole;
+            self.shared.resume();
+            info!("the disk of the audit log has room again");
+        }
+        self.stage_gaps();
+        if self.advance()? == Settled::Yes {
+            return Ok(());
+        }
+        self.shared.suspend();
+        error!("the disk of the audit log is full; requests are refused until there is room");
+        self.reserve = Reserve::LastWords;
+        self.store.reserve(self.reserve)?;
+        if self.advance()? == Settled::NoSpace {
+            self.tell_full();
+        }
+        Ok(())
+    }
+
+    /// Commits and rolls; without room, stops where it is.
+    fn advance(&mut self) -> Result<Settled, StoreError> {
+        if !self.store.is_settled() {
+            let now = self.shared.clock.now().wall;
+            match self.store.commit(now) {
+                Ok(published) => self.acknowledge(published),
+                Err(StoreError::NoSpace) => return Ok(Settled::NoSpace),
+                Err(error) => return Err(error),
+            }
+        }
+        match self.store.roll() {
+            Ok(()) => Ok(Settled::Yes),
+            Err(StoreError::NoSpace) => Ok(Settled::NoSpace),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn acknowledge(&mut self, published: Published) {
+        self.shared.publish(published);
+        let Group { slots, tickets, announced } = std::mem::take(&mut self.group);
+        self.shared.free_slots(slots);
+        for (index, ticket) in tickets {
+            // Whoever need not know has dropped the other end; so below.
+            drop(ticket.send(Ok(index)));
+        }
+        for stored in announced {
+            drop(self.shared.committed.send(stored));
+        }
+    }
+
+    /// Whoever waits for a record that cannot be written yet need not wait longer.
+    fn tell_full(&mut self) {
+        for (_, ticket) in self.group.tickets.drain(..) {
+            drop(ticket.send(Err(Lost::DiskFull)));
+        }
+    }
+
+    /// The last words: everything accepted, or a count of what has to be given up.
+    fn end(&mut self) -> Result<Result<u64, Lost>, StoreError> {
+        self.stage_gaps();
+        if self.advance()? == Settled::Yes {
+            self.shared.end();
+            return Ok(Ok(self.store.next_index()));
+        }
+        self.tell_full();
+        self.reserve = Reserve::Nothing;
+        self.store.reserve(self.reserve)?;
+        if self.advance()? == Settled::NoSpace {
+            let records = self.store.discard_staged();
+            self.group = Group::default();
+            let since = Some(self.shared.clock.now().wall);
+            self.gaps.push(Gap { why: GapReason::DiskFull, records, bytes: 0, since });
+            self.stage_gaps();
+            let told = self.advance()? == Settled::Yes;
+            error!(records, told, "the audit log ends on a full disk and gives records up");
+            self.shared.end();
+            return Ok(Err(Lost::DiskFull));
+        }
+        self.shared.end();
+        Ok(Ok(self.store.next_index()))
+    }
+
+    fn fail(&mut self, error: &StoreError) -> Lost {
+        let why: Arc<str> = error.to_string().into();
+        error!(error = %why, "the audit log has failed; nothing is served until the agent restarts");
+        self.shared.fail(&why);
+        let waiting = self.queue.try_iter().filter_map(|message| match message {
+            Message::Write { ticket, .. } => Some(ticket),
+            Message::Close(reply) => Some(reply),
+        });
+        let staged = self.group.tickets.drain(..).map(|(_, ticket)| ticket);
+        for ticket in staged.chain(waiting) {
+            drop(ticket.send(Err(Lost::Failed(Arc::clone(&why)))));
+        }
+        Lost::Failed(why)
+    }
+
+    fn is_full(&self) -> bool {
+        self.reserve != Reserve::Whole
+    }
+}
