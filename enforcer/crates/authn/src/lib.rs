@@ -38,6 +38,8 @@ mod private;
 mod record;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use identity::Identity;

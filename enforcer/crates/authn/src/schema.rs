@@ -143,7 +143,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         _ => return Err(StoreError::Foreign { path: path_buf() }),
     }
     let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| failed("read", path, error))?;
     if verdict == "ok" { Ok(()) } else { Err(damaged(path, Damage::Pages(verdict))) }
 }
@@ -297,6 +297,7 @@ pub(crate) fn failed(doing: &'static str, path: &Path, error: rusqlite::Error) -
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             damaged(path, Damage::Sqlite(error))
         }
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull { path: path.to_owned(), source: error },
         _ => StoreError::Sqlite { doing, path: path.to_owned(), source: error },
     }
 }

@@ -51,6 +51,14 @@ pub enum StoreError {
         #[source]
         damage: Damage,
     },
+    /// No room for a change.
+    #[error("there is no space left for the key database `{path}`; free some space and try again")]
+    DiskFull {
+        /// The database.
+        path: PathBuf,
+        /// What `SQLite` says.
+        source: rusqlite::Error,
+    },
     /// `SQLite`, but not our tables.
     #[error("`{path}` is the database of another program; move it aside")]
     Foreign {
@@ -257,6 +265,11 @@ impl KeyStore {
             StoreError::RevokedInMemoryOnly { id, path: self.path.clone(), source }
         })?;
         self.record(id)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// An id that is in memory needs no disk, so that a key can be shut out when the disk is broken.

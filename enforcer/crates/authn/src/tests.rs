@@ -1,0 +1,540 @@
+//! The promises of the crate, from a key's issue to its end.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use enforcer_model::{Clock, CredentialKind, Moment, Prefix, Reason, Rejection, Role, Source};
+use enforcer_model::{SystemClock, Timestamp};
+use http::{HeaderMap, HeaderValue};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::{ApiKeys, Damage, Environment, IssuedKey, KeyRecord, KeyState, KeyStore, NewKey};
+use crate::{NewKeyError, Pepper, Presented, SecretFileError, StoreError};
+
+const NOW: u64 = 1_800_000_000;
+
+// What a caller experiences.
+
+#[test]
+fn an_issued_key_identifies_its_caller_with_its_roles() {
+    let mut home = Home::new();
+    let (record, key) = home.issue(|new| new.roles = roles(&["writer", "reader", "writer"]));
+
+    let who = home.identify(key.expose()).unwrap();
+
+    assert_eq!(who.principal().as_str(), format!("key:{}", record.id));
+    assert_eq!((who.key_id(), who.kind()), (Some(record.id), CredentialKind::ApiKey));
+    assert_eq!(who.roles(), roles(&["reader", "writer"]));
+}
+
+#[test]
+fn a_wrong_secret_and_an_unknown_id_are_one_reason() {
+    let mut home = Home::new();
+    let (_, key) = home.issue(|_| {});
+    let mut other = Home::new();
+    let (_, stranger) = other.issue(|_| {});
+    let (_, own_secret) = key.expose().rsplit_once('_').unwrap();
+    let (_, other_secret) = stranger.expose().rsplit_once('_').unwrap();
+    let forged = with_checksum(&key.expose().replace(own_secret, other_secret));
+
+    let unknown = home.identify(stranger.expose()).unwrap_err();
+    let wrong = home.identify(&forged).unwrap_err();
+
+    assert_eq!((unknown.reason, wrong.reason), (Reason::KeyUnknown, Reason::KeyUnknown));
+    assert!(unknown.chain().starts_with("no key has the id"), "{}", unknown.chain());
+    assert!(wrong.chain().starts_with("the secret sent for key"), "{}", wrong.chain());
+}
+
+#[test]
+fn a_live_key_is_not_a_test_key() {
+    let mut home = Home::new();
+    let (_, key) = home.issue(|_| {});
+    let renamed = with_checksum(&key.expose().replace("enf_live_", "enf_test_"));
+
+    assert_eq!(home.identify(&renamed).unwrap_err().reason, Reason::KeyUnknown);
+}
+
+#[test]
+fn what_is_not_a_key_is_malformed_and_looks_nothing_up() {
+    let home = Home::new();
+
+    for text in ["a", "enf_live_", &"A".repeat(71), "enf_live_k7Qx2mP9aB3c_short"] {
+        assert_eq!(home.identify(text).unwrap_err().reason, Reason::KeyMalformed, "{text}");
+    }
+}
+
+#[test]
+fn a_key_is_refused_by_time_and_network_only_when_its_secret_is_right() {
+    let mut home = Home::new();
+    let (_, late) = home.issue(|new| new.expires = Some(Timestamp::from_unix_seconds(NOW + 10)));
+    let (_, early) =
+        home.issue(|new| new.not_before = Some(Timestamp::from_unix_seconds(NOW + 10)));
+    let (_, bound) = home.issue(|new| new.networks = networks(&["192.0.2.0/24", "2001:db8::/32"]));
+    let reason = |key: &str, from: &str, at| {
+        identify(&home.keys(), key, from, at).map_err(|refused| refused.reason).map(drop)
+    };
+
+    assert_eq!(reason(late.expose(), "192.0.2.1", NOW + 9), Ok(()));
+    assert_eq!(reason(late.expose(), "192.0.2.1", NOW + 10), Err(Reason::KeyExpired));
+    assert_eq!(reason(early.expose(), "192.0.2.1", NOW + 9), Err(Reason::KeyNotYetValid));
+    assert_eq!(reason(early.expose(), "192.0.2.1", NOW + 10), Ok(()));
+    assert_eq!(reason(bound.expose(), "192.0.2.9", NOW), Ok(()));
+    assert_eq!(reason(bound.expose(), "::ffff:192.0.2.9", NOW), Ok(()));
+    assert_eq!(reason(bound.expose(), "2001:db8::9", NOW), Ok(()));
+    assert_eq!(reason(bound.expose(), "198.51.100.1", NOW), Err(Reason::KeyWrongNetwork));
+    for key in [&late, &early, &bound] {
+        let (public, _) = key.expose().rsplit_once('_').unwrap();
+        let guess = with_checksum(&format!("{public}_{}", "A".repeat(49)));
+        assert_eq!(reason(&guess, "198.51.100.1", NOW + 10), Err(Reason::KeyUnknown));
+    }
+}
+
+#[test]
+fn every_refusal_is_one_401_without_a_byte_of_the_secret() {
+    let mut home = Home::new();
+    let (record, key) = home.issue(|_| {});
+    home.store.revoke(record.id.as_str(), "leaked", now()).unwrap();
+
+    let refused = home.identify(key.expose()).unwrap_err();
+
+    assert_eq!((refused.reason, refused.reason.status()), (Reason::KeyRevoked, 401));
+    let (_, secret) = key.expose().rsplit_once('_').unwrap();
+    assert!(
+        !format!("{refused:?} {refused} {}", refused.chain()).contains(secret.get(..6).unwrap())
+    );
+}
+
+// Issuing, finding, revoking.
+
+#[test]
+fn a_revoked_key_is_refused_on_every_thread_before_revoke_returns() {
+    let mut home = Home::new();
+    let (record, key) = home.issue(|_| {});
+    let (keys, revoked) = (home.keys(), AtomicBool::new(false));
+
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    // Read before the attempt: what was revoked by then must be refused.
+                    let must_fail = revoked.load(Ordering::SeqCst);
+                    let answer = identify(&keys, key.expose(), "192.0.2.1", NOW);
+                    if must_fail {
+                        break assert_eq!(answer.unwrap_err().reason, Reason::KeyRevoked);
+                    }
+                }
+            });
+        }
+        home.store.revoke(&record.name, "test", now()).unwrap();
+        revoked.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn revoking_twice_keeps_the_first_time_and_reason() {
+    let mut home = Home::new();
+    let (record, _) = home.issue(|_| {});
+    let later = Timestamp::from_unix_seconds(NOW + 60);
+
+    let first = home.store.revoke(&record.name, "leaked\nto a log", now()).unwrap();
+    let second = home.store.revoke(&record.name, "again", later).unwrap();
+
+    assert_eq!(first, second);
+    let revocation = second.revoked.as_ref().unwrap();
+    assert_eq!((revocation.at, &*revocation.reason), (now(), "leaked to a log"));
+    assert_eq!(second.state(later), KeyState::Revoked);
+}
+
+#[test]
+fn a_key_is_found_by_id_by_principal_and_by_name() {
+    let mut home = Home::new();
+    let (record, _) = home.issue(|new| new.name = "ci deploy".into());
+
+    for text in [record.id.to_string(), format!("key:{}", record.id), "ci deploy".into()] {
+        assert_eq!(home.store.show(&text).unwrap(), record);
+    }
+    for text in ["", "ci", "key:ci deploy", "k7Qx2mP9aB3c", "' OR 1=1 --"] {
+        assert!(matches!(home.store.show(text), Err(StoreError::NoSuchKey(_))), "{text}");
+    }
+}
+
+#[test]
+fn a_name_means_one_key_for_all_time() {
+    let mut home = Home::new();
+    let (record, _) = home.issue(|new| new.name = "ci".into());
+    home.store.revoke("ci", "", now()).unwrap();
+
+    for taken in ["ci", record.id.as_str()] {
+        let refused = home.try_issue(|new| new.name = taken.into()).unwrap_err();
+        assert!(matches!(refused, StoreError::NameTaken(name) if name == taken));
+    }
+    assert_eq!(home.store.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_key_that_makes_no_sense_is_refused_and_leaves_nothing_behind() {
+    let mut home = Home::new();
+    let mut refused = |change: fn(&mut NewKey)| {
+        let Err(StoreError::New(error)) = home.try_issue(change) else { panic!("it was made") };
+        error
+    };
+
+    for name in ["", " ci", "ci ", "c\ni", "ключ", "key:ci", &"x".repeat(65)] {
+        let new = NewKey { name: name.into(), ..new_key() };
+        assert!(matches!(new.into_record(id(), now()), Err(NewKeyError::Name(_))), "{name:?}");
+    }
+    assert_eq!(refused(|new| new.roles.clear()), NewKeyError::NoRole);
+    assert!(matches!(refused(|new| new.roles = roles(&["a b"])), NewKeyError::Role(_)));
+    assert!(matches!(refused(|new| new.roles = roles(&[""])), NewKeyError::Role(_)));
+    assert_eq!(refused(|new| new.expires = Some(now())), NewKeyError::Expired(now()));
+    assert!(matches!(
+        refused(|new| {
+            new.not_before = Some(Timestamp::from_unix_seconds(NOW + 20));
+            new.expires = Some(Timestamp::from_unix_seconds(NOW + 20));
+        }),
+        NewKeyError::NeverValid { .. }
+    ));
+    assert!(matches!(
+        refused(|new| new.expires = Some(Timestamp::from_unix_ns(u64::MAX))),
+        NewKeyError::TooLate(_)
+    ));
+    assert!(matches!(
+        refused(|new| new.roles = (0..65).map(|n| Role::new(&n.to_string())).collect()),
+        NewKeyError::TooMany { what: "roles", found: 65 }
+    ));
+    assert!(home.store.list().unwrap().is_empty());
+}
+
+#[test]
+fn keys_survive_a_restart_with_everything_known_about_them() {
+    let mut home = Home::new();
+    let (_, live) = home.issue(|new| {
+        new.networks = networks(&["2001:db8::/32", "192.0.2.0/24"]);
+        new.not_before = Some(Timestamp::from_unix_ns(1_700_000_000_123_456_789));
+        new.expires = Some(Timestamp::from_unix_seconds(NOW + 60));
+    });
+    let (gone, dead) = home.issue(|new| new.environment = Environment::Test);
+    home.store.revoke(gone.id.as_str(), "über", now()).unwrap();
+    let before = home.store.list().unwrap();
+
+    let home = home.restart();
+
+    assert_eq!(home.store.list().unwrap(), before);
+    assert_eq!(before.iter().map(|key| key.revoked.is_some()).filter(|is| *is).count(), 1);
+    assert!(home.identify(live.expose()).is_ok());
+    assert_eq!(home.identify(dead.expose()).unwrap_err().reason, Reason::KeyRevoked);
+}
+
+#[test]
+fn no_file_contains_a_secret() {
+    let mut home = Home::new();
+    let (_, key) = home.issue(|_| {});
+    let (_, secret) = key.expose().rsplit_once('_').unwrap();
+    let secret = &secret.as_bytes()[..43];
+
+    for file in fs::read_dir(home.directory()).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    }
+}
+
+#[test]
+fn a_revocation_that_the_disk_refuses_holds_in_memory_and_says_so() {
+    let mut home = Home::new();
+    let (record, key) = home.issue(|_| {});
+    let other = Connection::open(home.database()).unwrap();
+    other.execute_batch("PRAGMA busy_timeout = 0; BEGIN IMMEDIATE").unwrap();
+
+    let refused = home.store.revoke(record.id.as_str(), "leaked", now()).unwrap_err();
+
+    assert!(matches!(refused, StoreError::RevokedInMemoryOnly { .. }), "{refused}");
+    assert_eq!(home.identify(key.expose()).unwrap_err().reason, Reason::KeyRevoked);
+    other.execute_batch("ROLLBACK").unwrap();
+    home.store.revoke(record.id.as_str(), "leaked", now()).unwrap();
+    let home = home.restart();
+    assert_eq!(home.identify(key.expose()).unwrap_err().reason, Reason::KeyRevoked);
+}
+
+#[test]
+fn a_full_disk_makes_no_key_and_loses_none() {
+    let mut home = Home::new();
+    let (_, key) = home.issue(|_| {});
+    let pages = pragma(&home, "page_count");
+    pragma(&home, &format!("max_page_count = {pages}"));
+    let refused = (0..200).find_map(|n| {
+        let name = format!("{n:050}");
+        home.try_issue(|new| new.name = name).err()
+    });
+
+    let refused = refused.unwrap();
+
+    assert!(matches!(refused, StoreError::DiskFull { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("free some space"));
+    let listed = home.store.list().unwrap();
+    pragma(&home, "max_page_count = 1000000");
+    let home = home.restart();
+    assert_eq!(home.store.list().unwrap(), listed);
+    assert!(home.identify(key.expose()).is_ok());
+}
+
+// The files.
+
+#[test]
+fn the_database_is_private_and_readable_beside_the_running_agent() {
+    let mut home = Home::new();
+    home.issue(|new| new.name = "ci".into());
+
+    for entry in fs::read_dir(home.directory()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+    assert_eq!(fs::metadata(home.directory()).unwrap().mode() & 0o777, 0o700);
+    let reader = Connection::open(home.database()).unwrap();
+    let name: String = reader.query_row("SELECT name FROM keys", [], |row| row.get(0)).unwrap();
+    assert_eq!(name, "ci");
+}
+
+#[test]
+fn a_second_owner_is_kept_out_while_the_first_lives() {
+    let home = Home::new();
+
+    let refused = KeyStore::open(&home.database(), home.pepper()).unwrap_err();
+
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+    home.restart();
+}
+
+#[test]
+fn another_pepper_is_noticed_at_once() {
+    let home = Home::new();
+    let folder = home.close();
+    fs::remove_file(state(&folder).join("pepper")).unwrap();
+
+    let refused = Home::try_open(folder).unwrap_err();
+
+    assert!(matches!(refused, StoreError::WrongPepper { .. }));
+    assert!(refused.to_string().contains("restore the `pepper` file"), "{refused}");
+}
+
+#[test]
+fn a_database_that_others_may_read_is_refused() {
+    let folder = Home::new().close();
+    let database = state(&folder).join("keys.db");
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+
+    let refused = Home::try_open(folder).unwrap_err();
+
+    assert!(matches!(refused, StoreError::File(SecretFileError::Mode { .. })), "{refused}");
+}
+
+#[test]
+fn a_damaged_database_says_what_to_do() {
+    let noise = vec![0x5a; 8192];
+    let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2 + 100].to_vec();
+    let overwritten = |mut bytes: Vec<u8>| {
+        bytes[4096..12_288].fill(0x5a);
+        bytes
+    };
+    let damages: [&dyn Fn(Vec<u8>) -> Vec<u8>; 4] =
+        [&|_| Vec::new(), &|_| noise.clone(), &cut, &overwritten];
+    for (n, damage) in damages.iter().enumerate() {
+        let mut home = Home::new();
+        for _ in 0..50 {
+            home.issue(|_| {});
+        }
+        let folder = home.close();
+        let database = state(&folder).join("keys.db");
+        let broken = damage(fs::read(&database).unwrap());
+        fs::write(&database, &broken).unwrap();
+
+        let refused = Home::try_open(folder).unwrap_err();
+
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{n}: {refused:?}");
+        assert!(refused.to_string().contains("enforcer keys issue"), "{n}: {refused}");
+    }
+}
+
+#[test]
+fn a_log_without_its_database_is_damage_and_not_a_beginning() {
+    let folder = Home::new().close();
+    let database = state(&folder).join("keys.db");
+    fs::rename(&database, state(&folder).join("keys.db-wal")).unwrap();
+
+    let refused = Home::try_open(folder).unwrap_err();
+
+    assert!(matches!(refused, StoreError::Damaged { damage: Damage::Headless, .. }));
+}
+
+#[test]
+fn values_that_the_program_never_writes_are_damage() {
+    for sql in [
+        "UPDATE keys SET id = 'k7Qx2mP9aB3-'",
+        "UPDATE keys SET expires_ns = -1",
+        "INSERT INTO key_networks SELECT id, '10.1.2.3/8' FROM keys",
+        "DELETE FROM meta",
+    ] {
+        let mut home = Home::new();
+        home.issue(|_| {});
+        let folder = home.close();
+        let edited = Connection::open(state(&folder).join("keys.db")).unwrap();
+        edited.execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).unwrap();
+        drop(edited);
+
+        let refused = Home::try_open(folder).unwrap_err();
+
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{sql}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_database_of_a_later_version_or_another_program_is_refused_and_left_alone() {
+    let newer = edited("PRAGMA user_version = 7");
+    let foreign = edited("PRAGMA application_id = 7");
+
+    assert!(matches!(newer, StoreError::Newer { found: 7, known: 1, .. }), "{newer:?}");
+    assert!(newer.to_string().contains("run the version that wrote it"));
+    assert!(matches!(foreign, StoreError::Foreign { .. }), "{foreign:?}");
+}
+
+#[test]
+fn a_creation_that_was_broken_off_is_begun_again() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(state(&folder)).unwrap();
+    fs::write(state(&folder).join("keys.db.new"), b"half a database").unwrap();
+
+    let home = Home::try_open(folder).unwrap();
+
+    assert!(home.store.list().unwrap().is_empty());
+    assert!(!home.directory().join("keys.db.new").exists());
+}
+
+/// A state directory with an open store.
+#[derive(Debug)]
+struct Home {
+    store: KeyStore,
+    folder: TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self::try_open(TempDir::new().unwrap()).unwrap()
+    }
+
+    fn try_open(folder: TempDir) -> Result<Self, StoreError> {
+        let pepper = Pepper::load_or_create(&state(&folder).join("pepper")).unwrap();
+        let store = KeyStore::open(&state(&folder).join("keys.db"), pepper)?;
+        Ok(Self { store, folder })
+    }
+
+    fn close(self) -> TempDir {
+        let Self { store, folder } = self;
+        drop(store);
+        folder
+    }
+
+    fn restart(self) -> Self {
+        Self::try_open(self.close()).unwrap()
+    }
+
+    fn directory(&self) -> PathBuf {
+        state(&self.folder)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.directory().join("keys.db")
+    }
+
+    fn pepper(&self) -> Pepper {
+        Pepper::load_or_create(&self.directory().join("pepper")).unwrap()
+    }
+
+    fn keys(&self) -> ApiKeys {
+        self.store.index()
+    }
+
+    fn issue(&mut self, change: impl FnOnce(&mut NewKey)) -> (KeyRecord, IssuedKey) {
+        self.try_issue(change).unwrap()
+    }
+
+    fn try_issue(
+        &mut self,
+        change: impl FnOnce(&mut NewKey),
+    ) -> Result<(KeyRecord, IssuedKey), StoreError> {
+        let count = self.store.list().unwrap().len();
+        let mut new = NewKey { name: format!("key {count}"), ..new_key() };
+        change(&mut new);
+        self.store.issue(new, now())
+    }
+
+    fn identify(&self, key: &str) -> Result<crate::Identity, Rejection> {
+        identify(&self.keys(), key, "192.0.2.1", NOW)
+    }
+}
+
+fn pragma(home: &Home, sql: &str) -> i64 {
+    home.store.connection().query_row(&format!("PRAGMA {sql}"), [], |row| row.get(0)).unwrap()
+}
+
+fn edited(sql: &str) -> StoreError {
+    let folder = Home::new().close();
+    let database = state(&folder).join("keys.db");
+    Connection::open(&database).unwrap().execute_batch(sql).unwrap();
+    let before = fs::read(&database).unwrap();
+
+    let refused =
+        KeyStore::open(&database, Pepper::load_or_create(&state(&folder).join("pepper")).unwrap())
+            .unwrap_err();
+
+    assert_eq!(fs::read(&database).unwrap(), before);
+    refused
+}
+
+fn identify(keys: &ApiKeys, key: &str, from: &str, at: u64) -> Result<crate::Identity, Rejection> {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", HeaderValue::from_str(key).unwrap());
+    let presented = Presented::from_headers(&headers)?.unwrap();
+    let now = Moment { wall: Timestamp::from_unix_seconds(at), ..SystemClock.now() };
+    keys.identify(&presented, Source::new(from.parse().unwrap()), now)
+}
+
+/// `text` with the checksum that its first 65 bytes ask for, as any attacker can compute it.
+fn with_checksum(text: &str) -> String {
+    let covered = text.get(..65).unwrap();
+    let checksum = crate::token::checksum_of(covered.as_bytes());
+    covered.chars().chain(checksum.map(char::from)).collect()
+}
+
+fn new_key() -> NewKey {
+    NewKey {
+        name: "test".into(),
+        roles: roles(&["reader"]),
+        networks: Vec::new(),
+        not_before: None,
+        expires: None,
+        environment: Environment::Live,
+    }
+}
+
+fn roles(names: &[&str]) -> Vec<Role> {
+    names.iter().map(|name| Role::new(name)).collect()
+}
+
+fn networks(texts: &[&str]) -> Vec<Prefix> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn id() -> enforcer_model::KeyId {
+    "k7Qx2mP9aB3c".parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_seconds(NOW)
+}
+
+fn state(folder: &TempDir) -> PathBuf {
+    Path::join(folder.path(), "state")
+}
