@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use xshell::cmd;
 
-use crate::demo::{self, Ending};
+use crate::demo;
 use crate::r#gen::{self, Mode};
 use crate::test;
 use crate::tidy;
@@ -27,7 +27,7 @@ const PHASES: &[Phase] = &[
     Phase { name: "doc", run: documentation },
     Phase { name: "gen", run: generated },
     Phase { name: "test", run: test::everything },
-    Phase { name: "demo", run: demonstration },
+    Phase { name: "demo", run: demo::tell },
 ];
 
 /// Runs every phase, stops at the first that fails, and says how long each took.
@@ -98,10 +98,6 @@ fn documentation(workshop: &Workshop) -> Result<()> {
 
 fn generated(workshop: &Workshop) -> Result<()> {
     r#gen::documents(workshop, Mode::Check)
-}
-
-fn demonstration(workshop: &Workshop) -> Result<()> {
-    demo::tell(workshop, Ending::Leave)
 }
 
 #[expect(clippy::disallowed_methods, reason = "phases are timed for the person who waits")]

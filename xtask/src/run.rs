@@ -1,14 +1,20 @@
 //! `cargo xtask run`: a playground of client, attacker, host, upstream and agent, until Ctrl-C.
 
-use anyhow::Result;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use crate::demo::{self, Ending};
+use anyhow::{Context, Result};
+
+use crate::demo;
 use crate::setup;
 use crate::workshop::Workshop;
 
-/// Sets up, builds, and keeps the lab up.
+/// Sets up, builds, tells the story, and keeps the lab up.
 pub(crate) fn run(workshop: &Workshop) -> Result<()> {
     workshop.require_root("the playground", "cargo xtask run")?;
     setup::setup(workshop)?;
-    demo::tell(workshop, Ending::Stay)
+    let story = demo::story(workshop)?;
+    // It takes this process's place, so that Ctrl-C reaches it alone and it can take its lab down.
+    let error = Command::new(&story).arg("--stay").current_dir(&workshop.root).exec();
+    Err(error).with_context(|| story.display().to_string())
 }

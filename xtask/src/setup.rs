@@ -51,7 +51,16 @@ const NEEDS: &[Need] = &[
 
 /// Meets every need that is not met, and says so.
 pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !is_met(workshop, need)).collect();
+    meet(workshop, NEEDS.iter())
+}
+
+/// Meets only the need for a test runner, which takes no root.
+pub(crate) fn test_runner(workshop: &Workshop) -> Result<()> {
+    meet(workshop, NEEDS.iter().filter(|need| need.remedy == Remedy::Nextest))
+}
+
+fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !is_met(workshop, need)).collect();
     if missing.is_empty() {
         println!("setup: everything is there");
         return Ok(());

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every test, those in namespaces included.
 //!
 //! With the name of a crate it runs that crate's tests alone, and builds the BPF object only for
-//! the crates whose tests load it. Without root it says how to get it: a test that is skipped in
-//! silence looks like one that passed.
+//! the crates whose tests load it. Without root it says how to get it, unless `--no-root` leaves those
+//! tests out: a test that is skipped in silence looks like one that passed.
 
 use anyhow::{Context, Result};
 use xshell::cmd;
@@ -30,33 +30,29 @@ const LOADERS: &[&str] = &["enforcer", "enforcer-kernel", "enforcer-tests"];
 
 /// Sets up, builds, and runs the tests.
 pub(crate) fn test(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
-    if !arguments.no_root {
+    let package = arguments.krate.as_deref().map(package);
+    if arguments.no_root {
+        setup::test_runner(workshop)?;
+    } else {
         workshop.require_root("testing everything", "cargo xtask test")?;
+        setup::setup(workshop)?;
+        if package.as_deref().is_none_or(|package| LOADERS.contains(&package)) {
+            build::program(workshop, Profile::Dev)?;
+        }
     }
-    setup::setup(workshop)?;
-    match arguments.krate.as_deref().map(package) {
-        Some(package) => one(workshop, &package, arguments),
-        None => all(workshop, arguments),
+    match package.as_deref() {
+        Some(package) => nextest(workshop, &["--package", package], arguments),
+        None => {
+            // Examples in the documentation go first, so that the last lines are the summary.
+            cmd!(workshop.shell, "cargo test --quiet --locked --workspace --doc").quiet().run()?;
+            nextest(workshop, &["--workspace"], arguments)
+        }
     }
 }
 
 /// Everything, as CI does it.
 pub(crate) fn everything(workshop: &Workshop) -> Result<()> {
     test(workshop, &Arguments { krate: None, no_root: false, rest: Vec::new() })
-}
-
-fn all(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
-    build::program(workshop, Profile::Dev)?;
-    // Examples in the documentation go first, so that the last lines are the summary of the tests.
-    cmd!(workshop.shell, "cargo test --quiet --locked --workspace --doc").quiet().run()?;
-    nextest(workshop, &["--workspace"], arguments)
-}
-
-fn one(workshop: &Workshop, package: &str, arguments: &Arguments) -> Result<()> {
-    if LOADERS.contains(&package) {
-        build::program(workshop, Profile::Dev)?;
-    }
-    nextest(workshop, &["--package", package], arguments)
 }
 
 fn nextest(workshop: &Workshop, what: &[&str], arguments: &Arguments) -> Result<()> {
