@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use enforcer_tests::lab::{
     ATTACKER, ATTACKER_FACING, Ask, CLIENT, CLIENT_FACING, Client, DEADLINE, Family, Flood,
     HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http, Lab, Ping, Sink, Train, Upstream, raw_exchange,
-    wait_until,
+    wait_for, wait_until,
 };
 
 #[test]
@@ -79,6 +80,28 @@ fn a_lab_is_taken_down_after_a_panic() {
 
     let keeper = *keeper.downcast::<u32>().unwrap();
     assert!(!Path::new(&format!("/proc/{keeper}")).exists());
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_lab_ends_with_a_process_that_is_killed() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["loop", "--quick"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let keepers = wait_for("the bench makes a lab", DEADLINE, || {
+        let children = children_of(bench.id());
+        (children.len() >= 3).then_some(children)
+    });
+
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+
+    for keeper in keepers.unwrap() {
+        wait_until("the keepers end", DEADLINE, || !is_running(keeper)).unwrap();
+    }
 }
 
 #[test]
@@ -217,6 +240,26 @@ fn a_socket_made_in_a_host_stays_there() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(upstream.seen().len(), 1);
     assert_eq!(upstream.seen()[0].peer.ip(), CLIENT.of(Family::V4));
+}
+
+/// The processes that this one has made.
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|process| status(*process, "PPid").is_some_and(|ppid| ppid == parent.to_string()))
+        .collect()
+}
+
+/// A process that nobody has waited for yet does not run any more.
+fn is_running(process: u32) -> bool {
+    status(process, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+fn status(process: u32, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(name, _)| *name == field).map(|(_, value)| value.trim().to_owned())
 }
 
 fn service(family: Family) -> SocketAddr {
