@@ -31,9 +31,7 @@ pub struct Policy {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error(
-        "cannot read the policy file {}\n  hint: `enforcer init` writes a first one; --policy names another", .file.display()
-    )]
+    #[error("cannot read the policy file {}", .file.display())]
     Read {
         /// Its path.
         file: PathBuf,
@@ -103,7 +101,8 @@ impl Policy {
 
     /// The route that decides on a canonical host and path, as `enforcer-inspect` gives them.
     pub fn route_for(&self, host: &str, path: &str) -> Option<&Route> {
-        self.sections.table.find(host, path).map(AsRef::as_ref)
+        let route = self.sections.table.find(host, path)?;
+        self.sections.routes.get(route).map(AsRef::as_ref)
     }
 
     /// `[agent]`.
@@ -180,6 +179,20 @@ impl Policy {
             ("audit.queue", self.audit().queue != next.audit().queue),
         ];
         changes.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+    }
+}
+
+impl LoadError {
+    /// What to do; problems carry their own hints.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Read { source, .. } = self else { return None };
+        let hints = [
+            (io::ErrorKind::InvalidData, "save it as UTF-8 text"),
+            (io::ErrorKind::NotFound, "`enforcer init` writes a first one; --policy names another"),
+            (io::ErrorKind::PermissionDenied, "run as root, or let the agent's user read it"),
+        ];
+        let known = hints.iter().find(|(kind, _)| *kind == source.kind());
+        Some(known.map_or("--policy names another file", |(_, hint)| *hint))
     }
 }
 

@@ -110,7 +110,7 @@ impl Found {
         let shown = |c: char| if c.is_control() && c != '\t' { '\u{FFFD}' } else { c };
         let excerpt: String =
             place.line_text.chars().skip(skipped).take(EXCERPT_MAX).map(shown).collect();
-        let indent = place.column - 1 - skipped.min(place.column - 1);
+        let indent = (place.column - 1).saturating_sub(skipped);
         let room = excerpt.chars().count().saturating_sub(indent).max(1);
         Problem {
             code: self.code.name,

@@ -79,7 +79,11 @@ fn check_value(
             if !whole(value.get_ref()).is_some_and(|count| (*min..=*max).contains(&count)) {
                 refuse(Refused::with(
                     format!("{written} is out of range"),
-                    format!("a whole number from {min} to {max}"),
+                    if min == max {
+                        format!("write {min}")
+                    } else {
+                        format!("a whole number from {min} to {max}")
+                    },
                 ));
             }
         }

@@ -49,7 +49,7 @@ pub(crate) static NAME: Form = Form {
 
 pub(crate) static PATH: Form = Form {
     what: "a path",
-    example: "tls/cert.pem",
+    example: "path/to/file",
     pattern: "^[^\\u0000]+$",
     check: |text| {
         if text.is_empty() || text.contains('\0') {

@@ -19,7 +19,6 @@ use crate::codes::{
 use crate::grammar::{Fields, Key, METHOD, NAME, Need, PATTERN, Shape};
 use crate::problem::Report;
 use crate::routing::{Pattern, Table};
-use crate::text::Span;
 
 /// What is served under one pattern, and to whom.
 #[derive(Clone, Debug)]
@@ -138,32 +137,55 @@ pub(super) fn read(
         upstream_names: names("upstream"),
     };
     let mut used = Used::default();
-    let mut routes = Vec::new();
-    let mut table = Table::default();
     let mut taken = Taken::default();
-    for fields in entries {
+    let mut routes = Vec::new();
+    for &fields in &entries {
         taken.note(fields, report);
-        let Some(route) = route(fields, &defined, &mut used, report) else { continue };
-        let route = Arc::new(route);
-        if let Ok(pattern) = route.pattern.parse::<Pattern>()
-            && let Err(other) = table.insert(&pattern, Arc::clone(&route))
-        {
-            conflict(&route, &other, fields.span_of("match"), report);
-        }
-        routes.push(route);
+        routes.extend(route(fields, &defined, &mut used, report).map(Arc::new));
     }
-    // Only when every pattern has its place: a `{**}` leaves its prefix to a route of its own.
-    table.complete();
+    let table = table(&entries, report);
 
-    let satisfies = |role: &str| {
-        let mut wanted =
-            used.roles.iter().filter_map(|name| roles.satisfying(&Role::new(name)).ok());
-        wanted.any(|set| set.contains(&Role::new(role)))
-    };
-    unused("role", &root.named("role"), &satisfies, report);
-    unused("limit", &root.named("limit"), &|name| used.limits.contains(name), report);
-    unused("upstream", &root.named("upstream"), &|name| used.upstreams.contains(name), report);
+    // What is wrong elsewhere may be why nothing uses a name.
+    if !report.has_errors() {
+        let satisfies = |role: &str| {
+            let wanted =
+                used.roles.iter().filter_map(|name| roles.satisfying(&Role::new(name)).ok());
+            wanted.into_iter().any(|set| set.contains(&Role::new(role)))
+        };
+        unused("role", &root.named("role"), &satisfies, report);
+        unused("limit", &root.named("limit"), &|name| used.limits.contains(name), report);
+        unused("upstream", &root.named("upstream"), &|name| used.upstreams.contains(name), report);
+    }
     (routes, table)
+}
+
+/// The table of all patterns, also of routes that have other problems.
+fn table(entries: &[Fields<'_>], report: &mut Report) -> Table {
+    let patterns: Vec<(usize, Pattern)> = entries
+        .iter()
+        .enumerate()
+        .filter_map(|(n, fields)| Some((n, fields.parsed("match")?)))
+        .collect();
+    let (table, conflicts) = Table::new(patterns.iter().map(|(n, pattern)| (*n, pattern)));
+    let shown = |n: usize| {
+        let fields = entries.get(n)?;
+        let (pattern, name) = (fields.text("match")?, fields.text("name").unwrap_or("?"));
+        Some(format!("`{pattern}` of route `{name}`"))
+    };
+    for (n, conflict) in conflicts {
+        let this = shown(n).unwrap_or_default();
+        let other = conflict.with.and_then(shown).unwrap_or_else(|| "another route".to_owned());
+        let span = entries.get(n).map(|fields| fields.span_of("match")).unwrap_or_default();
+        report.add(
+            &PATTERNS_CONFLICT,
+            span,
+            format!("{this} and {other} match the same paths"),
+            "one place of a path takes literal segments and one of `{x}` or `{**}`; make one of the \
+             patterns narrower, or join the routes"
+                .to_owned(),
+        );
+    }
+    table
 }
 
 fn route<'a>(
@@ -317,15 +339,4 @@ impl<'a> Taken<'a> {
             report.add(&CASE_TWINS, fields.span_of("match"), message, hint);
         }
     }
-}
-
-fn conflict(route: &Route, other: &str, span: Span, report: &mut Report) {
-    report.add(
-        &PATTERNS_CONFLICT,
-        span,
-        format!("`{}` of route `{}` and {other} match the same paths", route.pattern, route.name),
-        "a place in the path can hold literal segments and one of `{x}` or `{**}`; make one pattern \
-         narrower, or join the two routes"
-            .to_owned(),
-    );
 }

@@ -7,14 +7,10 @@
 //! escape that a segment does not need leads to another route.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use enforcer_inspect::{Host, HostError, Path, fold};
 use matchit::{InsertError, Router};
-
-use crate::parse::Route;
 
 /// A pattern of host and path that is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +47,7 @@ pub(crate) enum PatternError {
     Impossible { path: String, why: String },
 }
 
-/// Finds the route of a host and path.
+/// Finds the route of a host and path; routes go by their number in the policy.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     hosts: HashMap<Box<str>, Paths>,
@@ -61,53 +57,66 @@ pub(crate) struct Table {
 /// The routes of one host.
 #[derive(Debug, Default)]
 struct Paths {
-    router: Router<Arc<Route>>,
+    router: Router<usize>,
     /// What the router was given, to name the other side of a conflict.
-    inserted: HashMap<String, Arc<Route>>,
+    inserted: HashMap<String, usize>,
     /// What each `{**}` matches when there is no rest.
-    prefixes: Vec<(String, Arc<Route>)>,
+    prefixes: Vec<(String, usize)>,
+}
+
+/// A pattern matches what another one matches, and neither is narrower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// The number of the other route, where it is known.
+    pub(crate) with: Option<usize>,
 }
 
 impl Table {
-    /// Adds a route; says which one is in its way.
-    pub(crate) fn insert(&mut self, pattern: &Pattern, route: Arc<Route>) -> Result<(), String> {
-        match &pattern.host {
-            Some(host) => self.hosts.entry(host.as_str().into()).or_default(),
-            None => &mut self.any,
+    /// The table of numbered patterns, and for each that found no place the reason.
+    pub(crate) fn new<'a>(
+        patterns: impl IntoIterator<Item = (usize, &'a Pattern)>,
+    ) -> (Self, Vec<(usize, Conflict)>) {
+        let mut table = Self::default();
+        let mut conflicts = Vec::new();
+        for (route, pattern) in patterns {
+            let paths = match &pattern.host {
+                Some(host) => table.hosts.entry(host.as_str().into()).or_default(),
+                None => &mut table.any,
+            };
+            conflicts.extend(paths.insert(pattern, route).err().map(|conflict| (route, conflict)));
         }
-        .insert(pattern, route)
-    }
-
-    /// Ends the insertions: each `{**}` takes its bare prefix where no route has it.
-    pub(crate) fn complete(&mut self) {
-        for paths in self.hosts.values_mut().chain([&mut self.any]) {
+        // Only when every pattern has its place: a `{**}` leaves its bare prefix to a route of its
+        // own, so a conflict here is no problem.
+        for paths in table.hosts.values_mut().chain([&mut table.any]) {
             for (prefix, route) in std::mem::take(&mut paths.prefixes) {
-                // A conflict means that a pattern of its own is there, which wins.
                 drop(paths.router.insert(prefix, route));
             }
+            paths.inserted = HashMap::new();
         }
+        (table, conflicts)
     }
 
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+    /// The number of the route that decides on a canonical host and path.
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<usize> {
         let path = fold(path);
         let exact = self.hosts.get(host).and_then(|paths| paths.router.at(&path).ok());
         let found = exact.or_else(|| self.any.router.at(&path).ok());
-        found.map(|found| found.value)
+        found.map(|found| *found.value)
     }
 }
 
 impl Paths {
-    fn insert(&mut self, pattern: &Pattern, route: Arc<Route>) -> Result<(), String> {
+    fn insert(&mut self, pattern: &Pattern, route: usize) -> Result<(), Conflict> {
         let (path, prefix) = pattern.for_router();
-        if let Err(error) = self.router.insert(path.as_str(), Arc::clone(&route)) {
-            // A checked pattern gives no other error than a conflict.
-            let InsertError::Conflict { with } = error else { return Err(error.to_string()) };
-            return Err(match self.inserted.get(&with) {
-                Some(other) => format!("`{}` of route `{}`", other.pattern, other.name),
-                None => "another route".to_owned(),
-            });
+        match self.router.insert(path.as_str(), route) {
+            Ok(()) => {}
+            Err(InsertError::Conflict { with }) => {
+                return Err(Conflict { with: self.inserted.get(&with).copied() });
+            }
+            // What else it refuses, a checked pattern does not have; it has no place then either.
+            Err(_) => return Err(Conflict { with: None }),
         }
-        self.prefixes.extend(prefix.map(|prefix| (prefix, Arc::clone(&route))));
+        self.prefixes.extend(prefix.map(|prefix| (prefix, route)));
         self.inserted.insert(path, route);
         Ok(())
     }
@@ -235,9 +244,5 @@ impl PatternError {
     }
 }
 
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host.as_ref().map_or("*", Host::as_str);
-        write!(f, "{host}{}", self.for_router().0)
-    }
-}
+#[cfg(test)]
+mod tests;
