@@ -40,4 +40,16 @@ impl Event {
             source: source.octets(),
         }
     }
+
+    /// Whether this is what happened to the packet.
+    #[expect(clippy::as_conversions, reason = "the discriminant of a repr(u32) enum")]
+    pub const fn is(&self, verdict: Verdict) -> bool {
+        self.verdict == verdict as u32
+    }
+
+    /// Whether this is why.
+    #[expect(clippy::as_conversions, reason = "the discriminant of a repr(u32) enum")]
+    pub const fn because(&self, reason: Reason) -> bool {
+        self.reason == reason as u32
+    }
 }

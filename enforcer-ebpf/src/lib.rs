@@ -338,6 +338,35 @@ impl<A: Address> Key<A> {
     }
 }
 
+impl Key<V4> {
+    /// As the map holds it.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.length.to_ne_bytes(), self.address.0);
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// From what the map holds.
+    pub const fn from_bytes([a, b, c, d, address @ ..]: [u8; 8]) -> Self {
+        Self { length: u32::from_ne_bytes([a, b, c, d]), address: V4(address) }
+    }
+}
+
+impl Key<V6> {
+    /// As the map holds it.
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        let (length, address) = bytes.split_at_mut(4);
+        length.copy_from_slice(&self.length.to_ne_bytes());
+        address.copy_from_slice(&self.address.0);
+        bytes
+    }
+
+    /// From what the map holds.
+    pub const fn from_bytes([a, b, c, d, address @ ..]: [u8; 20]) -> Self {
+        Self { length: u32::from_ne_bytes([a, b, c, d]), address: V6(address) }
+    }
+}
+
 impl Config<Shared> {
     /// The mode in force.
     #[inline(always)]

@@ -1,11 +1,30 @@
-//! The kernel half's loader.
+//! The kernel half's loader: attaches the program, keeps its maps, and is the only user of aya.
+//!
+//! [`Kernel`] owns the program and the maps of one host. What it puts in force outlives the
+//! process: maps and links are pinned, and the next agent adopts them without a gap in which a
+//! blocked packet passes. Every write is read back before it is reported. What this crate does not
+//! do: decide whom to block, remember why, or retry on its own.
+
+mod attach;
 mod config;
+mod counters;
+mod error;
+mod events;
+mod interface;
 mod kernel;
+mod object;
+mod pins;
+mod program;
+mod ring;
+mod system;
+mod table;
 
 pub use enforcer_ebpf::{Reason, Verdict};
 
 pub use config::{Attach, Budget, Config, Mode};
-pub use kernel::{
-    Attachment, AttachError, BlockError, Counter, Counters, Entry, Event, Events, Hook, Installed,
-    Interface, Kernel, MapError, OpenError, Swept, object_sha256,
-};
+pub use counters::{Counter, Counters};
+pub use error::{AttachError, BlockError, DetachError, MapError, OpenError};
+pub use events::{Events, KernelEvent};
+pub use interface::{Attachment, Hook, Interface, Program};
+pub use kernel::{Entry, Installed, Kernel, Swept};
+pub use object::object_sha256;

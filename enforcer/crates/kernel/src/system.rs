@@ -1,0 +1,102 @@
+//! What the host lets us do: capabilities, the boot clock, a bpf file system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, mount};
+use rustix::thread::{CapabilitySet, capabilities};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::AttachError;
+
+const BPF_FS: &str = "/sys/fs/bpf";
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// `CLOCK_BOOTTIME`, by which the kernel half judges expiry.
+pub(crate) fn boot_ns() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let ns = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
+}
+
+/// The boot clock `after` from now. A time that it cannot show is one that never comes.
+pub(crate) fn boot_ns_after(after: Duration) -> u64 {
+    boot_ns().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What this process lacks for `bpf(2)` and XDP.
+pub(crate) fn missing_capabilities() -> Vec<&'static str> {
+    let Ok(sets) = capabilities(None) else { return Vec::new() };
+    let has = |needed| sets.effective.intersects(needed);
+    let administers = has(CapabilitySet::SYS_ADMIN);
+    [
+        ("CAP_BPF", administers || has(CapabilitySet::BPF)),
+        ("CAP_NET_ADMIN", has(CapabilitySet::NET_ADMIN)),
+        ("CAP_PERFMON", administers || has(CapabilitySet::PERFMON)),
+    ]
+    .into_iter()
+    .filter_map(|(name, held)| (!held).then_some(name))
+    .collect()
+}
+
+/// Makes sure that `pins` is a folder on a bpf file system, which we mount in its usual place when
+/// nobody has.
+pub(crate) fn make_pin_folder(pins: &Path) -> Result<(), AttachError> {
+    let refused = |source: io::Error| AttachError::Pins { path: pins.to_owned(), source };
+    if !is_on_bpf_fs(pins) {
+        if !pins.starts_with(BPF_FS) || is_bpf_fs(Path::new(BPF_FS)) {
+            return Err(AttachError::NotBpfFs { path: pins.to_owned() });
+        }
+        if has_private_mounts() {
+            return Err(AttachError::PrivateMounts);
+        }
+        mount(
+            "bpf",
+            BPF_FS,
+            "bpf",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            None,
+        )
+        .map_err(|error| refused(error.into()))?;
+        tracing::info!(path = BPF_FS, "bpf file system mounted");
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(refused)
+}
+
+/// Whether the nearest folder that exists is on one.
+fn is_on_bpf_fs(path: &Path) -> bool {
+    path.ancestors().find(|folder| folder.exists()).is_some_and(is_bpf_fs)
+}
+
+fn is_bpf_fs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|file_system| file_system.f_type == BPF_FS_MAGIC)
+}
+
+/// Whether a mount made here is invisible to the host and ends with this process.
+fn has_private_mounts() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    matches!((namespace("self"), namespace("1")), (Ok(own), Ok(host)) if own != host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_beyond_the_clock_never_ends() {
+        assert_eq!(boot_ns_after(Duration::MAX), u64::MAX);
+        assert!(boot_ns_after(Duration::from_secs(60)) > boot_ns());
+    }
+
+    #[test]
+    fn a_folder_on_another_file_system_is_refused_with_the_remedy() {
+        let refused = make_pin_folder(Path::new("/proc/enforcer")).unwrap_err();
+
+        assert!(matches!(refused, AttachError::NotBpfFs { .. }));
+        assert!(refused.hint().unwrap().contains("/sys/fs/bpf"));
+    }
+}
