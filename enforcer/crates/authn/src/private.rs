@@ -66,12 +66,12 @@ pub enum SecretFileError {
         /// Which file.
         path: PathBuf,
     },
-    /// Somebody else can read the file, whatever its mode.
+    /// Somebody else can read and change it, whatever its mode.
     #[error(
         "`{path}` belongs to user {owner}, not to the agent's user {expected}; run `chown {expected} {path}`"
     )]
     Owner {
-        /// Which file.
+        /// Which file or directory.
         path: PathBuf,
         /// Its owner.
         owner: u32,
@@ -150,12 +150,11 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>, SecretFileError> {
     };
     let metadata = file.metadata().map_err(io_error("read", path))?;
     let path = path.to_owned();
-    let expected = rustix::process::geteuid().as_raw();
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_file() {
         Err(SecretFileError::NotAFile { path })
-    } else if owner != expected && owner != 0 {
-        Err(SecretFileError::Owner { path, owner, expected })
+    } else if !is_ours(owner) {
+        Err(SecretFileError::Owner { path, owner, expected: ourselves() })
     } else if mode & 0o077 != 0 {
         Err(SecretFileError::Mode { path, mode })
     } else {
@@ -168,9 +167,13 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), SecretFileError> {
     let directory = directory(path);
     match fs::metadata(directory) {
         Ok(metadata) => {
-            let mode = metadata.mode() & 0o7777;
-            if metadata.is_dir() && mode & 0o022 != 0 {
-                return Err(SecretFileError::Directory { path: directory.to_owned(), mode });
+            let path = directory.to_owned();
+            let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+            if !is_ours(owner) {
+                return Err(SecretFileError::Owner { path, owner, expected: ourselves() });
+            }
+            if mode & 0o022 != 0 {
+                return Err(SecretFileError::Directory { path, mode });
             }
             Ok(())
         }
@@ -181,6 +184,15 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), SecretFileError> {
             .map_err(io_error("create", directory)),
         Err(error) => Err(io_error("read", directory)(error)),
     }
+}
+
+/// Root can read and change everything anyway, so what is root's is as good as our own.
+fn is_ours(owner: u32) -> bool {
+    owner == ourselves() || owner == 0
+}
+
+fn ourselves() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// A new file with mode 0600; fails when there is one.
@@ -295,6 +307,23 @@ mod tests {
         let refused = load_or_create(&shared.join("pepper")).unwrap_err().to_string();
 
         assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        let (folder, path) = file(&[1; 32], 0o600);
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
+            // Only root can give files away; for anybody else the file of another cannot be opened.
+            assert_ne!(ourselves(), 0);
+            return;
+        }
+
+        let refused = load_or_create(&path).unwrap_err().to_string();
+        assert!(refused.contains("belongs to user 12345"), "{refused}");
+
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(12_345), None).unwrap();
+        assert!(matches!(load_or_create(&path), Err(SecretFileError::Owner { .. })));
     }
 
     fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {

@@ -228,6 +228,25 @@ fn keys_survive_a_restart_with_everything_known_about_them() {
     assert_eq!(home.identify(dead.expose()).unwrap_err().reason, Reason::KeyRevoked);
 }
 
+/// The files are copied from under the open store, as a killed process leaves them.
+#[test]
+fn what_was_answered_is_found_after_a_crash() {
+    let mut home = Home::new();
+    let (_, kept) = home.issue(|_| {});
+    let (gone, revoked) = home.issue(|_| {});
+    home.store.revoke(gone.id.as_str(), "leaked", now()).unwrap();
+
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(state(&folder)).unwrap();
+    for file in ["keys.db", "keys.db-wal", "pepper"] {
+        fs::copy(home.directory().join(file), state(&folder).join(file)).unwrap();
+    }
+    let survivor = Home::try_open(folder).unwrap();
+
+    assert!(survivor.identify(kept.expose()).is_ok());
+    assert_eq!(survivor.identify(revoked.expose()).unwrap_err().reason, Reason::KeyRevoked);
+}
+
 #[test]
 fn no_file_contains_a_secret() {
     let mut home = Home::new();

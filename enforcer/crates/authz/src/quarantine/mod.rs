@@ -234,8 +234,12 @@ impl Lengths {
 
     fn longest_first(&self) -> impl Iterator<Item = u8> {
         let words = self.0.each_ref().map(|word| word.load(Ordering::SeqCst));
-        (0u8..=128).rev().filter(move |&length| {
-            words.get(usize::from(length / 64)).is_some_and(|word| word >> (length % 64) & 1 == 1)
+        words.into_iter().zip([0, 64, 128]).rev().flat_map(|(mut bits, base)| {
+            std::iter::from_fn(move || {
+                let place = bits.checked_ilog2()?;
+                bits ^= 1 << place;
+                u8::try_from(place).ok()?.checked_add(base)
+            })
         })
     }
 }
@@ -245,3 +249,6 @@ impl fmt::Debug for Quarantine {
         f.debug_struct("Quarantine").field("held", &self.len()).field("max", &self.max).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
