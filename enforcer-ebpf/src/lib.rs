@@ -18,6 +18,8 @@ pub mod quarantine;
 mod shared;
 pub mod verdict;
 
+use core::fmt;
+
 pub use packet::{Address, Packet, V4, V6};
 pub use shared::Shared;
 pub use verdict::{Lists, Tables, judge};
@@ -268,6 +270,18 @@ impl Reason {
             Self::Allowed => "allowed",
             Self::Essential => "essential",
         }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::MapError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Every pair, also those that are zero.
-    pub by_reason: Vec<Counter>,
+    pub entries: Vec<Counter>,
     /// Events that found the ring buffer full.
     pub events_lost: u64,
 }
@@ -30,14 +30,13 @@ pub struct Counter {
 impl Counters {
     /// Packets with this verdict for this reason.
     pub fn packets(&self, verdict: Verdict, reason: Reason) -> u64 {
-        let found =
-            self.by_reason.iter().find(|one| (one.verdict, one.reason) == (verdict, reason));
+        let found = self.entries.iter().find(|one| (one.verdict, one.reason) == (verdict, reason));
         found.map_or(0, |counter| counter.packets)
     }
 
     /// Packets with this verdict.
     pub fn total(&self, verdict: Verdict) -> u64 {
-        let these = self.by_reason.iter().filter(|one| one.verdict == verdict);
+        let these = self.entries.iter().filter(|one| one.verdict == verdict);
         these.map(|counter| counter.packets).sum()
     }
 
@@ -49,14 +48,14 @@ impl Counters {
                 (packets.wrapping_add(*more), bytes.wrapping_add(*larger))
             }))
         };
-        let mut by_reason = Vec::new();
+        let mut entries = Vec::new();
         for verdict in Verdict::ALL {
             for reason in Reason::ALL {
                 let (packets, bytes) = sum(counter_index(verdict, reason))?;
-                by_reason.push(Counter { verdict, reason, packets, bytes });
+                entries.push(Counter { verdict, reason, packets, bytes });
             }
         }
         let (events_lost, _) = sum(LOST_EVENTS)?;
-        Ok(Self { by_reason, events_lost })
+        Ok(Self { entries, events_lost })
     }
 }

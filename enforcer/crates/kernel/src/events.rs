@@ -21,7 +21,7 @@ use crate::table;
 
 /// A transition that the program saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelEvent {
+pub enum Event {
     /// The first packet in a second that met this block.
     Blocked {
         /// Who sent it.
@@ -68,7 +68,7 @@ impl Events {
     }
 
     /// The next event if there is one already.
-    pub fn try_next(&mut self) -> Option<KernelEvent> {
+    pub fn try_next(&mut self) -> Option<Event> {
         match &mut self.ring {
             Ring::Idle(ring) => take(ring),
             Ring::Registered(ring) => take(ring.get_mut()),
@@ -79,7 +79,7 @@ impl Events {
     /// Waits for the next event. `None` when the runtime no longer watches the ring buffer.
     ///
     /// Nothing is lost when the wait is given up.
-    pub async fn next(&mut self) -> Option<KernelEvent> {
+    pub async fn next(&mut self) -> Option<Event> {
         self.register().ok()?;
         let Ring::Registered(ring) = &mut self.ring else { return None };
         loop {
@@ -104,7 +104,7 @@ impl Events {
     }
 }
 
-fn take(ring: &mut RingBuf<MapData>) -> Option<KernelEvent> {
+fn take(ring: &mut RingBuf<MapData>) -> Option<Event> {
     // Every record is one that this version wrote, so what cannot be read is skipped, not waited
     // for.
     loop {
@@ -115,7 +115,7 @@ fn take(ring: &mut RingBuf<MapData>) -> Option<KernelEvent> {
     }
 }
 
-fn read(record: Record) -> Option<KernelEvent> {
+fn read(record: Record) -> Option<Event> {
     let [a, b, c, d, ..] = record.source;
     let address = match record.bits {
         32 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
@@ -127,8 +127,8 @@ fn read(record: Record) -> Option<KernelEvent> {
     let verdict = if record.is(Verdict::Drop) { Verdict::Drop } else { Verdict::Pass };
     let id = BlockId::from_bits(record.id);
     match Reason::ALL.into_iter().find(|&reason| record.because(reason))? {
-        Reason::Blocked => Some(KernelEvent::Blocked { source, prefix, id, verdict, age }),
-        Reason::Budget => Some(KernelEvent::BudgetExceeded { source, prefix, verdict, age }),
+        Reason::Blocked => Some(Event::Blocked { source, prefix, id, verdict, age }),
+        Reason::Budget => Some(Event::BudgetExceeded { source, prefix, verdict, age }),
         Reason::Clean
         | Reason::Off
         | Reason::NotIp
@@ -149,7 +149,7 @@ mod tests {
         let record =
             Record::new(V4([192, 0, 2, 7]), Verdict::Drop, Reason::Blocked, 5, 24, boot_ns());
 
-        let Some(KernelEvent::Blocked { source, prefix, id, verdict, age }) = read(record) else {
+        let Some(Event::Blocked { source, prefix, id, verdict, age }) = read(record) else {
             panic!("not a block: {record:?}");
         };
 
@@ -164,7 +164,7 @@ mod tests {
         let source = V6("2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
         let record = Record::new(source, Verdict::Pass, Reason::Budget, 0, 64, 0);
 
-        let Some(KernelEvent::BudgetExceeded { prefix, verdict, .. }) = read(record) else {
+        let Some(Event::BudgetExceeded { prefix, verdict, .. }) = read(record) else {
             panic!("not a budget: {record:?}");
         };
 

@@ -24,7 +24,7 @@ pub use enforcer_ebpf::{Reason, Verdict};
 pub use config::{Attach, Budget, Config, Mode};
 pub use counters::{Counter, Counters};
 pub use error::{AttachError, BlockError, DetachError, MapError, OpenError};
-pub use events::{Events, KernelEvent};
+pub use events::{Event, Events};
 pub use interface::{Attachment, Hook, Interface, Program};
 pub use kernel::{Entry, Installed, Kernel, Swept};
 pub use object::object_sha256;

@@ -150,7 +150,14 @@ pub(crate) fn describe(id: u32) -> String {
 pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
+        // A transparent variant skips the error that it holds when it is asked for its source.
+        let held = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(aya::maps::MapError::IoError(io)), _) | (_, Some(ProgramError::IOError(io))) => {
+                Some(io)
+            }
+            _ => error.downcast_ref::<io::Error>(),
+        };
+        if let Some(io) = held {
             return io.raw_os_error();
         }
         cause = error.source();
