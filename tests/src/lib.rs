@@ -2,7 +2,7 @@
 //!
 //! [`lab`] is a network of three hosts on one machine, made of the kernel's namespaces: a client,
 //! an attacker, and the host that the agent protects. The end-to-end tests under `it/`, the demo
-//! and the benches all use it. [`story`] is how the demo tells what it does, [`bench`] how a
+//! and the benches all use it. [`story`] is how the demo tells what it does, [`mod@bench`] how a
 //! measurement becomes a row with a peer and a target. Nothing here is a fake: the agent is the
 //! shipped program, the servers and clients speak over real sockets.
 

@@ -31,14 +31,13 @@ const LOADERS: &[&str] = &["enforcer", "enforcer-kernel", "enforcer-tests"];
 /// Sets up, builds, and runs the tests.
 pub(crate) fn test(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
     let package = arguments.krate.as_deref().map(package);
-    if arguments.no_root {
-        setup::test_runner(workshop)?;
-    } else {
+    let loads = package.as_deref().is_none_or(|package| LOADERS.contains(&package));
+    if loads && !arguments.no_root {
         workshop.require_root("testing everything", "cargo xtask test")?;
         setup::setup(workshop)?;
-        if package.as_deref().is_none_or(|package| LOADERS.contains(&package)) {
-            build::program(workshop, Profile::Dev)?;
-        }
+        build::program(workshop, Profile::Dev)?;
+    } else {
+        setup::test_runner(workshop)?;
     }
     match package.as_deref() {
         Some(package) => nextest(workshop, &["--package", package], arguments),

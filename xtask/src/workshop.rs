@@ -67,7 +67,7 @@ impl Workshop {
         match self.user()? {
             User::Root => Ok(()),
             User::Other => bail!(
-                "{what} needs root: it makes network namespaces and loads BPF programs\n\
+                "{what} needs root, to make network namespaces and load BPF programs\n\
                  hint: sudo -E env \"PATH=$PATH\" {command}"
             ),
         }
