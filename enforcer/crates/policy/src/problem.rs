@@ -87,6 +87,11 @@ impl Report {
         }
     }
 
+    /// Whether further problems are only counted; a costly hint has no reader then.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= FOUND_MAX
+    }
+
     /// Whether something was found that is more than a warning.
     pub(crate) fn has_errors(&self) -> bool {
         self.more > 0 || self.found.iter().any(|found| found.code.severity == Severity::Error)

@@ -165,7 +165,8 @@ fn unknown_name<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
     report: &mut Report,
 ) {
-    let hint = match suggest(name, known.clone()) {
+    let meant = if report.is_full() { None } else { suggest(name, known.clone()) };
+    let hint = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("define it as `[{what}.{name}]`, or use one of: {}", listed(known)),
     };
