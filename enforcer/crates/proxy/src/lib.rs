@@ -1,1 +1,36 @@
-//! The request path.
+//! The request path: from a connection to an answer, and a record of it.
+//!
+//! [`Listeners::bind`] takes the addresses, [`serve_thread`] serves on one thread what arrives
+//! there, and [`Shared`] is all that the threads have in common. `pipeline.rs` is the file to read
+//! first: the life of one request from top to bottom.
+//!
+//! This crate decides nothing by itself. It puts the organs in order, and it fails closed: what
+//! cannot be recorded, understood, identified, permitted or limited is not forwarded.
+
+mod admission;
+mod answer;
+mod body;
+mod connection;
+mod connections;
+mod counters;
+mod entry;
+mod forward;
+mod framing;
+mod holder;
+mod ids;
+mod listeners;
+mod pipeline;
+mod problem;
+mod reply;
+mod serve;
+mod shared;
+mod tls;
+mod wire;
+
+pub use connections::{Caps, Connections};
+pub use counters::{Count, Counters};
+pub use holder::Holder;
+pub use listeners::{BindError, Listeners, ThreadListeners};
+pub use serve::{serve, serve_thread};
+pub use shared::{Observed, Observer, Shared};
+pub use tls::{Certificates, TlsError};

@@ -1,0 +1,199 @@
+//! The body of an answer, and the moment at which a request is over.
+//!
+//! The record of a request is written when the last part of the answer is handed over, so that it
+//! can say how long that took and how much it was. Where the policy wants the record of an allowed
+//! request to be durable, that last part is held back until the record is on disk: no client ever
+//! has a complete answer of which there is no record.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use enforcer_model::{Reason, Rejection};
+use enforcer_policy::Durability;
+use enforcer_upstream as upstream;
+use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::body::{ClientBody, Notes};
+use crate::connections::{InFlight, KeyCut};
+use crate::entry::{Entry, committed};
+
+/// What a stage answers with.
+pub(crate) enum Content {
+    /// From the upstream, as it comes.
+    Streamed { body: upstream::Body<ClientBody>, request: Notes, in_flight: Option<InFlight> },
+    /// Ours.
+    Whole(Bytes),
+}
+
+/// What hyper sends.
+pub(crate) struct AnswerBody {
+    content: Content,
+    /// Open until the last part is handed over.
+    entry: Option<Entry>,
+    durability: Durability,
+    held: Option<Held>,
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+/// The last part, which waits for the record.
+struct Held {
+    last: Option<Frame<Bytes>>,
+    record: Pin<Box<dyn Future<Output = Result<(), Rejection>>>>,
+}
+
+impl AnswerBody {
+    /// A body whose record is already written.
+    pub(crate) const fn recorded(content: Bytes) -> Self {
+        Self {
+            content: Content::Whole(content),
+            entry: None,
+            durability: Durability::Queued,
+            held: None,
+            cut: None,
+        }
+    }
+
+    /// A body whose end closes `entry`.
+    pub(crate) const fn closing(content: Content, entry: Entry, durability: Durability) -> Self {
+        Self { content, entry: Some(entry), durability, held: None, cut: None }
+    }
+
+    /// The last part is `last`: the record is written.
+    fn finish(&mut self, last: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
+        let ticket = self.entry.take().and_then(Entry::close);
+        match (self.durability, ticket) {
+            (Durability::Durable, Some(ticket)) => {
+                self.held = Some(Held { last, record: Box::pin(committed(Some(ticket))) });
+                None
+            }
+            (Durability::Durable | Durability::Queued, _) => last,
+        }
+    }
+
+    fn break_off(&mut self, rejection: Rejection) -> Rejection {
+        if let Some(mut entry) = self.entry.take() {
+            entry.refused(&rejection);
+            drop(entry.close());
+        }
+        rejection
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Content::Streamed { in_flight: Some(in_flight), .. } = &self.content else {
+            return Poll::Pending;
+        };
+        let cut =
+            self.cut.get_or_insert_with(|| Box::pin(in_flight.cut().clone().cancelled_owned()));
+        cut.as_mut().poll(cx)
+    }
+
+    fn is_cut(&self) -> bool {
+        match &self.content {
+            Content::Streamed { in_flight: Some(in_flight), .. } => in_flight.cut().is_cancelled(),
+            Content::Streamed { in_flight: None, .. } | Content::Whole(_) => false,
+        }
+    }
+}
+
+impl Content {
+    /// Whether there is nothing to send.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Streamed { body, .. } => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
+        match self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Streamed { body, request, .. } => {
+                let polled = ready!(Pin::new(body).poll_frame(cx));
+                // A request's body that breaks off takes the upstream's connection with it.
+                Poll::Ready(polled.map(|frame| {
+                    frame.map_err(|failure| match request.fault() {
+                        Some(fault) => fault.into(),
+                        None => failure.into(),
+                    })
+                }))
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Rejection;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
+        let this = self.get_mut();
+        if let Some(held) = &mut this.held {
+            let recorded = ready!(held.record.as_mut().poll(cx));
+            let last = this.held.take().and_then(|held| held.last);
+            return Poll::Ready(match recorded {
+                Ok(()) => last.map(Ok),
+                Err(rejection) => Some(Err(rejection)),
+            });
+        }
+        if let Some(turn) = this.entry.as_ref().and_then(Entry::turn) {
+            turn.ours();
+        }
+        if this.is_cut() {
+            let rejection = this.break_off(Reason::Quarantined.because(KeyCut));
+            return Poll::Ready(Some(Err(rejection)));
+        }
+        let frame = match this.content.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(rejection))) => {
+                return Poll::Ready(Some(Err(this.break_off(rejection))));
+            }
+            Poll::Ready(None) => {
+                this.finish(None);
+                return match this.held {
+                    Some(_) => Pin::new(this).poll_frame(cx),
+                    None => Poll::Ready(None),
+                };
+            }
+            Poll::Pending => {
+                ready!(this.poll_cut(cx));
+                let rejection = this.break_off(Reason::Quarantined.because(KeyCut));
+                return Poll::Ready(Some(Err(rejection)));
+            }
+        };
+        if let Some(entry) = &mut this.entry {
+            entry.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if !this.content.is_empty() {
+            if let Some(turn) = this.entry.as_ref().and_then(Entry::turn) {
+                turn.client();
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match this.finish(Some(frame)) {
+            Some(last) => Poll::Ready(Some(Ok(last))),
+            None => Pin::new(this).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none() && self.entry.is_none() && self.content.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Streamed { body, .. } => body.size_hint(),
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! One connection of a client: handshake, requests, end.
+//!
+//! Each waits on its own clock ([`crate::wire`]), ends when its source is shut out, and when the
+//! agent stops finishes what is under way. A panic ends the connection that it happened on, is
+//! counted, and harms nobody else.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use enforcer_model::{HttpVersion, Reason, Source, TlsVersion};
+use enforcer_policy::{Serves, Timeouts};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ProtocolVersion;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::trace;
+
+use crate::answer::AnswerBody;
+use crate::counters::Counters;
+use crate::entry::Origin;
+use crate::pipeline::{Arrival, Engine};
+use crate::wire::{Ended, Overdue, Pulse, Wire};
+
+/// A request's head, with some room above what is refused with a record of its own.
+const HEAD_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of one connection that are held unread or unsent.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Requests that one HTTP/2 connection may have under way.
+const STREAMS_MAX: u32 = 128;
+/// Bytes of names and values in one HTTP/2 head; twice what is refused with a record of its own.
+const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+/// Streams that a client may reset before they were taken up (CVE-2023-44487, rapid reset).
+const PENDING_RESETS_MAX: usize = 32;
+/// Streams that a client may make us reset (CVE-2025-8671, made you reset).
+const OWN_RESETS_MAX: usize = 128;
+/// Bytes of request bodies that one HTTP/2 stream, and one connection, may have in flight.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// A connection on which nothing moves is asked whether it is alive.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// Between the wish to stop and the refusal of new requests on a connection: what a client has
+/// sent by then is on its way to us, and is served.
+const LAST_CALL: Duration = Duration::from_millis(50);
+
+/// Where a connection came in.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) name: Arc<str>,
+    pub(crate) serves: Serves,
+}
+
+/// The tokens that end a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// The agent stops: finish what is under way.
+    pub(crate) stop: CancellationToken,
+    /// The agent has waited long enough.
+    pub(crate) hurry: CancellationToken,
+    /// This connection is not wanted any more.
+    pub(crate) cut: CancellationToken,
+}
+
+/// The other end of a connection.
+struct Client {
+    origin: Origin,
+    door: Rc<Door>,
+    engine: Rc<Engine>,
+    pulse: Rc<Pulse>,
+}
+
+/// Runs the streams of one HTTP/2 connection, no longer than the connection.
+#[derive(Clone)]
+struct Streams {
+    witness: Witness,
+}
+
+/// Sees a panic pass, counts it, and ends the connection.
+#[derive(Clone)]
+struct Witness {
+    counters: Arc<Counters>,
+    cut: CancellationToken,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Rc<Door>,
+    ends: Ends,
+    engine: Rc<Engine>,
+) {
+    let _witness = Witness { counters: Arc::clone(&engine.shared.counters), cut: ends.cut.clone() };
+    // Whatever way the connection ends, its streams end with it.
+    let _streams = ends.cut.clone().drop_guard();
+    let cut = ends.cut.clone();
+    cut.run_until_cancelled(meet(stream, peer, door, ends, engine)).await;
+}
+
+async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, engine: Rc<Engine>) {
+    let timeouts = *engine.shared.policy.load().timeouts();
+    let mut origin = Origin {
+        peer,
+        source: Source::new(peer.ip()),
+        listener: Arc::clone(&door.name),
+        tls: None,
+        http: HttpVersion::H1,
+    };
+    if !matches!(door.serves, Serves::Tls(_)) {
+        return http1(stream, origin, door, ends, timeouts, engine).await;
+    }
+    // A listener whose certificate is gone cannot have been bound; if it were, nobody is served.
+    let Some(config) = engine.shared.certificates.of(&door.name) else { return };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let Ok(Ok(stream)) = timeout(timeouts.handshake, handshake).await else {
+        return engine.shared.counters.handshakes_failed.add_one();
+    };
+    let (_, session) = stream.get_ref();
+    origin.tls = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::V1_2),
+        _ => Some(TlsVersion::V1_3),
+    };
+    if session.alpn_protocol() == Some(b"h2") {
+        origin.http = HttpVersion::H2;
+        http2(stream, origin, door, ends, timeouts, engine).await;
+    } else {
+        http1(stream, origin, door, ends, timeouts, engine).await;
+    }
+}
+
+async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    origin: Origin,
+    door: Rc<Door>,
+    ends: Ends,
+    timeouts: Timeouts,
+    engine: Rc<Engine>,
+) {
+    let pulse = Pulse::http1();
+    let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
+    let client = Client { origin, door, engine, pulse };
+    let connection = http1::Builder::new()
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(wire, service_fn(|request| client.answer(request)));
+    let connection = pin!(connection);
+    let finish = http1::Connection::graceful_shutdown;
+    if let Err(error) = drive(connection, finish, &client, &ends, &timeouts).await
+        && error.is_parse()
+    {
+        client.record_unread(error);
+    }
+}
+
+async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    origin: Origin,
+    door: Rc<Door>,
+    ends: Ends,
+    timeouts: Timeouts,
+    engine: Rc<Engine>,
+) {
+    let pulse = Pulse::http2();
+    let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
+    let counters = Arc::clone(&engine.shared.counters);
+    let streams = Streams { witness: Witness { counters, cut: ends.cut.clone() } };
+    let client = Rc::new(Client { origin, door, engine, pulse });
+    let service = {
+        let client = Rc::clone(&client);
+        service_fn(move |request| {
+            let client = Rc::clone(&client);
+            async move { client.answer(request).await }
+        })
+    };
+    let connection = http2::Builder::new(streams)
+        .timer(TokioTimer::new())
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_local_error_reset_streams(OWN_RESETS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_send_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(wire, service);
+    let connection = pin!(connection);
+    let finish = http2::Connection::graceful_shutdown;
+    if let Err(error) = drive(connection, finish, &client, &ends, &timeouts).await {
+        trace!(%error, "connection ended");
+    }
+}
+
+/// Moves bytes until the connection ends, is overdue, or is no longer wanted.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    finish: fn(Pin<&mut C>),
+    client: &Client,
+    ends: &Ends,
+    timeouts: &Timeouts,
+) -> hyper::Result<()> {
+    let pulse = &client.pulse;
+    let counters = &client.engine.shared.counters;
+    let look_again = Pulse::look_again(timeouts);
+    let mut alarm = pin!(sleep(look_again));
+    let mut last_call = pin!(async {
+        ends.stop.cancelled().await;
+        sleep(LAST_CALL).await;
+    });
+    let mut finishing = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = &mut last_call, if !finishing => {
+                finishing = true;
+                finish(connection.as_mut());
+            }
+            () = ends.hurry.cancelled() => {
+                pulse.end(Ended::ShutDown);
+                return Ok(());
+            }
+            () = &mut alarm => {
+                let now = Instant::now();
+                let next = now + look_again;
+                match pulse.deadline(timeouts) {
+                    Some((end, overdue)) if end <= now => match overdue {
+                        Overdue::Idle if !finishing => {
+                            finishing = true;
+                            finish(connection.as_mut());
+                            alarm.as_mut().reset(now + LAST_CALL);
+                        }
+                        Overdue::Idle => return Ok(()),
+                        Overdue::Head => {
+                            counters.heads_too_slow.add_one();
+                            return Ok(());
+                        }
+                        Overdue::Stalled => {
+                            counters.connections_stalled.add_one();
+                            pulse.end(Ended::Stalled(timeouts.idle));
+                            return Ok(());
+                        }
+                    },
+                    Some((end, _)) => alarm.as_mut().reset(end.min(next)),
+                    None => alarm.as_mut().reset(next),
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+        let (active, framing) = self.pulse.begin();
+        let (origin, serves) = (&self.origin, &self.door.serves);
+        let arrival = Arrival { origin, serves, framing };
+        Ok(self.engine.answer(request, arrival, active).await)
+    }
+
+    /// hyper has answered a head that it could not read, and ended the connection.
+    fn record_unread(&self, error: hyper::Error) {
+        let reason = match error.is_parse_too_large() {
+            true => Reason::HeadersTooLarge,
+            false => Reason::HeaderMalformed,
+        };
+        let known = self.pulse.refuse_unread();
+        let rejection = known.err().unwrap_or_else(|| reason.because(error));
+        self.engine.refuse_unread(&self.origin, &rejection);
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let witness = self.witness.clone();
+        spawn_local(async move {
+            let cut = witness.cut.clone();
+            let _witness = witness;
+            cut.run_until_cancelled(stream).await;
+        });
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.counters.panics.add_one();
+            self.cut.cancel();
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One request's place in the audit log: reserved before anything else, written exactly once.
+//!
+//! Facts are noted as they become known. [`Entry::close`] writes them; an entry that is dropped
+//! open (the client left, the connection was cut, a bug) writes what it knows and why it ended.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use enforcer_audit::{Record, Slot, Ticket};
+use enforcer_authn::Identity;
+use enforcer_authz::Permit;
+use enforcer_inspect::Head;
+use enforcer_limits::Exceeded;
+use enforcer_model::{
+    Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Source, TlsVersion,
+    Who,
+};
+use http::StatusCode;
+use tokio::time::timeout;
+
+use crate::shared::{Observed, Shared};
+use crate::wire::{Active, Ended, Turn};
+
+/// A client that left before it had any answer; the status is never sent.
+const CLIENT_LEFT: u16 = 499;
+
+/// Waits for a record to be on disk at most this long: a client is not to hang on our disk.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// How a request came in; the same for all requests of a connection but for its id.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: SocketAddr,
+    pub(crate) source: Source,
+    pub(crate) listener: Arc<str>,
+    pub(crate) tls: Option<TlsVersion>,
+    pub(crate) http: HttpVersion,
+}
+
+/// The open record of one request.
+pub(crate) struct Entry {
+    open: Option<Open>,
+    shared: Arc<Shared>,
+}
+
+struct Open {
+    slot: Slot,
+    exchange: Box<Exchange>,
+    began: Instant,
+    received: Rc<Cell<u64>>,
+    active: Option<Active>,
+}
+
+/// The record did not reach the disk in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the record was not on disk after {0:?}")]
+struct NotCommitted(Duration);
+
+/// The client closed its connection, or reset its stream.
+const LEFT: &str = "the client left before the answer was complete";
+
+/// A bug; the agent's own log has where.
+const PANICKED: &str = "serving the request ended in a panic";
+
+impl Entry {
+    /// Reserves the place. No room in the audit log means no service: an unrecorded request cannot
+    /// happen.
+    pub(crate) fn open(
+        id: RequestId,
+        origin: &Origin,
+        method: &str,
+        policy: &Arc<str>,
+        now: Moment,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Rejection> {
+        let slot = shared.audit.reserve().map_err(|full| Reason::AuditUnavailable.because(full))?;
+        let exchange = Box::new(Exchange {
+            id,
+            at: now.wall,
+            peer: origin.peer,
+            listener: Arc::clone(&origin.listener),
+            tls: origin.tls,
+            http: origin.http,
+            method: method.chars().take(32).collect(),
+            host: None,
+            path: None,
+            route: None,
+            who: None,
+            credential: None,
+            status: 0,
+            reason: None,
+            cause: None,
+            rule: None,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            upstream_wait: Duration::ZERO,
+            policy: Arc::clone(policy),
+        });
+        let open =
+            Open { slot, exchange, began: now.monotonic, received: Rc::default(), active: None };
+        Ok(Self { open: Some(open), shared: Arc::clone(shared) })
+    }
+
+    /// Keeps `active` until the request is over.
+    pub(crate) fn keeps_busy(mut self, active: Active) -> Self {
+        if let Some(open) = &mut self.open {
+            open.active = Some(active);
+        }
+        self
+    }
+
+    /// Counts the bytes of the request's body.
+    pub(crate) fn received(&self) -> Rc<Cell<u64>> {
+        self.open.as_ref().map(|open| Rc::clone(&open.received)).unwrap_or_default()
+    }
+
+    /// Whose turn it is with the answer.
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        self.open.as_ref()?.active.as_ref().map(Active::turn)
+    }
+
+    pub(crate) fn head(&mut self, head: &Head) {
+        self.note(|exchange| {
+            exchange.host = Some(head.host.as_str().to_owned());
+            exchange.path = Some(head.path.as_str().to_owned());
+        });
+    }
+
+    pub(crate) fn route(&mut self, name: &Arc<str>) {
+        self.note(|exchange| exchange.route = Some(Arc::clone(name)));
+    }
+
+    pub(crate) fn credential(&mut self, fingerprint: Fingerprint) {
+        self.note(|exchange| exchange.credential = Some(fingerprint));
+    }
+
+    pub(crate) fn caller(&mut self, caller: &Identity) {
+        self.note(|exchange| {
+            exchange.who = Some(Who {
+                principal: caller.principal().clone(),
+                key: caller.key_id(),
+                kind: caller.kind(),
+                role: None,
+            });
+        });
+    }
+
+    pub(crate) fn permit(&mut self, permit: &Permit) {
+        self.note(|exchange| {
+            exchange.rule = Some(permit.rule().to_string());
+            if let Some(who) = &mut exchange.who {
+                who.role = permit.role().cloned();
+            }
+        });
+    }
+
+    pub(crate) fn upstream(&mut self, upstream: Option<SocketAddr>, waited: Duration) {
+        self.note(|exchange| {
+            exchange.upstream = upstream.map(|address| address.to_string());
+            exchange.upstream_wait = waited;
+        });
+    }
+
+    /// The client gets an answer with this status.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.note(|exchange| exchange.status = status.as_u16());
+    }
+
+    /// The client gets a refusal, or an answer that breaks off.
+    pub(crate) fn refused(&mut self, rejection: &Rejection) {
+        self.note(|exchange| {
+            if exchange.status == 0 {
+                exchange.status = rejection.reason.status();
+            }
+            exchange.reason = Some(rejection.reason);
+            exchange.cause = Some(rejection.chain());
+            if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
+                exchange.rule = Some(exceeded.limit.to_string());
+            }
+        });
+    }
+
+    /// So many bytes more of the answer's body.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.note(|exchange| exchange.bytes_out = exchange.bytes_out.saturating_add(bytes));
+    }
+
+    /// Writes the record; the observer sees it before the disk does.
+    pub(crate) fn close(mut self) -> Option<Ticket> {
+        self.open.take().map(|open| self.write(open))
+    }
+
+    fn write(&self, open: Open) -> Ticket {
+        let Open { slot, mut exchange, began, received, active } = open;
+        exchange.bytes_in = received.get();
+        exchange.duration = self.shared.clock.now().monotonic.saturating_duration_since(began);
+        let counters = &self.shared.counters;
+        match exchange.reason {
+            Some(reason) => counters.refuse(reason),
+            None if exchange.cause.is_some() => counters.clients_left.add_one(),
+            None => counters.allowed.add_one(),
+        }
+        if (self.shared.observer)(&exchange) == Observed::Dropped {
+            counters.observations_dropped.add_one();
+        }
+        drop(active);
+        slot.write(Record::Http(exchange))
+    }
+
+    /// Why the request ended before its answer did: a reason if that was our doing, and a cause.
+    fn abandoned(&self, open: &Open) -> (Option<Reason>, String) {
+        if std::thread::panicking() {
+            return (Some(Reason::Internal), PANICKED.to_owned());
+        }
+        match open.active.as_ref().and_then(Active::ended) {
+            Some(ended @ Ended::ShutDown) => {
+                return (Some(Reason::ShuttingDown), ended.to_string());
+            }
+            Some(ended @ Ended::Stalled(_)) => return (None, ended.to_string()),
+            None => {}
+        }
+        let source = Source::new(open.exchange.peer.ip());
+        match self.shared.quarantine.refuse_source(source, self.shared.clock.now().wall) {
+            Ok(()) => (None, LEFT.to_owned()),
+            Err(rejection) => (Some(rejection.reason), rejection.chain()),
+        }
+    }
+
+    fn note(&mut self, fact: impl FnOnce(&mut Exchange)) {
+        if let Some(open) = &mut self.open {
+            fact(&mut open.exchange);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        let (reason, cause) = self.abandoned(&open);
+        let exchange = &mut open.exchange;
+        if exchange.status == 0 {
+            exchange.status = reason.map_or(CLIENT_LEFT, Reason::status);
+        }
+        exchange.reason = reason;
+        exchange.cause = Some(cause);
+        // Nobody is left to wait for the disk.
+        drop(self.write(open));
+    }
+}
+
+/// Waits until the record behind `ticket` is on disk.
+pub(crate) async fn committed(ticket: Option<Ticket>) -> Result<(), Rejection> {
+    let Some(ticket) = ticket else { return Ok(()) };
+    match timeout(COMMIT_WAIT, ticket.committed()).await {
+        Ok(Ok(_index)) => Ok(()),
+        Ok(Err(lost)) => Err(Reason::AuditUnavailable.because(lost)),
+        Err(_elapsed) => Err(Reason::AuditUnavailable.because(NotCommitted(COMMIT_WAIT))),
+    }
+}

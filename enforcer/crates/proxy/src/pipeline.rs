@@ -1,0 +1,197 @@
+//! The life of one request, in the order it happens. Read this file first.
+//!
+//! Every stage is one call, and the call names all that the stage may look at. A stage returns what
+//! the next one needs, often a proof that only that stage can make, or a [`Rejection`]. What is
+//! forwarded needs a `Head`, a `Permit` and an `Admitted`, so "forwarded though not authorised" does
+//! not compile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use enforcer_authn::{Identity, Presented};
+use enforcer_authz as authz;
+use enforcer_inspect as inspect;
+use enforcer_model::{Moment, Reason, Rejection, RequestId};
+use enforcer_policy::{Policy, Serves};
+use enforcer_upstream::Pools;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+
+use crate::admission::{admit_caller, admit_source};
+use crate::answer::{AnswerBody, Content};
+use crate::body::{ClientBody, Notes};
+use crate::connections::{InFlight, unless_cut};
+use crate::entry::{Entry, Origin};
+use crate::forward::{blame, forward, outgoing, redirect, tidy};
+use crate::ids::Ids;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::wire::Active;
+
+/// One thread's half of the proxy: its connections to the upstreams, and what all threads share.
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pools: Pools<ClientBody>,
+    ids: Ids,
+}
+
+/// A request that has come in.
+pub(crate) struct Arrival<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) serves: &'a Serves,
+    /// What the raw bytes of the head said that hyper no longer shows.
+    pub(crate) framing: Result<(), Rejection>,
+}
+
+/// No route of the policy matches.
+#[derive(Debug, thiserror::Error)]
+#[error("no route matches host and path")]
+struct NoRoute;
+
+/// The route wants a caller.
+#[derive(Debug, thiserror::Error)]
+#[error("no credential in the request")]
+struct NoCredential;
+
+impl Engine {
+    /// An engine without connections; needs a `LocalSet` around it.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pools: Pools::new(), ids: Ids::new() }
+    }
+
+    /// Answers `request`, whatever happens, and leaves exactly one audit record behind.
+    ///
+    /// One policy and one moment hold for all of it; a reload does not touch a request under way.
+    /// The connection counts as busy until `active` is dropped with the record.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        arrival: Arrival<'_>,
+        active: Active,
+    ) -> Response<AnswerBody> {
+        let policy = self.shared.policy.load_full();
+        let now = self.shared.clock.now();
+        let id = self.ids.next();
+        let reply = Reply::to(&request, id, arrival.origin.http);
+
+        // No room in the audit log means no service: an unrecorded request cannot happen.
+        let method = request.method().as_str();
+        let opened = Entry::open(id, arrival.origin, method, policy.sha256(), now, &self.shared);
+        let mut entry = match opened {
+            Ok(entry) => entry.keeps_busy(active),
+            Err(rejection) => return reply.unrecorded(&rejection, &self.shared.counters),
+        };
+        match self.serve(request, arrival, id, &policy, now, &mut entry).await {
+            Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
+            Err(rejection) => reply.refuse(&rejection, entry, policy.audit().denied).await,
+        }
+    }
+
+    /// Records the refusal of a head that hyper could not read, and has answered itself.
+    pub(crate) fn refuse_unread(&self, origin: &Origin, rejection: &Rejection) {
+        let policy = self.shared.policy.load();
+        let now = self.shared.clock.now();
+        match Entry::open(self.ids.next(), origin, "", policy.sha256(), now, &self.shared) {
+            Ok(mut entry) => {
+                entry.refused(rejection);
+                drop(entry.close());
+            }
+            Err(unrecorded) => self.shared.counters.refuse(unrecorded.reason),
+        }
+    }
+
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        Arrival { origin, serves, framing }: Arrival<'_>,
+        id: RequestId,
+        policy: &Policy,
+        now: Moment,
+        entry: &mut Entry,
+    ) -> Result<Response<Content>, Rejection> {
+        // Whoever is shut out learns nothing, not even whether the request was well-formed.
+        self.shared.quarantine.refuse_source(origin.source, now.wall)?;
+
+        // One meaning per request, before anything is decided by it.
+        framing?;
+        let (parts, body) = request.into_parts();
+        let head = inspect::normalise(&parts)?;
+        entry.head(&head);
+
+        // Clear text from outside gets no further: neither route nor credential is looked at.
+        if let Serves::Redirect { port } = serves {
+            return Ok(redirect(&head, *port, id)?.map(Content::Whole));
+        }
+
+        let route = policy
+            .route_for(head.host.as_str(), head.path.as_str())
+            .ok_or_else(|| Reason::NoRoute.because(NoRoute))?;
+        entry.route(&route.name);
+
+        // The address pays before the credential is looked at, so that guessing is limited too.
+        let limits = &self.shared.limits;
+        let (source, instant) = (origin.source, now.monotonic);
+        let admitted = admit_source(source, &route.limits, limits, instant)?;
+
+        let caller = match route.authz.is_public() {
+            true => None,
+            false => Some(self.identify(&parts.headers, origin, now, entry)?),
+        };
+        let in_flight = match &caller {
+            None => None,
+            Some(caller) => self.enter(caller, now)?,
+        };
+
+        let roles = caller.as_ref().map_or(&[][..], Identity::roles);
+        let permit = authz::permit(roles, &head.method, &route.authz)?;
+        entry.permit(&permit);
+
+        // The caller pays last: a refusal for another reason costs it nothing.
+        let principal = caller.as_ref().map(Identity::principal);
+        let admitted = admit_caller(admitted, source, principal, &route.limits, limits, instant)?;
+
+        let notes = Notes::new(entry.received());
+        let rate_min = policy.timeouts().body_rate;
+        let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
+        let request = outgoing(&head, parts.headers, body, origin, id)?;
+        let forwarded = forward(request, &route.upstream, &permit, admitted, &self.pools);
+        let answer = match unless_cut(in_flight.as_ref(), forwarded).await? {
+            Ok(answer) => answer,
+            Err(failure) => {
+                entry.upstream(failure.upstream, Duration::ZERO);
+                return Err(blame(failure, &notes));
+            }
+        };
+        entry.upstream(Some(answer.upstream), answer.waited);
+        Ok(tidy(answer.response, id).map(|body| Content::Streamed {
+            body,
+            request: notes,
+            in_flight,
+        }))
+    }
+
+    /// Who is calling. The fingerprint is noted whether the credential is accepted or not.
+    fn identify(
+        &self,
+        headers: &HeaderMap,
+        origin: &Origin,
+        now: Moment,
+        entry: &mut Entry,
+    ) -> Result<Identity, Rejection> {
+        let presented = Presented::from_headers(headers)?
+            .ok_or_else(|| Reason::CredentialMissing.because(NoCredential))?;
+        entry.credential(presented.fingerprint(&self.shared.fingerprints));
+        let caller = self.shared.keys.identify(&presented, origin.source, now)?;
+        entry.caller(&caller);
+        Ok(caller)
+    }
+
+    /// Refuses a key that is shut out. The request is known to be under way before the look-up, so
+    /// whoever blocks the key finds the request here, or is found there.
+    fn enter(&self, caller: &Identity, now: Moment) -> Result<Option<InFlight>, Rejection> {
+        let Some(key) = caller.key_id() else { return Ok(None) };
+        let in_flight = self.shared.connections.enter(key);
+        self.shared.quarantine.refuse_key(key, now.wall)?;
+        Ok(Some(in_flight))
+    }
+}

@@ -1,0 +1,148 @@
+//! How a refusal looks from outside: RFC 9457, a title that the status implies, and an id to ask
+//! about. Nothing tells one refusal from another of the same status.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use enforcer_limits::Exceeded;
+use enforcer_model::{HttpVersion, Reason, Rejection, RequestId};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderValue, Response, StatusCode};
+
+/// Names the request in every answer.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// After a refusal for want of room: soon, but not at once.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// The answer that tells of `rejection`.
+pub(crate) fn problem(
+    rejection: &Rejection,
+    id: RequestId,
+    version: HttpVersion,
+) -> Response<Bytes> {
+    let reason = rejection.reason;
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let title = status.canonical_reason().unwrap_or("Error");
+    let number = status.as_u16();
+    let body = format!(
+        r#"{{"type":"about:blank","title":"{title}","status":{number},"request_id":"{id}"}}"#
+    );
+
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(id) = request_id(id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110, 15.5.6 wants the field; which methods a route has is nobody's business.
+        headers.insert(ALLOW, HeaderValue::from_static(""));
+    }
+    if let Some(wait) = retry_after(rejection) {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    if version == HttpVersion::H1 && ends_connection(reason) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The value of [`X_REQUEST_ID`].
+pub(crate) fn request_id(id: RequestId) -> Option<HeaderValue> {
+    HeaderValue::try_from(id.to_string()).ok()
+}
+
+fn retry_after(rejection: &Rejection) -> Option<Duration> {
+    if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
+        return Some(exceeded.retry_after);
+    }
+    let status = rejection.reason.status();
+    (status == 429 || status == 503).then_some(RETRY_SOON)
+}
+
+/// Whether nothing that follows on the same connection can be trusted, or is wanted.
+fn ends_connection(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BodyBroken
+            | Reason::BodyTooLarge
+            | Reason::BodyTooSlow
+            | Reason::FramingAmbiguous
+            | Reason::HeadersTooLarge
+            | Reason::Quarantined
+            | Reason::ShuttingDown
+            | Reason::UpgradeRefused
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the secret of the database")]
+    struct Secret;
+
+    #[test]
+    fn refusals_of_one_status_are_told_alike() {
+        let id = RequestId::from_bits(7);
+        for status in [401, 403, 502] {
+            let alike = Reason::ALL.iter().filter(|reason| reason.status() == status);
+            let mut answers = alike.filter(|reason| !ends_connection(**reason)).map(|reason| {
+                let answer = problem(&reason.because(Secret), id, HttpVersion::H1);
+                (answer.headers().clone(), answer.into_body())
+            });
+            let first = answers.next().unwrap();
+
+            assert!(answers.all(|answer| answer == first), "{status}");
+        }
+    }
+
+    #[test]
+    fn no_cause_leaks() {
+        for reason in Reason::ALL {
+            let answer = problem(&reason.because(Secret), RequestId::from_bits(7), HttpVersion::H2);
+            let text = format!("{answer:?}");
+
+            assert!(!text.contains("secret"), "{text}");
+            assert!(!text.contains("connection"), "HTTP/2 has no such field: {text}");
+        }
+    }
+
+    #[test]
+    fn the_wait_is_rounded_up_to_seconds() {
+        let exceeded = Exceeded {
+            limit: "per_ip".into(),
+            by: enforcer_limits::By::Ip,
+            retry_after: Duration::from_millis(2_001),
+        };
+
+        let answer = problem(&exceeded.into(), RequestId::from_bits(7), HttpVersion::H1);
+
+        assert_eq!(answer.status(), 429);
+        assert_eq!(answer.headers()[RETRY_AFTER], "3");
+    }
+
+    #[test]
+    fn the_body_is_a_problem_document() {
+        let answer =
+            problem(&Reason::KeyUnknown.because(Secret), RequestId::from_bits(7), HttpVersion::H1);
+
+        assert_eq!(answer.headers()[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(answer.headers()[X_REQUEST_ID], "00000000000000000000000000000007");
+        assert_eq!(
+            answer.body(),
+            r#"{"type":"about:blank","title":"Unauthorized","status":401,"request_id":"00000000000000000000000000000007"}"#
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! One thread of the proxy: it accepts on its own sockets and serves what it accepted.
+//!
+//! Nothing moves between threads, so nothing on the way of a request waits for another thread but
+//! for the short locks of the shared parts. Whom we do not serve is closed right after the accept,
+//! before a byte is read; such connections are counted, not recorded, because nothing was asked.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use enforcer_model::Source;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::task::{LocalSet, yield_now};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::connection::{self, Door, Ends};
+use crate::connections::Crowded;
+use crate::listeners::ThreadListeners;
+use crate::pipeline::Engine;
+use crate::shared::Shared;
+
+/// After an accept that failed; more would only fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// For connections to fall, once they have been told that there is no more time.
+const FALL: Duration = Duration::from_secs(1);
+
+/// Serves until `stop`, then finishes what is under way for at most the policy's `shutdown`.
+///
+/// Runs on the calling thread and returns when the last connection has ended.
+pub fn serve_thread(
+    listeners: ThreadListeners,
+    stop: &CancellationToken,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(listeners, stop, shared))
+}
+
+/// Like [`serve_thread`], inside a `LocalSet` of the caller's.
+pub async fn serve(
+    listeners: ThreadListeners,
+    stop: &CancellationToken,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    let thread = Rc::new(Thread {
+        engine: Rc::new(Engine::new(Arc::clone(&shared))),
+        stop: stop.clone(),
+        hurry: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    });
+    for bound in listeners.0 {
+        let listener = TcpListener::from_std(bound.socket)?;
+        let door = Rc::new(Door { name: bound.name, serves: bound.serves });
+        thread.connections.spawn_local(accept(listener, door, Rc::clone(&thread)));
+    }
+    stop.cancelled().await;
+
+    thread.connections.close();
+    let patience = shared.policy.load().timeouts().shutdown;
+    if timeout(patience, thread.connections.wait()).await.is_err() {
+        warn!(connections = thread.connections.len(), "cut: not finished within the shutdown time");
+        thread.hurry.cancel();
+        if timeout(FALL, thread.connections.wait()).await.is_err() {
+            debug!("connections are dropped with their thread");
+        }
+    }
+    info!("thread has finished");
+    Ok(())
+}
+
+/// What one thread's connections have in common.
+struct Thread {
+    engine: Rc<Engine>,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+    connections: TaskTracker,
+}
+
+async fn accept(listener: TcpListener, door: Rc<Door>, thread: Rc<Thread>) {
+    while let Some(accepted) = thread.stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => thread.admit(stream, peer, &door),
+            Err(error) => {
+                thread.engine.shared.counters.accepts_failed.add_one();
+                debug!(%error, "accept");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Who is in the queue has been accepted by the system already, and would be reset.
+    yield_now().await;
+    while let Some(Ok((stream, peer))) = waiting(&listener).await {
+        thread.admit(stream, peer, &door);
+    }
+}
+
+/// The next connection, if there is one.
+async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    poll_fn(|cx| {
+        Poll::Ready(match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+impl Thread {
+    /// Serves the connection, unless there is no place for it or its source is shut out.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
+        let shared = &self.engine.shared;
+        let counters = &shared.counters;
+        let source = Source::new(peer.ip());
+        let cut = CancellationToken::new();
+        // Registered before the look-up: whoever blocks the source finds the connection there, or
+        // it finds the block here.
+        let registered = match shared.connections.register(source, cut.clone()) {
+            Ok(registered) => registered,
+            Err(Crowded::Source) => return counters.connections_over_source.add_one(),
+            Err(Crowded::Total) => return counters.connections_over_total.add_one(),
+        };
+        if shared.quarantine.refuse_source(source, shared.clock.now().wall).is_err() {
+            return counters.connections_quarantined.add_one();
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "the client is gone already");
+            return;
+        }
+        counters.connections.add_one();
+        let ends = Ends { stop: self.stop.clone(), hurry: self.hurry.clone(), cut };
+        let (door, engine) = (Rc::clone(door), Rc::clone(&self.engine));
+        self.connections.spawn_local(async move {
+            connection::serve(stream, peer, door, ends, engine).await;
+            drop(registered);
+        });
+    }
+}

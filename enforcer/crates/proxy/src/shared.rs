@@ -1,0 +1,60 @@
+//! What the threads share. Each part guards its own state; none is reachable from another.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use enforcer_audit::Audit;
+use enforcer_authn::{ApiKeys, FingerprintKey};
+use enforcer_authz::Quarantine;
+use enforcer_limits::Limits;
+use enforcer_model::{Clock, Exchange};
+use enforcer_policy::Policy;
+
+use crate::connections::Connections;
+use crate::counters::Counters;
+use crate::tls::Certificates;
+
+/// What outlives a request and a thread.
+pub struct Shared {
+    /// Where every request is recorded.
+    pub audit: Audit,
+    /// For handshakes; reloaded with the policy.
+    pub certificates: Arc<Certificates>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// What happened how often.
+    pub counters: Arc<Counters>,
+    /// Names credentials in the audit log.
+    pub fingerprints: FingerprintKey,
+    /// The keys in force.
+    pub keys: ApiKeys,
+    /// The buckets of all limits.
+    pub limits: Arc<Limits>,
+    /// Who is told of every finished request.
+    pub observer: Observer,
+    /// The policy in force; each request reads it once.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// Who is shut out.
+    pub quarantine: Arc<Quarantine>,
+}
+
+/// Sees every finished request, on the thread that served it: must neither wait nor work long.
+pub type Observer = Box<dyn Fn(&Exchange) -> Observed + Send + Sync>;
+
+/// What an observer did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It had no room; counted.
+    Dropped,
+    /// It was taken, or is of no interest.
+    Seen,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
