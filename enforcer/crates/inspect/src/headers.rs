@@ -5,6 +5,8 @@
 //! into `_`, so `X_Forwarded_For` reaches an application as `X-Forwarded-For`. A name that becomes
 //! a protected one in this way, without being it, is refused (oauth2-proxy CVE-2025-64484).
 
+use std::borrow::Cow;
+
 use enforcer_model::{Reason, Rejection};
 use http::header::{CONNECTION, HeaderName};
 use http::{HeaderMap, Version};
@@ -98,7 +100,7 @@ pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), H
             return Err(HeaderError::ControlByte(name.clone()));
         }
         let reading = reading(name);
-        if OVERRIDES.contains(&reading.as_str()) {
+        if OVERRIDES.contains(&reading.as_ref()) {
             return Err(HeaderError::MethodOverride(name.clone()));
         }
         if reading != name.as_str() && is_protected(&reading) {
@@ -111,7 +113,7 @@ pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), H
                 HeaderName::from_bytes(token).ok().ok_or(HeaderError::ConnectionMalformed)?;
             let reading = reading(&name);
             if is_protected(&reading) {
-                return Err(HeaderError::ConnectionProtected(reading));
+                return Err(HeaderError::ConnectionProtected(reading.into_owned()));
             }
         }
     }
@@ -141,9 +143,13 @@ fn is_protected(name: &str) -> bool {
 }
 
 /// The name as an application behind a gateway interface reads it, with `-` for `_`.
-fn reading(name: &HeaderName) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    name.as_str().chars().map(plain).collect()
+fn reading(name: &HeaderName) -> Cow<'_, str> {
+    let name = name.as_str();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if name.chars().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().map(|c| if is_plain(c) { c } else { '-' }).collect())
 }
 
 impl From<HeaderError> for Rejection {

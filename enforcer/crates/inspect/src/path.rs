@@ -120,13 +120,14 @@ impl FromStr for Path {
         }
         let inside = text.strip_prefix('/').ok_or(PathError::NotAPath)?;
         let mut segments = inside.split('/').peekable();
+        let mut decoded = Vec::new();
         let mut at = 1;
         while let Some(raw) = segments.next() {
             // An empty last segment is a trailing slash.
             if raw.is_empty() && segments.peek().is_some() {
                 return Err(PathError::EmptySegment(at));
             }
-            segment(raw.as_bytes(), at)?;
+            segment(raw.as_bytes(), at, &mut decoded)?;
             at += raw.len() + 1;
         }
         Ok(Self(text.into()))
@@ -158,9 +159,9 @@ impl From<PathError> for Rejection {
     }
 }
 
-/// Checks one segment that begins at byte `start` of the path.
-fn segment(raw: &[u8], start: usize) -> Result<(), PathError> {
-    let mut decoded = Vec::with_capacity(raw.len());
+/// Checks one segment that begins at byte `start` of the path; `decoded` is room to decode it in.
+fn segment(raw: &[u8], start: usize, decoded: &mut Vec<u8>) -> Result<(), PathError> {
+    decoded.clear();
     let mut needless = None;
     let mut rest = raw;
     while let Some((&byte, after)) = rest.split_first() {
@@ -189,14 +190,14 @@ fn segment(raw: &[u8], start: usize) -> Result<(), PathError> {
     if matches!(decoded.as_slice(), b"." | b"..") {
         return Err(PathError::DotSegment(start));
     }
-    if is_escaped_again(&decoded) {
+    if is_escaped_again(decoded) {
         return Err(PathError::DoubleEncoding(start));
     }
     if let Some(at) = needless {
         return Err(PathError::NeedlessEscape(at));
     }
     // The standard library refuses overlong forms and surrogates.
-    std::str::from_utf8(&decoded).map(|_| ()).or(Err(PathError::NotUtf8(start)))
+    std::str::from_utf8(decoded).map(|_| ()).or(Err(PathError::NotUtf8(start)))
 }
 
 /// What may stand in a path neither raw nor encoded.
