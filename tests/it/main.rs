@@ -4,5 +4,17 @@
 //! `cargo xtask test` runs them.
 
 #![expect(clippy::disallowed_methods, reason = "real packets take real time")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails, in its helpers too"
+)]
 
+mod block;
+mod command;
+mod evidence;
 mod lab;
+mod reload;
+mod request;
+mod stage;
+mod trouble;

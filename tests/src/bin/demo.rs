@@ -176,7 +176,7 @@ fn attacked(story: &mut Story, scene: &Scene<'_>, reader: &str) -> Result<Attack
             packets > 0,
             format!(
                 "{block} by {}: {}; {packets} packets dropped",
-                row["author"],
+                row.pointer("/author").context("no author")?,
                 text(&row, "/reason")?
             ),
         )
@@ -304,7 +304,8 @@ impl Scene<'_> {
         let interfaces: Vec<_> =
             interfaces.into_iter().flatten().filter_map(|name| name.as_str()).collect();
         let native = interfaces.iter().filter(|name| name.ends_with("xdp-native")).count();
-        held_if(native == 2, format!("{} {}", status["kernel"]["problem"], interfaces.join(", ")))
+        let problem = status.pointer("/kernel/problem").and_then(|problem| problem.as_str());
+        held_if(native == 2, format!("{}{}", interfaces.join(", "), problem.unwrap_or_default()))
     }
 
     fn issue(&self, name: &str, role: &str) -> Result<String> {

@@ -52,6 +52,8 @@ pub enum Expiry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Author {
+    /// The agent itself, when it mends a difference or ends what is over.
+    Agent,
     /// A person, by the peer credentials of the admin socket.
     Operator {
         /// User id of the caller.
@@ -197,6 +199,7 @@ impl Expiry {
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Agent => f.write_str("the agent"),
             Self::Operator { name, .. } => write!(f, "operator {name}"),
             Self::Rule(rule) => write!(f, "rule {rule}"),
         }

@@ -1,0 +1,194 @@
+//! The command line: one file for each verb, one place for options, exit codes and errors.
+
+mod audit;
+mod blocks;
+mod doctor;
+mod explain;
+mod failure;
+mod generate;
+mod init;
+mod keys;
+mod output;
+mod policy;
+mod quarantine;
+mod record;
+mod release;
+mod run;
+mod status;
+mod trail;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use enforcer_admin::{Answer, Call};
+
+use crate::paths::Places;
+
+pub(crate) use failure::{Exit, Failure, chain};
+pub(crate) use output::{Format, Printer, Table};
+
+/// eBPF-assisted host-level API traffic enforcer.
+#[derive(Debug, Parser)]
+#[command(name = "enforcer", version = version(), after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 nothing matched, 4 refused by a guard,
+            5 agent not reachable, 6 partly applied, 7 verification failed, 8 timed out waiting";
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// How answers are printed; `auto` is a table on a terminal and plain text in a pipe
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Auto)]
+    output: Format,
+    /// Short for `-o json`
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
+    /// The agent's admin socket, such as `unix:/run/enforcer/admin.sock`
+    #[arg(long, global = true, value_name = "SOCKET")]
+    agent: Option<String>,
+    /// The policy file
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Never use colour
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write a first policy and a certificate for a test
+    Init(init::Init),
+    /// Serve, in the foreground
+    Run(run::Run),
+    /// How the agent is, read back from where it acts
+    Status(status::Status),
+    /// What would keep the agent from working here, each with its fix
+    Doctor(doctor::Doctor),
+    /// Shut out an address, a network or a key
+    Quarantine(quarantine::Quarantine),
+    /// End a block by id or target
+    Release(release::Release),
+    /// Every block, as the kernel and layer 7 hold it
+    Blocks(blocks::Blocks),
+    /// API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Check a policy, or put it in force
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Verify, read and export the audit log
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Everything one key, address, request or block did, from the audit log
+    Trail(trail::Trail),
+    /// What an error code means and what to do
+    Explain(explain::Explain),
+    /// Shell completions for bash, zsh, fish, …
+    Completions(generate::Completions),
+    #[command(hide = true)]
+    Gen(generate::Generate),
+}
+
+/// What a verb has at hand.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) options: Options,
+    pub(crate) places: Places,
+    pub(crate) printer: Printer,
+}
+
+/// Parses the arguments, does what they say, and turns the outcome into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout and usage errors to stderr, with its own codes 0 and 2.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return if error.print().is_ok() { code.into() } else { Exit::Failed.into() };
+        }
+    };
+    let format = if cli.options.json { Format::Json } else { cli.options.output };
+    let printer = Printer::new(format, cli.options.no_color);
+    let context = Context { options: cli.options, places: Places::of_this_user(), printer };
+    let outcome = match cli.verb {
+        Verb::Init(verb) => verb.execute(&context),
+        Verb::Run(verb) => verb.execute(&context),
+        Verb::Status(verb) => verb.execute(&context),
+        Verb::Doctor(verb) => verb.execute(&context),
+        Verb::Quarantine(verb) => verb.execute(&context),
+        Verb::Release(verb) => verb.execute(&context),
+        Verb::Blocks(verb) => verb.execute(&context),
+        Verb::Keys(verb) => verb.execute(&context),
+        Verb::Policy(verb) => verb.execute(&context),
+        Verb::Audit(verb) => verb.execute(&context),
+        Verb::Trail(verb) => verb.execute(&context),
+        Verb::Explain(verb) => verb.execute(&context),
+        Verb::Completions(verb) => verb.execute(&context),
+        Verb::Gen(verb) => verb.execute(&context),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            context.printer.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+impl Context {
+    /// The policy file that was named, or this user's own.
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.options.policy.clone().unwrap_or_else(|| self.places.policy.clone())
+    }
+
+    /// The admin socket: as named, as the policy says, or this user's own.
+    pub(crate) fn socket(&self) -> Result<PathBuf, Failure> {
+        if let Some(named) = &self.options.agent {
+            let path = named.strip_prefix("unix:").unwrap_or(named);
+            if path.contains("://") {
+                return Err(Failure::usage(format!("`{named}` is not a socket"))
+                    .hint("write it as `unix:/run/enforcer/admin.sock`"));
+            }
+            return Ok(path.into());
+        }
+        // A policy that does not parse must not keep an operator from a running agent.
+        let policy = enforcer_policy::Policy::load(&self.policy_file());
+        Ok(policy.map_or_else(|_| self.places.socket.clone(), |policy| policy.agent().socket.clone()))
+    }
+
+    /// The state directory that the policy names, or this user's own.
+    pub(crate) fn state(&self) -> PathBuf {
+        let policy = enforcer_policy::Policy::load(&self.policy_file());
+        policy.map_or_else(|_| self.places.state.clone(), |policy| policy.agent().state.clone())
+    }
+
+    /// Sends `call` to the agent and waits for the answer.
+    pub(crate) fn ask(&self, call: &Call) -> Result<Answer, Failure> {
+        enforcer_admin::ask(&self.socket()?, call).map_err(Failure::from)
+    }
+}
+
+/// The command as clap knows it, for completions, man pages and the reference.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn version() -> String {
+    let object = enforcer_kernel::object_sha256();
+    let kernel = object.unwrap_or_else(|| "none; build with `cargo xtask build`".to_owned());
+    format!("{}\nkernel program sha256: {kernel}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The agent answered a different question: only another version does that.
+pub(crate) fn mismatched() -> Failure {
+    Failure::failed("the agent's answer does not fit the question")
+        .hint("use the `enforcer` command of the agent's own version")
+}

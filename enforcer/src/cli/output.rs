@@ -1,0 +1,165 @@
+//! Data to stdout, talk to stderr; the same answer as text, table, JSON or YAML.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use serde::Serialize;
+
+use super::Failure;
+
+/// The forms an answer can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Table on a terminal, plain otherwise
+    Auto,
+    /// Columns with a header
+    Table,
+    /// Tab-separated, no header
+    Plain,
+    /// One document
+    Json,
+    /// One line each
+    Jsonl,
+    /// One document
+    Yaml,
+}
+
+/// Rows for people.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) header: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// The one way out for words and data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Printer {
+    format: Format,
+    color: ColorChoice,
+}
+
+impl Printer {
+    pub(crate) fn new(format: Format, no_color: bool) -> Self {
+        Self { format, color: if no_color { ColorChoice::Never } else { ColorChoice::Auto } }
+    }
+
+    /// Prints one thing: `text` for people, `value` for programs.
+    pub(crate) fn item(self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Auto | Format::Table | Format::Plain => self.data(text.trim_end()),
+            Format::Json => self.data(&json(value, true)?),
+            Format::Jsonl => self.data(&json(value, false)?),
+            Format::Yaml => self.data(yaml(value)?.trim_end()),
+        }
+    }
+
+    /// Prints many things: `table` for people, `values` for programs.
+    pub(crate) fn list(self, values: &[impl Serialize], table: &Table) -> Result<(), Failure> {
+        match self.format {
+            Format::Auto if std::io::stdout().is_terminal() => self.data(&aligned(table)),
+            Format::Table => self.data(&aligned(table)),
+            Format::Auto | Format::Plain => self.lines(table.rows.iter().map(|row| row.join("\t"))),
+            Format::Json => self.data(&json(&values, true)?),
+            Format::Jsonl => {
+                let lines: Result<Vec<_>, _> =
+                    values.iter().map(|value| json(value, false)).collect();
+                self.lines(lines?)
+            }
+            Format::Yaml => self.data(yaml(&values)?.trim_end()),
+        }
+    }
+
+    /// Whether answers go to a program.
+    pub(crate) fn is_for_programs(self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
+    }
+
+    /// One line of data.
+    pub(crate) fn data(self, text: &str) -> Result<(), Failure> {
+        self.lines([text])
+    }
+
+    /// Talk: what a person wants to know and a pipe does not.
+    pub(crate) fn say(self, text: &str) {
+        let mut stderr = AutoStream::new(std::io::stderr(), self.color).lock();
+        // Nobody can be told that stderr is gone.
+        drop(writeln!(stderr, "{text}"));
+    }
+
+    /// A hint on its own line.
+    pub(crate) fn hint(self, text: &str) {
+        let style = AnsiColor::Cyan.on_default();
+        self.say(&format!("{style}hint:{style:#} {text}"));
+    }
+
+    /// Something legal and odd.
+    pub(crate) fn warning(self, text: &str) {
+        let style = AnsiColor::Yellow.on_default().bold();
+        self.say(&format!("{style}warning:{style:#} {text}"));
+    }
+
+    /// The reason why a command failed.
+    pub(crate) fn failure(self, failure: &Failure) {
+        if self.is_for_programs() {
+            let error = serde_json::json!({ "error": {
+                "exit": exit_number(failure),
+                "message": failure.message,
+                "details": failure.details,
+                "hint": failure.hint,
+            } });
+            self.say(&error.to_string());
+            return;
+        }
+        let style: Style = AnsiColor::Red.on_default().bold();
+        let word = if failure.exit == super::Exit::Guarded { "refused" } else { "error" };
+        let mut text = format!("{style}{word}:{style:#} {}", failure.message);
+        for detail in &failure.details {
+            // Writing to a string cannot fail.
+            drop(write!(text, "\n  {detail}"));
+        }
+        self.say(&text);
+        if let Some(hint) = &failure.hint {
+            self.hint(hint);
+        }
+    }
+
+    fn lines<T: AsRef<str>>(self, lines: impl IntoIterator<Item = T>) -> Result<(), Failure> {
+        let mut stdout = AutoStream::new(std::io::stdout(), self.color).lock();
+        for line in lines {
+            match writeln!(stdout, "{}", line.as_ref()) {
+                Ok(()) => {}
+                // The reader has what it wanted (`| head`).
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(Failure::failed(format!("cannot print: {error}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exit_number(failure: &Failure) -> u8 {
+    #[expect(clippy::as_conversions, reason = "the discriminants are the codes")]
+    let number = failure.exit as u8;
+    number
+}
+
+fn aligned(table: &Table) -> String {
+    let mut drawn = comfy_table::Table::new();
+    drawn.load_preset(NOTHING).set_header(table.header).add_rows(&table.rows);
+    let text = drawn.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn json(value: &impl Serialize, pretty: bool) -> Result<String, Failure> {
+    let text =
+        if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    text.map_err(|error| Failure::because(&error))
+}
+
+fn yaml(value: &impl Serialize) -> Result<String, Failure> {
+    serde_yaml_ng::to_string(value).map_err(|error| Failure::because(&error))
+}

@@ -1,0 +1,226 @@
+//! `enforcer quarantine`: shut somebody out and say what holds, read back.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+use enforcer_admin::call::{self, Blocked};
+use enforcer_admin::{Answer, Call};
+use enforcer_model::{Expiry, Target, Timestamp};
+
+use super::{Context, Exit, Failure, mismatched};
+
+/// Shut out an address, a network or a key
+#[derive(Args, Debug)]
+pub(crate) struct Quarantine {
+    /// `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48` or `key:k7Qx2mP9aB3c`
+    target: Target,
+    /// How long: `15m`, `1h30m`, `7d`, or `forever`
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
+    ttl: Ttl,
+    /// Why; goes on record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Do it although a guard objects: asks for the target again; goes on record
+    #[arg(long)]
+    override_guard: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+    /// Write to the pinned kernel maps without an agent
+    #[arg(long, conflicts_with_all = ["override_guard", "dry_run"])]
+    kernel_only: bool,
+}
+
+/// A time to live; `forever` must be typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ttl {
+    For(Duration),
+    Forever,
+}
+
+impl Quarantine {
+    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        if self.reason.trim().is_empty() {
+            return Err(Failure::usage("the reason is empty")
+                .hint("say in a few words why, such as `--reason 'credential stuffing'`"));
+        }
+        if self.kernel_only {
+            return super::blocks::quarantine_in_kernel(context, self.target, self.ttl);
+        }
+        let call = Call::Quarantine(call::Quarantine {
+            target: self.target,
+            ttl_seconds: match self.ttl {
+                Ttl::For(ttl) => Some(ttl.as_secs().max(1)),
+                Ttl::Forever => None,
+            },
+            reason: self.reason.clone(),
+            override_guard: self.override_guard.then(|| self.confirm(context)).transpose()?,
+            dry_run: self.dry_run,
+            ssh_peer: ssh_peer(),
+        });
+        let Answer::Blocked(blocked) = context.ask(&call)? else { return Err(mismatched()) };
+        context.printer.item(&blocked, &told(&blocked))?;
+        let partly = blocked.kernel_off.is_some() || !blocked.layer7 && !blocked.dry_run;
+        Ok(if partly { Exit::PartlyApplied } else { Exit::Done })
+    }
+
+    fn confirm(&self, context: &Context) -> Result<Target, Failure> {
+        context.printer.say(&format!("type `{}` again to override the guards:", self.target));
+        let mut line = String::new();
+        std::io::stdin()
+            .read_line(&mut line)
+            .map_err(|error| Failure::failed(format!("cannot read the confirmation: {error}")))?;
+        let typed = line.trim().parse::<Target>();
+        typed.ok().filter(|typed| *typed == self.target).ok_or_else(|| {
+            Failure::usage(format!("`{}` is not `{}`: nothing was done", line.trim(), self.target))
+        })
+    }
+}
+
+/// The far end of the operator's own SSH session, so that nobody locks himself out.
+fn ssh_peer() -> Option<IpAddr> {
+    #[expect(clippy::disallowed_methods, reason = "set by sshd for this very session")]
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    connection.split_whitespace().next()?.parse().ok()
+}
+
+/// A span such as `90s`, `15m`, `1h30m`, `7d`, or `forever`.
+pub(crate) fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    if text == "forever" {
+        return Ok(Ttl::Forever);
+    }
+    match parse_span(text) {
+        Some(span) if !span.is_zero() => Ok(Ttl::For(span)),
+        Some(_) | None => {
+            Err("write a time such as `90s`, `15m`, `1h30m`, `7d`, or `forever`".to_owned())
+        }
+    }
+}
+
+/// Digits and units, largest first: `7d`, `1h30m`.
+pub(crate) fn parse_span(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    let mut smaller_than = u64::MAX;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (count, tail) = rest.split_at_checked(digits)?;
+        let unit = tail.chars().next()?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            'w' => 604_800,
+            _ => return None,
+        };
+        if seconds >= smaller_than {
+            return None;
+        }
+        smaller_than = seconds;
+        let span = count.parse::<u64>().ok()?.checked_mul(seconds)?;
+        total = total.checked_add(Duration::from_secs(span))?;
+        rest = tail.get(unit.len_utf8()..)?;
+    }
+    (smaller_than < u64::MAX).then_some(total)
+}
+
+/// A span for people: its two largest units.
+pub(crate) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (unit, size) in units {
+        if rest >= size {
+            parts.push(format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { format!("{} ms", duration.as_millis()) } else { parts.concat() }
+}
+
+/// When a block ends, for people.
+pub(crate) fn until(until: Expiry, since: Timestamp) -> String {
+    match until {
+        Expiry::At(end) => {
+            let time = end.to_string();
+            let clock = time.split_once('.').map_or(time.as_str(), |(whole, _)| whole);
+            format!("until {clock}Z ({})", span(end.since(since)))
+        }
+        Expiry::Never => "forever".to_owned(),
+    }
+}
+
+fn told(blocked: &Blocked) -> String {
+    let block = &blocked.block;
+    let word = if blocked.dry_run { "would block" } else { "blocked" };
+    let mut lines = vec![format!(
+        "{word}  {}  {}   {}",
+        block.target,
+        until(block.until, block.since),
+        if blocked.dry_run { String::new() } else { block.id.to_string() },
+    )];
+    lines.extend(blocked.overridden.iter().map(|guard| format!("  guard   overridden: {guard}")));
+    if let Some(kernel) = &blocked.kernel {
+        let applied = micros(kernel.applied_us);
+        let observe = if kernel.observe { "  (observe mode: counted, not dropped)" } else { "" };
+        for interface in &kernel.interfaces {
+            lines.push(format!("  kernel  {interface}   applied in {applied}{observe}"));
+        }
+    }
+    if let Some(why) = &blocked.kernel_off {
+        lines.push(format!("  kernel  NOT applied: {why}"));
+    }
+    if !blocked.dry_run {
+        let closed = blocked.connections_closed;
+        let closed = match closed {
+            0 => String::new(),
+            1 => "   1 open connection closed".to_owned(),
+            _ => format!("   {closed} open connections closed"),
+        };
+        let layer7 = if blocked.layer7 { "applied" } else { "NOT applied: the table is full" };
+        lines.push(format!("  layer 7                   {layer7}{closed}"));
+    }
+    if let Some(replaced) = blocked.replaced {
+        lines.push(format!("  replaces {replaced}"));
+    }
+    match blocked.audit {
+        Some(record) => lines.push(format!("  audit   #{record}")),
+        None if blocked.dry_run => {}
+        None => lines.push("  audit   NOT recorded: see `enforcer status`".to_owned()),
+    }
+    if !blocked.dry_run {
+        lines.push(format!("undo: enforcer release {}", block.id));
+    }
+    lines.join("\n")
+}
+
+/// `0.4 ms`, for people.
+pub(crate) fn micros(us: u64) -> String {
+    format!("{}.{} ms", us / 1_000, us % 1_000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_to_live_are_read_strictly() {
+        assert_eq!(parse_ttl("1h30m"), Ok(Ttl::For(Duration::from_secs(5_400))));
+        assert_eq!(parse_ttl("7d"), Ok(Ttl::For(Duration::from_secs(604_800))));
+        assert_eq!(parse_ttl("forever"), Ok(Ttl::Forever));
+        for wrong in ["", "0s", "15", "m15", "1m1h", "-1h", "1h 30m", "99999999999999999w", "1.5h"] {
+            assert!(parse_ttl(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spans_are_told_in_their_two_largest_units() {
+        assert_eq!(span(Duration::from_secs(3_600)), "1h");
+        assert_eq!(span(Duration::from_secs(90_061)), "1d1h");
+        assert_eq!(span(Duration::from_secs(59)), "59s");
+    }
+}

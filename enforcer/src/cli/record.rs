@@ -1,0 +1,152 @@
+//! One audit record as one line for people.
+
+use enforcer_audit::Stored;
+use serde_json::Value;
+
+/// Number, time, class, and what it says; text that a client chose is escaped.
+pub(crate) fn told(record: &Stored) -> String {
+    let Ok(json) = record.json() else {
+        return format!("#{} is not readable", record.index);
+    };
+    let class = text(&json, "/class");
+    let what = match class.as_str() {
+        "http" => http(&json),
+        "admin" => admin(&json),
+        "block" => block(&json),
+        "config" => config(&json),
+        "finding" => finding(&json),
+        "kernel-summary" => kernel_summary(&json),
+        "gap" => gap(&json),
+        _ => json.pointer("/body").map(ToString::to_string).unwrap_or_default(),
+    };
+    format!("#{:<7} {}  {class:<14} {what}", record.index, text(&json, "/time"))
+}
+
+fn http(json: &Value) -> String {
+    let reason = optional(json, "/body/reason").map_or_else(String::new, |why| format!(" {why}"));
+    let who = optional(json, "/body/who/principal").unwrap_or_else(|| "-".to_owned());
+    let route = optional(json, "/body/route").unwrap_or_else(|| "-".to_owned());
+    format!(
+        "{}{reason}  {} {}{}  from {}  as {who}  route {route}  {} us",
+        number(json, "/body/status"),
+        text(json, "/body/method"),
+        text(json, "/body/host"),
+        text(json, "/body/path"),
+        text(json, "/body/peer"),
+        number(json, "/body/duration_us"),
+    )
+}
+
+fn admin(json: &Value) -> String {
+    let arguments = json.pointer("/body/arguments").and_then(Value::as_array);
+    let arguments: Vec<_> =
+        arguments.into_iter().flatten().filter_map(Value::as_str).map(escaped).collect();
+    format!(
+        "{} {} {}: {}{}",
+        author(json, "/body/operator"),
+        text(json, "/body/verb"),
+        arguments.join(" "),
+        text(json, "/body/outcome"),
+        detail(json),
+    )
+}
+
+fn block(json: &Value) -> String {
+    format!(
+        "{} {} {} by {} until {}: {}{}",
+        text(json, "/body/what"),
+        text(json, "/body/block/id"),
+        text(json, "/body/block/target"),
+        author(json, "/body/block/author"),
+        text(json, "/body/block/until"),
+        text(json, "/body/block/reason"),
+        detail(json),
+    )
+}
+
+fn config(json: &Value) -> String {
+    let policy = text(json, "/body/policy");
+    let short = policy.get(..12).unwrap_or(&policy);
+    format!("{} policy {short}{}", text(json, "/body/what"), detail(json))
+}
+
+fn finding(json: &Value) -> String {
+    let block = optional(json, "/body/block").unwrap_or_else(|| "no block".to_owned());
+    format!(
+        "{} {} {}: {block}{}",
+        text(json, "/body/rule"),
+        text(json, "/body/target"),
+        text(json, "/body/mode"),
+        detail(json),
+    )
+}
+
+fn kernel_summary(json: &Value) -> String {
+    let counts = json.pointer("/body/counts").and_then(Value::as_array);
+    let counts = counts.into_iter().flatten().map(|count| {
+        let (verdict, reason) = (text(count, "/verdict"), text(count, "/reason"));
+        format!("{verdict} {reason}: {} packets", number(count, "/packets"))
+    });
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+fn gap(json: &Value) -> String {
+    let (records, why) = (number(json, "/body/records"), text(json, "/body/why"));
+    format!("{records} records are missing here: {why}")
+}
+
+fn detail(json: &Value) -> String {
+    optional(json, "/body/detail").map_or_else(String::new, |detail| format!(" ({detail})"))
+}
+
+fn author(json: &Value, pointer: &str) -> String {
+    let by = json.pointer(pointer);
+    let named = |path| by.and_then(|by| by.pointer(path)).and_then(Value::as_str);
+    if let Some(name) = named("/operator/name") {
+        return format!("operator {}", escaped(name));
+    }
+    if let Some(rule) = named("/rule") {
+        return format!("rule {}", escaped(rule));
+    }
+    "the agent".to_owned()
+}
+
+fn optional(json: &Value, pointer: &str) -> Option<String> {
+    json.pointer(pointer)?.as_str().map(escaped)
+}
+
+fn text(json: &Value, pointer: &str) -> String {
+    optional(json, pointer).unwrap_or_default()
+}
+
+fn number(json: &Value, pointer: &str) -> u64 {
+    json.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Whatever a client wrote cannot move the cursor, break a line or colour a terminal.
+fn escaped(text: &str) -> String {
+    text.chars().flat_map(|letter| match letter {
+        letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
+        letter => vec![letter],
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_wrote_cannot_steer_a_terminal() {
+        let record = Stored {
+            index: 7,
+            text: r#"{"class":"http","time":"T","body":{"method":"GE\u001b[31mT\n","status":400}}"#
+                .into(),
+        };
+
+        let line = told(&record);
+
+        assert!(!line.contains('\u{1b}') && !line.contains('\n'), "{line:?}");
+        assert!(line.contains("GE\\u{1b}[31mT\\n"), "{line:?}");
+    }
+}

@@ -1,0 +1,50 @@
+//! `enforcer trail`: everything one key, address, request or block did, and what was done about it.
+
+use clap::Args;
+use enforcer_audit::Selector;
+use enforcer_model::{Clock, SystemClock, Timestamp};
+
+use super::audit::{Place, print, unreadable};
+use super::quarantine::parse_span;
+use super::{Context, Exit, Failure};
+
+/// Everything one key, address, request or block did, from the audit log
+#[derive(Args, Debug)]
+pub(crate) struct Trail {
+    /// An address or network, `key:ID`, `principal:NAME`, `route:NAME`, a block id, or the digits of
+    /// a request id or credential fingerprint
+    who: Selector,
+    /// From then on: `24h`, or a time such as `2026-01-31T12:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = parse_begin)]
+    since: Option<Timestamp>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Trail {
+    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        let log = self.place.open(context)?;
+        let mut matched = false;
+        let trail = log.trail(self.who.clone(), self.since).map_err(|error| unreadable(&error))?;
+        for record in trail {
+            matched = true;
+            print(context, &record.map_err(|error| unreadable(&error))?)?;
+        }
+        if matched {
+            return Ok(Exit::Done);
+        }
+        Err(Failure::nothing("no record has to do with it")
+            .hint("an earlier `--since` or another spelling may; `enforcer audit tail` shows the newest"))
+    }
+}
+
+fn parse_begin(text: &str) -> Result<Timestamp, String> {
+    match parse_span(text) {
+        Some(span) => {
+            let now = SystemClock.now().wall.unix_ns();
+            let ns = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+            Ok(Timestamp::from_unix_ns(now.saturating_sub(ns)))
+        }
+        None => text.parse::<Timestamp>().map_err(|error| format!("{error}, or as `24h`")),
+    }
+}

@@ -1,0 +1,375 @@
+//! Builds every part once, in order, and wires them; the only file that knows all crates.
+//!
+//! What can be refused is refused before anything changes: the lock, the ports, the certificates,
+//! the files. Then the kernel half is attached or adopted, the blocks are put back, and only then is
+//! the first request served.
+
+use std::fs::{DirBuilder, File};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use arc_swap::ArcSwap;
+use enforcer_admin::{Call, Incoming, Peer, Server};
+use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
+use enforcer_authn::{FingerprintKey, KeyStore, Pepper};
+use enforcer_authz::Quarantine;
+use enforcer_detect::Clients;
+use enforcer_limits::Limits;
+use enforcer_model::{Author, Clock, SystemClock};
+use enforcer_policy::{Policy, Serves};
+use enforcer_proxy::{Caps, Certificates, Connections, Counters, Listeners, Shared};
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::desk::Desk;
+use crate::reload::{Policies, guards};
+use crate::respond::{KernelPart, ORDERS_MAX, Order, Responder, Store};
+use crate::shutdown::{self, Wish, Wishes};
+use crate::{operators, watcher};
+
+/// Targets that layer 7 can hold under quarantine; more are refused and told.
+const QUARANTINE_MAX: usize = 1 << 20;
+
+/// Finished requests that may wait for detection; more are dropped and counted.
+const FINISHED_MAX: usize = 8_192;
+
+/// Operators' calls that may wait.
+const CALLS_MAX: usize = 32;
+
+/// How often expired blocks are cleared away and interfaces looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Serves `policy`, read from `file`, until a signal says stop.
+pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
+    // Nothing this process makes is for others, whatever the caller's umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let state = policy.agent().state.clone();
+    make_private(&state)?;
+    let _lock = lock(&state.join("agent.lock"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control thread")?;
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, serve(policy, file, &state));
+    // A call that hangs in the kernel must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
+    let mut wishes = Wishes::listen().context("cannot take over the signals")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let started = clock.now().monotonic;
+    let policy = Arc::new(policy);
+    for warning in policy.warnings() {
+        warn!(%warning, "policy");
+    }
+
+    let listeners = Listeners::bind(&policy, policy.agent().threads.unwrap_or_else(cores))?;
+    let certificates = Arc::new(Certificates::load(&policy)?);
+    let admin = Server::bind(&policy.agent().socket, operators::admin_group())
+        .context("cannot open the admin socket")?;
+    let (audit, audit_folder) = open_audit(&policy, state, &clock)?;
+    let keys = KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
+    let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
+
+    let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
+    let connections = Arc::new(Connections::new(Caps::default()));
+    let counters = Arc::new(Counters::default());
+    let limits = Limits::new(policy.agent().limit_entries, limit_seed()?, started);
+    let (finished, finished_requests) = mpsc::channel(FINISHED_MAX);
+    let shared = Arc::new(Shared {
+        audit: audit.clone(),
+        certificates,
+        clock: Arc::clone(&clock),
+        connections: Arc::clone(&connections),
+        counters: Arc::clone(&counters),
+        fingerprints,
+        keys: keys.index(),
+        limits: Arc::new(limits),
+        observer: watcher::observer(finished),
+        policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
+        quarantine: Arc::clone(&quarantine),
+    });
+
+    let clients = Arc::new(Mutex::new(Clients::default()));
+    let guards = guards(&policy);
+    let allow: Vec<_> =
+        guards.never_block.iter().flat_map(|(_, prefixes)| prefixes.clone()).collect();
+    let mut kernel = KernelPart::attach(policy.kernel(), &allow);
+    let events = kernel.take_events();
+    let mut responder = Responder {
+        store: Store::open(&state.join("blocks.db"))?,
+        kernel,
+        quarantine,
+        connections,
+        audit: audit.clone(),
+        guards,
+        clients: Arc::clone(&clients),
+        clock: Arc::clone(&clock),
+    };
+    responder.restore().map_err(|refusal| anyhow!("the blocks cannot be put back: {refusal}"))?;
+
+    let stop = CancellationToken::new();
+    let (orders, waiting) = mpsc::channel(ORDERS_MAX);
+    let mut threads = vec![thread("responder", &stop, move || {
+        responder.work(waiting);
+        Ok(())
+    })?];
+    let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
+    let told = described(&listeners, &policy);
+    for (number, sockets) in listeners.into_threads().into_iter().enumerate() {
+        let (shared, until) = (Arc::clone(&shared), stop.clone());
+        let serve = move || enforcer_proxy::serve_thread(sockets, &until, shared);
+        threads.push(thread(&format!("proxy-{number}"), &stop, serve)?);
+    }
+
+    let policies = Policies::new(
+        file,
+        Arc::clone(&shared),
+        rules,
+        audit.clone(),
+        Arc::clone(&clock),
+    );
+    let desk = Desk {
+        orders: orders.clone(),
+        keys,
+        policies,
+        audit: audit.clone(),
+        audit_folder,
+        counters,
+        listeners: told.clone(),
+        started,
+        clock: Arc::clone(&clock),
+    };
+    let (calls, incoming) = mpsc::channel(CALLS_MAX);
+    let attending = tokio::task::spawn_local(desk.attend(incoming));
+    let listening = tokio::task::spawn_local(admin.serve(calls.clone(), stop.clone()));
+    let watching = tokio::task::spawn_local(watcher::watch(
+        finished_requests,
+        policies_seen,
+        clients,
+        orders.clone(),
+        audit.clone(),
+        Arc::clone(&clock),
+    ));
+    tokio::task::spawn_local(tick(orders.clone(), stop.clone()));
+    if let Some(events) = events {
+        tokio::task::spawn_local(watcher::tell_kernel_events(events));
+    }
+    note(&audit, ConfigEvent::Started, &policy).await;
+    for listener in &told {
+        info!(listener, "listening");
+    }
+    info!(policy = %policy.sha256(), pid = std::process::id(), "serving");
+
+    let asked_to_stop = loop {
+        tokio::select! {
+            wish = wishes.next() => match wish {
+                Wish::Reload => reload(&calls).await,
+                Wish::Stop => break true,
+            },
+            () = stop.cancelled() => break false,
+        }
+    };
+    info!("stopping: no new connections, finishing what runs");
+    stop.cancel();
+    drop((calls, orders));
+    let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
+    tokio::select! {
+        () = wind_down(listening, attending, threads, shared, patience) => {}
+        () = wishes.impatient() => {}
+    }
+    watching.abort();
+    note(&audit, ConfigEvent::Stopped, &policy).await;
+    match audit.close().await {
+        Ok(size) => info!(records = size, "stopped; blocks stay in force in the kernel"),
+        Err(error) => error!(%error, "the audit log was not closed cleanly"),
+    }
+    if !asked_to_stop {
+        bail!("a part of the agent ended unasked; the log above says which; blocks stay in force");
+    }
+    Ok(())
+}
+
+async fn wind_down(
+    listening: tokio::task::JoinHandle<()>,
+    attending: tokio::task::JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    patience: Duration,
+) {
+    for task in [listening, attending] {
+        if let Err(error) = task.await {
+            warn!(%error, "a control task ended badly");
+        }
+    }
+    // The threads finish their requests while this one goes on committing audit records.
+    let joined = tokio::task::spawn_blocking(move || shutdown::join(threads, patience)).await;
+    if let Err(error) = joined {
+        warn!(%error, "the threads could not be joined");
+    }
+    drop(shared);
+}
+
+fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(Audit, PathBuf)> {
+    let folder = state.join("audit");
+    let plan = policy.audit();
+    let origin = match &plan.origin {
+        Some(origin) => origin.to_string(),
+        None => format!("{}/enforcer", host_name()),
+    };
+    let mut config = enforcer_audit::Config::new(&folder, origin);
+    config.queue = plan.queue.get();
+    let (audit, opened) =
+        Audit::open(config, Arc::clone(clock)).map_err(|error| {
+            let hint = error.hint();
+            anyhow::Error::new(error).context(format!("{hint}; the audit log cannot be opened"))
+        })?;
+    info!(records = opened.size, folder = %folder.display(), "audit log is open");
+    for warning in &opened.warnings {
+        warn!(%warning, "audit log");
+    }
+    Ok((audit, folder))
+}
+
+/// Asks the desk to read the policy file again, as a call like any other.
+async fn reload(calls: &mpsc::Sender<Incoming>) {
+    let (reply, answer) = oneshot::channel();
+    let peer = Peer {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        pid: None,
+    };
+    let call = Call::PolicyApply { text: None };
+    if calls.send(Incoming { call, peer, reply }).await.is_err() {
+        return;
+    }
+    match answer.await {
+        Ok(Ok(_)) | Err(_) => {}
+        Ok(Err(refusal)) => error!(reason = refusal.message, "reload refused; the old policy stays"),
+    }
+}
+
+async fn tick(orders: mpsc::Sender<Order>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // A responder that is behind gets the next one.
+        if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(Order::Tick) {
+            return;
+        }
+    }
+}
+
+async fn note(audit: &Audit, what: ConfigEvent, policy: &Policy) {
+    let change = ConfigChange {
+        what,
+        by: Some(Author::Agent),
+        policy: Some(Arc::clone(policy.sha256())),
+        program: own_sha256(),
+        kernel_program: enforcer_kernel::object_sha256(),
+        detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))),
+    };
+    if let Err(error) = audit.append(Record::Config(change)).await {
+        warn!(%error, "start or stop is not on record");
+    }
+}
+
+/// The hash of the running program, so that evidence says what enforced.
+fn own_sha256() -> Option<String> {
+    let program = std::fs::read("/proc/self/exe").ok()?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &program);
+    Some(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn make_private(folder: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the state directory {}", folder.display()))
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
+            "another agent runs on this state directory (it holds {}); stop it first, or give this \
+             one a [agent] state of its own",
+            path.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn limit_seed() -> Result<[u64; 2]> {
+    let mut bytes = [0; 16];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_unspecified| anyhow!("the system gave no random bits for the limiter"))?;
+    let bits = u128::from_le_bytes(bytes);
+    let low = u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+    Ok([low, u64::try_from(bits >> 64).unwrap_or_default()])
+}
+
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// `public 0.0.0.0:8443 tls`, for each address.
+fn described(listeners: &Listeners, policy: &Policy) -> Vec<String> {
+    let serves = |name: &str| {
+        let found = policy.listeners().iter().find(|listener| *listener.name == *name);
+        match found.map(|listener| &listener.serves) {
+            Some(Serves::Tls(_)) => "tls",
+            Some(Serves::Redirect { .. }) => "redirects to https",
+            Some(Serves::Plain) | None => "plain",
+        }
+    };
+    let addresses = listeners.addresses().iter();
+    addresses.map(|(name, address)| format!("{name} {address} {}", serves(name))).collect()
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// Starts a thread without which the agent is not whole: when it ends, the agent stops.
+fn thread(
+    name: &str,
+    stop: &CancellationToken,
+    work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    debug!(name, "thread starts");
+    let ending = stop.clone().drop_guard();
+    let named = name.to_owned();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _ending = ending;
+            if let Err(error) = work() {
+                error!(name = named, %error, "thread ended");
+            }
+        })
+        .with_context(|| format!("cannot start the {name} thread"))
+}

@@ -1,0 +1,266 @@
+//! The decisions in force, on disk: `blocks.db` in the state directory.
+//!
+//! SQLite, so that an operator can read the file while the agent runs or is broken. One row for
+//! each block; a target has at most one. The kernel maps survive the agent, this file survives the
+//! machine: after a reboot the blocks are put back from here.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use enforcer_model::{Author, Block, BlockId, Target, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Version of the table below, in SQLite's `user_version`.
+const SCHEMA: i64 = 1;
+
+/// Open decisions. One writer: the responder.
+#[derive(Debug)]
+pub(crate) struct Store {
+    connection: Connection,
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("cannot create {}", path.display())]
+    Create {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is of version {found}, this program knows {SCHEMA}; use the newer program", path.display())]
+    Newer { path: PathBuf, found: i64 },
+    #[error(
+        "{} is not usable; move it aside and start again: blocks that the kernel holds are adopted",
+        path.display()
+    )]
+    Broken {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot record the decision")]
+    Write(#[source] rusqlite::Error),
+    #[error("row {id} of the decisions cannot be read: {what}")]
+    Row { id: String, what: String },
+}
+
+impl Store {
+    /// Opens or creates the file, readable by its owner only.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
+        let broken = |source| StoreError::Broken { path: path.to_owned(), source };
+
+        let connection = Connection::open(path).map_err(broken)?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            .map_err(broken)?;
+        let found: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(broken)?;
+        if found > SCHEMA {
+            return Err(StoreError::Newer { path: path.to_owned(), found });
+        }
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS block (
+                     id TEXT PRIMARY KEY, target TEXT NOT NULL UNIQUE, reason TEXT NOT NULL,
+                     author TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL
+                 ) STRICT;
+                 PRAGMA user_version = {SCHEMA};"
+            ))
+            .map_err(broken)?;
+        Ok(Self { connection })
+    }
+
+    /// Every decision, the oldest first, whether its time is over or not.
+    pub(crate) fn all(&self) -> Result<Vec<Block>, StoreError> {
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT id, target, reason, author, since, until FROM block ORDER BY since")
+            .map_err(StoreError::Write)?;
+        let rows = query.query_map([], |row| Ok(read(row))).map_err(StoreError::Write)?;
+        rows.map(|row| row.map_err(StoreError::Write)?).collect()
+    }
+
+    /// The decision with this id.
+    pub(crate) fn by_id(&self, id: BlockId) -> Result<Option<Block>, StoreError> {
+        self.one("id", &id.to_string())
+    }
+
+    /// The decision about this target.
+    pub(crate) fn by_target(&self, target: Target) -> Result<Option<Block>, StoreError> {
+        self.one("target", &target.to_string())
+    }
+
+    /// Puts `block` in the place of an earlier one about the same target.
+    pub(crate) fn put(&self, block: &Block) -> Result<(), StoreError> {
+        let author = serde_json::to_string(&block.author).unwrap_or_default();
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO block (id, target, reason, author, since, until)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut insert| {
+                insert.execute(params![
+                    block.id.to_string(),
+                    block.target.to_string(),
+                    block.reason,
+                    author,
+                    block.since.to_string(),
+                    block.until.to_string(),
+                ])
+            })
+            .map_err(StoreError::Write)?;
+        Ok(())
+    }
+
+    /// Removes the decision with this id.
+    pub(crate) fn remove(&self, id: BlockId) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("DELETE FROM block WHERE id = ?1")
+            .and_then(|mut delete| delete.execute(params![id.to_string()]))
+            .map_err(StoreError::Write)?;
+        Ok(())
+    }
+
+    /// Decisions whose time is over at `now`.
+    pub(crate) fn over(&self, now: Timestamp) -> Result<Vec<Block>, StoreError> {
+        // Times are written in UTC with six decimals, so their order is the order of their text;
+        // `forever` sorts after every digit.
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT id, target, reason, author, since, until FROM block WHERE until <= ?1",
+            )
+            .map_err(StoreError::Write)?;
+        let rows =
+            query.query_map([now.to_string()], |row| Ok(read(row))).map_err(StoreError::Write)?;
+        rows.map(|row| row.map_err(StoreError::Write)?).collect()
+    }
+
+    fn one(&self, column: &'static str, value: &str) -> Result<Option<Block>, StoreError> {
+        self.connection
+            .prepare_cached(&format!(
+                "SELECT id, target, reason, author, since, until FROM block WHERE {column} = ?1"
+            ))
+            .and_then(|mut query| query.query_row([value], |row| Ok(read(row))).optional())
+            .map_err(StoreError::Write)?
+            .transpose()
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Block, StoreError> {
+    let text = |column: usize| row.get::<_, String>(column).map_err(StoreError::Write);
+    let id = text(0)?;
+    let wrong = |what: &dyn std::fmt::Display| StoreError::Row {
+        id: id.clone(),
+        what: what.to_string(),
+    };
+    Ok(Block {
+        id: id.parse().map_err(|error| wrong(&error))?,
+        target: text(1)?.parse().map_err(|error| wrong(&error))?,
+        reason: text(2)?,
+        author: serde_json::from_str::<Author>(&text(3)?).map_err(|error| wrong(&error))?,
+        since: text(4)?.parse().map_err(|error| wrong(&error))?,
+        until: text(5)?.parse().map_err(|error| wrong(&error))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use enforcer_model::Expiry;
+
+    use super::*;
+
+    #[test]
+    fn a_decision_survives_closing_and_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blocks.db");
+        let block = block(1, "203.0.113.7", Expiry::Never);
+
+        Store::open(&path).unwrap().put(&block).unwrap();
+
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.all().unwrap(), std::slice::from_ref(&block));
+        assert_eq!(store.by_id(block.id).unwrap(), Some(block.clone()));
+        assert_eq!(store.by_target(block.target).unwrap(), Some(block));
+    }
+
+    #[test]
+    fn a_target_has_one_decision_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("blocks.db")).unwrap();
+
+        store.put(&block(1, "203.0.113.7", Expiry::Never)).unwrap();
+        store.put(&block(2, "203.0.113.7", Expiry::Never)).unwrap();
+
+        assert_eq!(store.all().unwrap(), [block(2, "203.0.113.7", Expiry::Never)]);
+    }
+
+    #[test]
+    fn only_what_is_over_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("blocks.db")).unwrap();
+        let now = Timestamp::from_unix_seconds(1_000_000);
+        let later = now.saturating_add(Duration::from_nanos(1_000));
+        store.put(&block(1, "203.0.113.1", Expiry::Never)).unwrap();
+        store.put(&block(2, "203.0.113.2", Expiry::At(now))).unwrap();
+        store.put(&block(3, "203.0.113.3", Expiry::At(later))).unwrap();
+
+        assert_eq!(store.over(now).unwrap(), [block(2, "203.0.113.2", Expiry::At(now))]);
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blocks.db");
+
+        let _store = Store::open(&path).unwrap();
+
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_what_to_do_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blocks.db");
+        std::fs::write(&path, [7; 4096]).unwrap();
+
+        let refused = Store::open(&path).unwrap_err();
+
+        assert!(refused.to_string().contains("move it aside"));
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 4096]);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blocks.db");
+        let store = Store::open(&path).unwrap();
+        store.connection.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(store);
+
+        assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
+    }
+
+    fn block(id: u64, target: &str, until: Expiry) -> Block {
+        Block {
+            id: BlockId::from_bits(id),
+            target: target.parse().unwrap(),
+            reason: "guessing".into(),
+            author: Author::Rule("key-guessing".into()),
+            since: Timestamp::from_unix_seconds(900_000),
+            until,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The loop back: finished requests in, findings out, each handed on without waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use enforcer_audit::{Audit, FindingMode, FindingRecord, Record};
+use enforcer_detect::{Clients, Detector, Failure, Mode};
+use enforcer_kernel::{Event, Events};
+use enforcer_model::{BlockId, Clock, Exchange, Finding};
+use enforcer_policy::Policy;
+use enforcer_proxy::{Observed, Observer};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, info, warn};
+
+use crate::respond::Order;
+
+/// How often what is over is forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// Hands every finished request on, or says that there was no room.
+pub(crate) fn observer(finished: mpsc::Sender<Exchange>) -> Observer {
+    Box::new(move |exchange| match finished.try_send(exchange.clone()) {
+        Ok(()) => Observed::Seen,
+        Err(_) => Observed::Dropped,
+    })
+}
+
+/// Watches finished requests until the proxy is gone.
+pub(crate) async fn watch(
+    mut finished: mpsc::Receiver<Exchange>,
+    mut policies: watch::Receiver<Arc<Policy>>,
+    clients: Arc<Mutex<Clients>>,
+    orders: mpsc::Sender<Order>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+) {
+    let mut detector = Detector::new(policies.borrow_and_update().rules());
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            // An attacker's next packet waits for nobody.
+            biased;
+            exchange = finished.recv() => {
+                let Some(exchange) = exchange else { return };
+                let now = clock.now().monotonic;
+                clients.lock().observe(&exchange, now);
+                let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
+                for (finding, mode) in detector.observe(failure) {
+                    respond(finding, mode, &orders, &audit);
+                }
+            }
+            Ok(()) = policies.changed() => {
+                detector.replace(policies.borrow_and_update().rules());
+            }
+            _ = housekeeping.tick() => {
+                let now = clock.now().monotonic;
+                detector.forget_old(now);
+                clients.lock().forget_old(now);
+            }
+        }
+    }
+}
+
+/// Orders the block, and records the finding once it is known what came of it.
+fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &Audit) {
+    info!(rule = finding.rule, failures = %finding.failures, "finding");
+    let answer = match mode {
+        Mode::Observe => None,
+        Mode::Auto => {
+            let (reply, answer) = oneshot::channel();
+            let order = Order::Answer { finding: finding.clone(), reply };
+            if orders.try_send(order).is_err() {
+                warn!(rule = finding.rule, "the responder is behind; the finding is not answered");
+            }
+            Some(answer)
+        }
+    };
+    let audit = audit.clone();
+    tokio::task::spawn_local(async move {
+        let outcome = match answer {
+            None => Err("observe: it would have blocked".to_owned()),
+            Some(answer) => {
+                answer.await.unwrap_or_else(|_gone| Err("the responder was behind".to_owned()))
+            }
+        };
+        record(finding, mode, outcome, &audit);
+    });
+}
+
+fn record(finding: Finding, mode: Mode, outcome: Result<BlockId, String>, audit: &Audit) {
+    let (block, detail) = match outcome {
+        Ok(id) => (Some(id), None),
+        Err(why) => {
+            info!(rule = finding.rule, why, "finding not answered by a block");
+            (None, Some(why))
+        }
+    };
+    let mode = match mode {
+        Mode::Observe => FindingMode::Observe,
+        Mode::Auto => FindingMode::Auto,
+    };
+    match audit.reserve() {
+        Ok(slot) => drop(slot.write(Record::Finding(FindingRecord { finding, mode, block, detail }))),
+        Err(error) => warn!(%error, "a finding is not on record"),
+    }
+}
+
+/// Tells what the kernel tells: the first drop of a block in a while, a budget that ran out.
+pub(crate) async fn tell_kernel_events(mut events: Events) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Blocked { source, id, verdict, .. } => {
+                debug!(%source, block = %id, %verdict, "first packet in a while met its block");
+            }
+            Event::BudgetExceeded { source, verdict, .. } => {
+                debug!(%source, %verdict, "packet budget spent");
+            }
+        }
+    }
+}

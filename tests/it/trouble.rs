@@ -1,0 +1,254 @@
+//! Bad input and bad luck: a clear message, a defined state, nothing lost.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use enforcer_tests::lab::{
+    ATTACKER, DEADLINE, Family, HOST_FOR_ATTACKER, Http, raw_exchange, wait_until,
+};
+
+use crate::stage::{Hook, LAYER_7, PORT, SILENCE, Stage, orders, policy};
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_occupied_port_is_named_with_how_to_find_who_holds_it() {
+    let mut stage = Stage::without_agent(&policy(Hook::Native));
+    let held =
+        stage.lab.host.run(|| std::net::TcpListener::bind(("0.0.0.0", PORT)).unwrap()).unwrap();
+
+    let mut agent = stage.site.launch().unwrap();
+    let status = agent.wait(DEADLINE).unwrap();
+
+    assert_eq!(status.code(), Some(1));
+    assert!(agent.said().contains("8443"), "{}", agent.said());
+    assert!(agent.said().contains("ss -"), "{}", agent.said());
+    drop(held);
+    stage.start();
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_second_agent_is_refused_and_the_first_goes_on() {
+    let stage = Stage::new(Hook::Native);
+    let reader = stage.key("client", "reader");
+
+    let mut second = stage.site.launch().unwrap();
+    let status = second.wait(DEADLINE).unwrap();
+
+    assert_eq!(status.code(), Some(1));
+    assert!(second.said().contains("another agent"), "{}", second.said());
+    assert_eq!(stage.client(Family::V4).ask(&orders().key(&reader)).unwrap().status, 200);
+    assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn without_privileges_layer_7_is_served_and_says_that_the_kernel_part_is_off() {
+    let mut stage = Stage::without_agent(&policy(Hook::Native));
+    // Nobody's files, so that the agent may write its state.
+    open_to_all(stage.site.folder());
+    let mut command = stage.lab.host.command("setpriv");
+    let program = stage.site.command(&[]).unwrap();
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"])
+        .arg("--inh-caps=-all")
+        .arg("--")
+        .arg(std::env::var_os("ENFORCER_BIN").unwrap_or_else(|| program_path(&program)))
+        .args(["run", "--policy", stage.site.policy().to_str().unwrap()]);
+
+    let mut agent = stage.site.launch_command(command).unwrap();
+    stage.site.wait_until_ready(&mut agent).unwrap();
+    stage.agent = Some(agent);
+
+    let said = stage.agent.as_ref().unwrap().said();
+    assert!(said.contains("KERNEL PART IS OFF"), "{said}");
+    assert!(said.contains("CAP_"), "{said}");
+    let status = stage.json(&["status"]);
+    assert_eq!(status["kernel"]["mode"], "off");
+    let reader = stage.key("client", "reader");
+    assert_eq!(stage.client(Family::V6).ask(&orders().key(&reader)).unwrap().status, 200);
+    let target = ATTACKER.of(Family::V4).to_string();
+    let done = stage.enforcer(&["quarantine", &target, "--reason", "test"]);
+    assert_eq!(done.code, Some(6), "{done}");
+    assert!(done.stdout.contains("NOT applied"), "{done}");
+    assert!(stage.attacker(Family::V4).ask(&orders()).is_err(), "layer 7 closes the connection");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_interface_that_vanishes_is_told_and_put_back_when_it_returns() {
+    let stage = Stage::new(Hook::Native);
+    let target = ATTACKER.of(Family::V4).to_string();
+    assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
+
+    stage.lab.attacker_cable.remove().unwrap();
+
+    wait_until("status tells of it", DEADLINE, || {
+        let problem = stage.json(&["status"])["kernel"]["problem"].to_string();
+        problem.contains("enf-attacker")
+    })
+    .unwrap();
+    let echo = stage.client_ping(Family::V4).once(Duration::from_secs(1)).unwrap();
+    assert!(echo.is_some(), "the other interface works on");
+    assert!(stage.block_of(&target).is_some());
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn rubbish_at_every_door_harms_nobody() {
+    let stage = Stage::new(Hook::Native);
+    let reader = stage.key("client", "reader");
+    let door = HOST_FOR_ATTACKER.at(Family::V4, PORT);
+    let rubbish: [&[u8]; 6] = [
+        b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n",
+        b"\x16\x03\x01\xff\xff\x01\x00\xff\xfb\x03\x03",
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        b"\x80\x2e\x01\x03\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0; 4096],
+    ];
+
+    for bytes in rubbish {
+        // Whatever comes back, it is no answer of the service.
+        drop(raw_exchange(&stage.lab.attacker, door, bytes));
+    }
+
+    assert_eq!(stage.upstream.requests(), 0);
+    let mut connection = stage.client(Family::V4).connect(Http::Two).unwrap();
+    assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
+    let status = stage.json(&["status"]);
+    let failed = status["requests"].as_array().unwrap().iter();
+    let failed = failed.clone().find(|counter| counter["name"] == "handshakes failed").unwrap();
+    assert!(failed["count"].as_u64().unwrap() >= 3, "{failed}");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_damaged_database_stops_the_start_and_is_left_as_it_was() {
+    for name in ["keys.db", "blocks.db"] {
+        let mut stage = Stage::new(Hook::Native);
+        stage.agent.take().unwrap().terminate().unwrap();
+        let file = stage.site.state().join(name);
+        for side in ["-wal", "-shm"] {
+            let beside = stage.site.state().join(format!("{name}{side}"));
+            if beside.exists() {
+                fs::remove_file(beside).unwrap();
+            }
+        }
+        fs::write(&file, [0x5a; 8192]).unwrap();
+
+        let mut agent = stage.site.launch().unwrap();
+        let status = agent.wait(DEADLINE).unwrap();
+
+        assert_eq!(status.code(), Some(1));
+        assert!(agent.said().contains(name), "{}", agent.said());
+        assert!(agent.said().contains("aside"), "{}", agent.said());
+        assert_eq!(fs::read(&file).unwrap(), [0x5a; 8192]);
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_secret_that_others_can_read_stops_the_start() {
+    let mut stage = Stage::new(Hook::Native);
+    stage.agent.take().unwrap().terminate().unwrap();
+    for name in ["pepper", "fingerprint.key", "audit/key"] {
+        let file = stage.site.state().join(name);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+
+        let mut agent = stage.site.launch().unwrap();
+        let status = agent.wait(DEADLINE).unwrap();
+
+        assert_eq!(status.code(), Some(1), "{name}");
+        assert!(agent.said().contains("chmod"), "{name}: {}", agent.said());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    stage.start();
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_full_disk_refuses_requests_keeps_blocks_and_counts_what_it_refused() {
+    let mut stage = Stage::without_agent(&policy(Hook::Native));
+    let state = stage.site.state();
+    fs::create_dir(&state).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs"])
+        .arg(&state)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let _mounted = Unmount(state.clone());
+    stage.start();
+    let reader = stage.key("client", "reader");
+    let target = ATTACKER.of(Family::V4).to_string();
+    assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
+    let mut connection = stage.client(Family::V4).connect(Http::One).unwrap();
+    assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
+
+    fill(&state.join("ballast"));
+    wait_until("requests are refused", DEADLINE, || {
+        connection.ask(&orders().key(&reader)).unwrap().status == 503
+    })
+    .unwrap();
+    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+
+    fs::remove_file(state.join("ballast")).unwrap();
+    wait_until("requests are served again", DEADLINE, || {
+        connection.ask(&orders().key(&reader)).unwrap().status == 200
+    })
+    .unwrap();
+    let tail = stage.offline(&["audit", "tail", "-n", "1000"]);
+    assert!(tail.stdout.contains("disk-full"), "{tail}");
+    assert!(stage.offline(&["audit", "verify"]).is_success());
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn init_writes_a_policy_that_runs_and_never_writes_over_one() {
+    let stage = Stage::without_agent(LAYER_7);
+    let file = stage.site.folder().join("fresh/policy.toml");
+    let path = file.to_str().unwrap();
+    let words = ["--policy", path, "init", "--upstream", "http://127.0.0.1:9000"];
+
+    let first = stage.site.program(&words).unwrap();
+    assert!(first.is_success(), "{first}");
+    assert!(first.stdout.contains("next:"), "{first}");
+    let again = stage.site.program(&words).unwrap();
+    assert_eq!(again.code, Some(1), "{again}");
+    assert!(again.stderr.contains("left alone"), "{again}");
+    assert!(stage.site.program(&["--policy", path, "policy", "check"]).unwrap().is_success());
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        // Lazily: the agent may still hold files.
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+fn fill(path: &std::path::Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(path).unwrap();
+    let chunk = [0x5a; 4096];
+    while file.write_all(&chunk).is_ok() {}
+}
+
+fn open_to_all(folder: &std::path::Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = if entry.file_type().unwrap().is_dir() { 0o777 } else { 0o666 };
+        fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode)).unwrap();
+        if mode == 0o777 {
+            open_to_all(&entry.path());
+        }
+    }
+}
+
+fn program_path(command: &std::process::Command) -> std::ffi::OsString {
+    command.get_program().to_owned()
+}
