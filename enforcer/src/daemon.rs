@@ -121,16 +121,17 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
     let stop = CancellationToken::new();
     let (orders, waiting) = mpsc::channel(ORDERS_MAX);
-    let mut threads = vec![thread("responder", &stop, move || {
+    let answering = thread("responder", &stop, move || {
         responder.work(waiting);
         Ok(())
-    })?];
+    })?;
+    let mut serving = Vec::new();
     let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
     let told = described(&listeners, &policy);
     for (number, sockets) in listeners.into_threads().into_iter().enumerate() {
         let (shared, until) = (Arc::clone(&shared), stop.clone());
         let serve = move || enforcer_proxy::serve_thread(sockets, &until, shared);
-        threads.push(thread(&format!("proxy-{number}"), &stop, serve)?);
+        serving.push(thread(&format!("proxy-{number}"), &stop, serve)?);
     }
 
     let policies = Policies::new(
@@ -185,11 +186,11 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     stop.cancel();
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
+    let parts = Parts { listening, attending, serving, shared, watching, answering };
     tokio::select! {
-        () = wind_down(listening, attending, threads, shared, patience) => {}
+        () = parts.wind_down(patience) => {}
         () = wishes.impatient() => {}
     }
-    watching.abort();
     note(&audit, ConfigEvent::Stopped, &policy).await;
     match audit.close().await {
         Ok(size) => info!(records = size, "stopped; blocks stay in force in the kernel"),
@@ -201,24 +202,41 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn wind_down(
+/// What runs, in the order in which it ends: each part ends when those before it are gone.
+struct Parts {
     listening: tokio::task::JoinHandle<()>,
     attending: tokio::task::JoinHandle<()>,
-    threads: Vec<JoinHandle<()>>,
+    serving: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
-    patience: Duration,
-) {
-    for task in [listening, attending] {
-        if let Err(error) = task.await {
-            warn!(%error, "a control task ended badly");
-        }
+    watching: tokio::task::JoinHandle<()>,
+    answering: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Waits for every part; this thread goes on acknowledging audit records meanwhile.
+    async fn wind_down(self, patience: Duration) {
+        ended(self.listening).await;
+        ended(self.attending).await;
+        join(self.serving, patience).await;
+        // With the last of the shared parts goes the sender of finished requests, then the watcher,
+        // then the last one who could order a block.
+        drop(self.shared);
+        ended(self.watching).await;
+        join(vec![self.answering], patience).await;
     }
-    // The threads finish their requests while this one goes on committing audit records.
+}
+
+async fn ended(task: tokio::task::JoinHandle<()>) {
+    if let Err(error) = task.await {
+        warn!(%error, "a control task ended badly");
+    }
+}
+
+async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
     let joined = tokio::task::spawn_blocking(move || shutdown::join(threads, patience)).await;
     if let Err(error) = joined {
         warn!(%error, "the threads could not be joined");
     }
-    drop(shared);
 }
 
 fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(Audit, PathBuf)> {

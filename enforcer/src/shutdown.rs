@@ -1,10 +1,10 @@
 //! Who stops when: accept no more, finish what runs, flush the audit log, leave the blocks in force.
 
-use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, warn};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ impl Wishes {
 }
 
 /// Waits for `threads` at most `patience`, and says which did not end.
-pub(crate) fn join(threads: Vec<std::thread::JoinHandle<()>>, patience: Duration) -> ExitCode {
+pub(crate) fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+    let step = Duration::from_millis(2);
     let mut waited = Duration::ZERO;
-    let step = Duration::from_millis(5);
     while waited < patience && threads.iter().any(|thread| !thread.is_finished()) {
         std::thread::sleep(step);
         waited += step;
@@ -62,9 +62,7 @@ pub(crate) fn join(threads: Vec<std::thread::JoinHandle<()>>, patience: Duration
         if !thread.is_finished() {
             warn!(name, "a thread did not end in time");
         } else if thread.join().is_err() {
-            warn!(name, "a thread ended by a panic");
+            error!(name, "a thread ended by a panic");
         }
     }
-    info!("stopped; blocks stay in force in the kernel");
-    ExitCode::SUCCESS
 }

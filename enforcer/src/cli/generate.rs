@@ -1,6 +1,5 @@
 //! Everything that is written from the program itself: completions, man pages, references.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -79,8 +78,7 @@ fn reference(command: &Command) -> String {
 fn section(command: &Command, name: &str, text: &mut String) {
     let help = command.clone().bin_name(name).render_long_help().to_string();
     let help = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    // Writing to a string cannot fail.
-    drop(write!(text, "\n## `{name}`\n\n```text\n{}\n```\n", help.trim_end()));
+    text.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.trim_end()));
     for verb in visible(command) {
         section(verb, &format!("{name} {}", verb.get_name()), text);
     }
@@ -93,7 +91,7 @@ fn reasons() -> String {
         .to_owned();
     for reason in Reason::ALL {
         let (status, meaning) = (reason.status(), reason.meaning());
-        drop(writeln!(text, "| `{reason}` | {status} | {meaning} |"));
+        text.push_str(&format!("| `{reason}` | {status} | {meaning} |\n"));
     }
     text
 }

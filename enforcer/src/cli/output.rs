@@ -1,6 +1,5 @@
 //! Data to stdout, talk to stderr; the same answer as text, table, JSON or YAML.
 
-use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
@@ -118,8 +117,7 @@ impl Printer {
         let word = if failure.exit == super::Exit::Guarded { "refused" } else { "error" };
         let mut text = format!("{style}{word}:{style:#} {}", failure.message);
         for detail in &failure.details {
-            // Writing to a string cannot fail.
-            drop(write!(text, "\n  {detail}"));
+            text.push_str(&format!("\n  {detail}"));
         }
         self.say(&text);
         if let Some(hint) = &failure.hint {

@@ -1,5 +1,6 @@
 //! `enforcer run`: serve, in the foreground.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -33,7 +34,10 @@ impl Run {
         let subscriber =
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_form {
-            LogForm::Text => subscriber.with_ansi(!context.options.no_color).init(),
+            LogForm::Text => {
+                let color = !context.options.no_color && std::io::stderr().is_terminal();
+                subscriber.with_ansi(color).init();
+            },
             LogForm::Json => subscriber.json().init(),
         }
         let file: PathBuf = context.policy_file();

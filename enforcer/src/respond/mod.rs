@@ -118,7 +118,7 @@ impl Responder {
             Order::Tick => self.tick(),
             Order::Reguard { guards, kernel, reply } => {
                 self.reguard(guards, kernel.as_ref());
-                drop(reply.send(()));
+                reply.send(()).unwrap_or_default();
             }
         }
     }
@@ -369,6 +369,7 @@ impl Responder {
             }
             Err(error) => warn!(%error, "the decisions cannot be read"),
         }
+        self.quarantine.purge(now);
         self.kernel.look_after(&self.audit, now);
     }
 
