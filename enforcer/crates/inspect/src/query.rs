@@ -45,45 +45,44 @@ pub(crate) fn of(uri: &Uri) -> Result<Option<String>, QueryError> {
         }
     }
     for pair in query.split(['&', ';']) {
-        let key = pair.split('=').next().unwrap_or_default();
-        if let Some(known) = OVERRIDES.iter().find(|&&known| key_reads_as(key, known)) {
+        let key = as_read(pair.split('=').next().unwrap_or_default());
+        if let Some(known) = OVERRIDES.iter().find(|known| known.as_bytes() == key) {
             return Err(QueryError::MethodOverride(known));
         }
     }
     Ok(Some(query.to_owned()))
 }
 
-/// Whether some framework takes `key` for `name`.
-///
-/// Decoded; case apart; `-`, and what PHP turns into an underscore, for `_`; an array index and
-/// what follows NUL cut off.
-fn key_reads_as(key: &str, name: &str) -> bool {
+/// A key as the most lenient framework reads it: decoded, in lower case, with `_` for `-` and for
+/// what PHP turns into one; an array index and what follows NUL cut off.
+fn as_read(key: &str) -> Vec<u8> {
     let decoded = decode(key);
     let text = decoded.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
-    let text = match text.iter().skip(1).position(|&byte| byte == b'[') {
-        Some(index) => text.get(..=index).unwrap_or(text),
-        None => text,
-    };
-    text.len() == name.len()
-        && text.iter().zip(name.bytes()).all(|(&byte, expected)| match byte {
-            b'-' | b'.' | b' ' | b'[' => expected == b'_',
-            _ => byte.to_ascii_lowercase() == expected,
+    // A bracket in front is no index.
+    let index = text.iter().skip(1).position(|&byte| byte == b'[').map(|at| at + 1);
+    let text = index.and_then(|index| text.get(..index)).unwrap_or(text);
+    text.iter()
+        .map(|byte| match byte {
+            b'-' | b'.' | b' ' | b'[' => b'_',
+            byte => byte.to_ascii_lowercase(),
         })
+        .collect()
 }
 
 fn decode(key: &str) -> Vec<u8> {
-    let mut pieces = key.split('%');
-    let plus = |byte| if byte == b'+' { b' ' } else { byte };
-    let mut decoded: Vec<u8> = pieces.next().unwrap_or_default().bytes().map(plus).collect();
-    for piece in pieces {
-        match piece.split_at_checked(2).and_then(|(digits, rest)| Some((escaped(digits)?, rest))) {
-            Some((byte, rest)) => {
+    let mut decoded = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while let Some(byte) = rest.bytes().next() {
+        let (first, after) = rest.split_at_checked(1).unwrap_or((rest, ""));
+        let digits = after.split_at_checked(2).filter(|_| first == "%");
+        match digits.and_then(|(digits, after)| Some((escaped(digits)?, after))) {
+            Some((byte, after)) => {
                 decoded.push(byte);
-                decoded.extend(rest.bytes().map(plus));
+                rest = after;
             }
             None => {
-                decoded.push(b'%');
-                decoded.extend(piece.bytes().map(plus));
+                decoded.push(if byte == b'+' { b' ' } else { byte });
+                rest = after;
             }
         }
     }

@@ -200,6 +200,7 @@ fn a_query_that_asks_for_another_method_is_refused_in_every_spelling() {
         "_method[]=PUT",
         "_method%5B0%5D=PUT",
         ".method=PUT",
+        "[method=PUT",
         "+_method=PUT",
         "%20_method=PUT",
         "_method%00x=PUT",
