@@ -79,7 +79,8 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let admin = Server::bind(&policy.agent().socket, operators::admin_group())
         .context("cannot open the admin socket")?;
     let (audit, audit_folder) = open_audit(&policy, state, &clock)?;
-    let keys = KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
+    let keys =
+        KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
     let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
 
     let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
@@ -134,13 +135,8 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         serving.push(thread(&format!("proxy-{number}"), &stop, serve)?);
     }
 
-    let policies = Policies::new(
-        file,
-        Arc::clone(&shared),
-        rules,
-        audit.clone(),
-        Arc::clone(&clock),
-    );
+    let policies =
+        Policies::new(file, Arc::clone(&shared), rules, audit.clone(), Arc::clone(&clock));
     let desk = Desk {
         orders: orders.clone(),
         keys,
@@ -248,11 +244,10 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
     };
     let mut config = enforcer_audit::Config::new(&folder, origin);
     config.queue = plan.queue.get();
-    let (audit, opened) =
-        Audit::open(config, Arc::clone(clock)).map_err(|error| {
-            let hint = error.hint();
-            anyhow::Error::new(error).context(format!("{hint}; the audit log cannot be opened"))
-        })?;
+    let (audit, opened) = Audit::open(config, Arc::clone(clock)).map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::new(error).context(format!("{hint}; the audit log cannot be opened"))
+    })?;
     info!(records = opened.size, folder = %folder.display(), "audit log is open");
     for warning in &opened.warnings {
         warn!(%warning, "audit log");
@@ -274,7 +269,9 @@ async fn reload(calls: &mpsc::Sender<Incoming>) {
     }
     match answer.await {
         Ok(Ok(_)) | Err(_) => {}
-        Ok(Err(refusal)) => error!(reason = refusal.message, "reload refused; the old policy stays"),
+        Ok(Err(refusal)) => {
+            error!(reason = refusal.message, "reload refused; the old policy stays");
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use enforcer_admin::call::{
-    AuditStatus, Blocks, Counter, Key, KeyIssue, KeyIssued, KernelStatus, Keys, PolicyStatus, Status,
+    AuditStatus, Blocks, Counter, KernelStatus, Key, KeyIssue, KeyIssued, Keys, PolicyStatus,
+    Status,
 };
 use enforcer_admin::{Answer, Call, Incoming, Refusal, RefusalKind};
 use enforcer_audit::{AdminAction, Audit, Health, Outcome, Record, Ticket};
@@ -142,13 +143,8 @@ impl Desk {
                 }
             },
         };
-        let action = AdminAction {
-            operator: by.clone(),
-            verb: verb.to_owned(),
-            arguments,
-            outcome,
-            detail,
-        };
+        let action =
+            AdminAction { operator: by.clone(), verb: verb.to_owned(), arguments, outcome, detail };
         let ticket = self.audit.reserve().ok().map(|slot| slot.write(Record::Admin(action)));
         let own = committed(ticket).await;
         let (mut answer, effect) = done?;
@@ -265,7 +261,12 @@ impl Desk {
                     Health::Closed => Some("the log is closed".to_owned()),
                 },
             },
-            requests: self.counters.read().into_iter().map(|(name, count)| Counter { name, count }).collect(),
+            requests: self
+                .counters
+                .read()
+                .into_iter()
+                .map(|(name, count)| Counter { name, count })
+                .collect(),
         })))
     }
 }

@@ -102,7 +102,9 @@ fn record(finding: Finding, mode: Mode, outcome: Result<BlockId, String>, audit:
         Mode::Auto => FindingMode::Auto,
     };
     match audit.reserve() {
-        Ok(slot) => drop(slot.write(Record::Finding(FindingRecord { finding, mode, block, detail }))),
+        Ok(slot) => {
+            drop(slot.write(Record::Finding(FindingRecord { finding, mode, block, detail })));
+        }
         Err(error) => warn!(%error, "a finding is not on record"),
     }
 }

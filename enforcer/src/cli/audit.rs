@@ -199,7 +199,10 @@ impl Tail {
         for record in log.tail(self.lines).map_err(|error| unreadable(&error))? {
             print(context, &record.map_err(|error| unreadable(&error))?)?;
         }
-        while self.follow {
+        if !self.follow {
+            return Ok(Exit::Done);
+        }
+        loop {
             std::thread::sleep(FOLLOW);
             let log = self.place.open(context)?;
             for record in log.records(next..log.size()).map_err(|error| unreadable(&error))? {
@@ -207,7 +210,6 @@ impl Tail {
             }
             next = log.size();
         }
-        Ok(Exit::Done)
     }
 }
 
@@ -216,8 +218,11 @@ impl Export {
         let evidence =
             self.place.open(context)?.export(self.index).map_err(|error| unreadable(&error))?;
         if self.out.exists() {
-            return Err(Failure::failed(format!("{} exists and is left alone", self.out.display()))
-                .hint("name a folder that does not exist yet"));
+            return Err(Failure::failed(format!(
+                "{} exists and is left alone",
+                self.out.display()
+            ))
+            .hint("name a folder that does not exist yet"));
         }
         evidence.write_to(&self.out).map_err(|error| Failure::because(&error))?;
         let out = self.out.display();

@@ -191,7 +191,8 @@ pub(super) fn quarantine_in_kernel(
         return Err(Failure::usage("keys are blocked at layer 7, which needs the agent"));
     };
     let around = crate::respond::Surroundings::read();
-    let objections = crate::respond::Guards::default().objections(prefix, &around, Default::default());
+    let objections =
+        crate::respond::Guards::default().objections(prefix, &around, Default::default());
     if !objections.is_empty() {
         return Err(Failure {
             exit: Exit::Guarded,

@@ -119,8 +119,7 @@ fn interface(name: &str) -> Finding {
 
 /// `CAP_BPF` (39), `CAP_PERFMON` (38) and `CAP_NET_ADMIN` (12), from `/proc/self/status`.
 fn capabilities() -> Finding {
-    const NEEDED: [(u32, &str); 3] =
-        [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
@@ -155,7 +154,9 @@ fn state(policy: &Policy, findings: &mut Vec<Finding>) {
         let free_mib = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
         findings.push(if free_mib < 1_024 {
             bad(
-                format!("{free_mib} MiB are free for the audit log; when it is full, nothing is served"),
+                format!(
+                    "{free_mib} MiB are free for the audit log; when it is full, nothing is served"
+                ),
                 "free some space, or put [agent] state on a larger disk",
             )
         } else {

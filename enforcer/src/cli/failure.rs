@@ -85,11 +85,10 @@ impl From<CallError> for Failure {
                 hint: refusal.hint,
             },
             CallError::Unreachable { ref source, .. } => {
-                let hint = match source.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "the socket is for root and the group `enforcer`: use sudo or join the group"
-                    }
-                    _ => "start it with `enforcer run`, or name its socket with `--agent unix:PATH`",
+                let hint = if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    "the socket is for root and the group `enforcer`: use sudo or join the group"
+                } else {
+                    "start it with `enforcer run`, or name its socket with `--agent unix:PATH`"
                 };
                 Self::because(&error).exit(Exit::AgentUnreachable).hint(hint)
             }

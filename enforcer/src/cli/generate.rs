@@ -70,7 +70,8 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
 }
 
 fn reference(command: &Command) -> String {
-    let mut text = "# Command line\n\nWritten by `cargo xtask gen` from the program itself.\n".to_owned();
+    let mut text =
+        "# Command line\n\nWritten by `cargo xtask gen` from the program itself.\n".to_owned();
     section(command, "enforcer", &mut text);
     text
 }
@@ -85,10 +86,11 @@ fn section(command: &Command, name: &str, text: &mut String) {
 }
 
 fn reasons() -> String {
-    let mut text = "# Reasons for refusal\n\nWritten by `cargo xtask gen`. The word stands in audit \
+    let mut text =
+        "# Reasons for refusal\n\nWritten by `cargo xtask gen`. The word stands in audit \
                     records and counters; the client sees the status and a title only.\n\n\
                     | reason | status | meaning |\n|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for reason in Reason::ALL {
         let (status, meaning) = (reason.status(), reason.meaning());
         text.push_str(&format!("| `{reason}` | {status} | {meaning} |\n"));

@@ -42,8 +42,11 @@ impl Init {
         let key = folder.join("tls/key.pem");
         for path in [&file, &certificate, &key] {
             if path.exists() {
-                return Err(Failure::failed(format!("{} exists and is left alone", path.display()))
-                    .hint("edit it, or name another with `--policy FILE`"));
+                return Err(Failure::failed(format!(
+                    "{} exists and is left alone",
+                    path.display()
+                ))
+                .hint("edit it, or name another with `--policy FILE`"));
             }
         }
         let text = self.policy(context, &file, upstream);
@@ -133,17 +136,23 @@ fn self_signed(host: &str) -> Result<(String, String), Failure> {
     if host != "*" {
         names.insert(0, host.to_owned());
     }
-    let made = rcgen::generate_simple_self_signed(names).map_err(|error| Failure::because(&error))?;
+    let made =
+        rcgen::generate_simple_self_signed(names).map_err(|error| Failure::because(&error))?;
     Ok((made.cert.pem(), made.signing_key.serialize_pem()))
 }
 
 fn create(path: &Path, mode: u32, content: &str) -> Result<(), Failure> {
-    let cannot =
-        |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    let cannot = |error: std::io::Error| {
+        Failure::failed(format!("cannot write {}: {error}", path.display()))
+    };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(cannot)?;
     }
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(cannot)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .map_err(cannot)?;
     file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(cannot)
 }

@@ -161,7 +161,8 @@ impl Context {
         }
         // A policy that does not parse must not keep an operator from a running agent.
         let policy = enforcer_policy::Policy::load(&self.policy_file());
-        Ok(policy.map_or_else(|_| self.places.socket.clone(), |policy| policy.agent().socket.clone()))
+        Ok(policy
+            .map_or_else(|_| self.places.socket.clone(), |policy| policy.agent().socket.clone()))
     }
 
     /// The state directory that the policy names, or this user's own.

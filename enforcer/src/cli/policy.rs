@@ -103,8 +103,9 @@ impl Apply {
             return check(context, self.file.as_deref());
         }
         let read = |file: &PathBuf| {
-            std::fs::read_to_string(file)
-                .map_err(|error| Failure::failed(format!("cannot read {}: {error}", file.display())))
+            std::fs::read_to_string(file).map_err(|error| {
+                Failure::failed(format!("cannot read {}: {error}", file.display()))
+            })
         };
         let text = self.file.as_ref().map(read).transpose()?;
         let Answer::PolicyApplied(applied) = context.ask(&Call::PolicyApply { text })? else {

@@ -212,7 +212,8 @@ mod tests {
         assert_eq!(parse_ttl("1h30m"), Ok(Ttl::For(Duration::from_secs(5_400))));
         assert_eq!(parse_ttl("7d"), Ok(Ttl::For(Duration::from_secs(604_800))));
         assert_eq!(parse_ttl("forever"), Ok(Ttl::Forever));
-        for wrong in ["", "0s", "15", "m15", "1m1h", "-1h", "1h 30m", "99999999999999999w", "1.5h"] {
+        for wrong in ["", "0s", "15", "m15", "1m1h", "-1h", "1h 30m", "99999999999999999w", "1.5h"]
+        {
             assert!(parse_ttl(wrong).is_err(), "{wrong}");
         }
     }

@@ -125,11 +125,12 @@ fn number(json: &Value, pointer: &str) -> u64 {
 
 /// Whatever a client wrote cannot move the cursor, break a line or colour a terminal.
 fn escaped(text: &str) -> String {
-    text.chars().flat_map(|letter| match letter {
-        letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
-        letter => vec![letter],
-    })
-    .collect()
+    text.chars()
+        .flat_map(|letter| match letter {
+            letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
+            letter => vec![letter],
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Run {
             LogForm::Text => {
                 let color = !context.options.no_color && std::io::stderr().is_terminal();
                 subscriber.with_ansi(color).init();
-            },
+            }
             LogForm::Json => subscriber.json().init(),
         }
         let file: PathBuf = context.policy_file();

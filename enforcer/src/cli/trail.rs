@@ -33,8 +33,9 @@ impl Trail {
         if matched {
             return Ok(Exit::Done);
         }
-        Err(Failure::nothing("no record has to do with it")
-            .hint("an earlier `--since` or another spelling may; `enforcer audit tail` shows the newest"))
+        Err(Failure::nothing("no record has to do with it").hint(
+            "an earlier `--since` or another spelling may; `enforcer audit tail` shows the newest",
+        ))
     }
 }
 

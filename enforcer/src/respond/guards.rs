@@ -48,8 +48,10 @@ impl Guards {
         if let Some(widest) = too_wide(target) {
             objections.push(format!("{:<15} wider than /{widest}", target.to_string()));
         }
-        for loopback in [Prefix::around(Ipv4Addr::LOCALHOST.into(), 8), IpAddr::from(Ipv6Addr::LOCALHOST).into()]
-        {
+        for loopback in [
+            Prefix::around(Ipv4Addr::LOCALHOST.into(), 8),
+            IpAddr::from(Ipv6Addr::LOCALHOST).into(),
+        ] {
             if loopback.overlaps(target) {
                 objections.push(format!("{:<15} loopback", loopback.to_string()));
             }
@@ -67,9 +69,10 @@ impl Guards {
         }
         for (list, prefixes) in &self.never_block {
             let inside = prefixes.iter().filter(|prefix| prefix.overlaps(target));
-            objections.extend(inside.map(|prefix| {
-                format!("{:<15} never-block list `{list}`", prefix.to_string())
-            }));
+            objections.extend(
+                inside
+                    .map(|prefix| format!("{:<15} never-block list `{list}`", prefix.to_string())),
+            );
         }
         if self.too_many(clients) {
             let ClientShare { hit, all } = clients;
@@ -151,7 +154,10 @@ fn resolvers(conf: &str) -> impl Iterator<Item = IpAddr> + '_ {
 fn own_v4(fib_trie: &str) -> impl Iterator<Item = IpAddr> + '_ {
     let addresses = fib_trie.lines().map(|line| line.trim().strip_prefix("|-- "));
     let kinds = fib_trie.lines().skip(1).map(|line| line.trim().starts_with("/32 host LOCAL"));
-    addresses.zip(kinds).filter(|&(_, local)| local).filter_map(|(address, _)| address?.parse().ok())
+    addresses
+        .zip(kinds)
+        .filter(|&(_, local)| local)
+        .filter_map(|(address, _)| address?.parse().ok())
 }
 
 fn own_v6(if_inet6: &str) -> impl Iterator<Item = IpAddr> + '_ {

@@ -3,28 +3,29 @@
 use std::time::Duration;
 
 use enforcer_admin::call::InKernel;
-use enforcer_audit::{
-    Audit, ConfigChange, ConfigEvent, KernelCount, KernelSummary, Layer, Record,
-};
+use enforcer_audit::{Audit, ConfigChange, ConfigEvent, KernelCount, KernelSummary, Layer, Record};
 use enforcer_kernel::{
-    Attachment, Config, Counter, Counters, Entry, Events, Hook, Installed, Interface, Kernel, Mode, Verdict,
+    Attachment, Config, Counter, Counters, Entry, Events, Hook, Installed, Interface, Kernel, Mode,
+    Verdict,
 };
 use enforcer_model::{Block, Expiry, Prefix, Timestamp};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{KernelView, as_micros};
 
 /// The kernel half.
 pub(crate) enum KernelPart {
-    On {
-        kernel: Kernel,
-        config: Config,
-        /// What is wrong with it at present, as last told.
-        problem: Option<String>,
-        /// The counters that are on record, and when they were read.
-        summed: Option<(Timestamp, Counters)>,
-    },
+    On(Box<On>),
     Off(String),
+}
+
+/// What there is when it is on.
+pub(crate) struct On {
+    kernel: Kernel,
+    /// What is wrong with it at present, as last told.
+    problem: Option<String>,
+    /// The counters that are on record, and when they were read.
+    summed: Option<(Timestamp, Counters)>,
 }
 
 impl KernelPart {
@@ -35,8 +36,9 @@ impl KernelPart {
         };
         match Kernel::attach(config, allow) {
             Ok(kernel) => {
-                let mut part = Self::On { kernel, config: config.clone(), problem: None, summed: None };
-                part.check();
+                let mut on = Box::new(On { kernel, problem: None, summed: None });
+                on.check();
+                let part = Self::On(on);
                 info!(interfaces = ?part.interfaces(), "kernel part is on");
                 part
             }
@@ -53,8 +55,8 @@ impl KernelPart {
 
     /// What the program tells while it runs; once.
     pub(crate) fn take_events(&mut self) -> Option<Events> {
-        let Self::On { kernel, .. } = self else { return None };
-        match kernel.take_events() {
+        let Self::On(on) = self else { return None };
+        match on.kernel.take_events() {
             Ok(events) => Some(events),
             Err(error) => {
                 warn!(error = crate::cli::chain(&error), "the kernel's events cannot be read");
@@ -66,7 +68,7 @@ impl KernelPart {
     /// Why packets are not dropped, if they are not.
     pub(crate) fn off_because(&self) -> Option<String> {
         match self {
-            Self::On { .. } => None,
+            Self::On(_) => None,
             Self::Off(why) => Some(why.clone()),
         }
     }
@@ -77,13 +79,13 @@ impl KernelPart {
         block: &Block,
         now: Timestamp,
     ) -> Result<Installed, String> {
-        let Self::On { kernel, .. } = self else { return Err("the kernel part is off".to_owned()) };
+        let Self::On(on) = self else { return Err("the kernel part is off".to_owned()) };
         let expires = match block.until {
             Expiry::At(end) => Some(end.since(now)),
             Expiry::Never => None,
         };
         let entry = Entry { id: block.id, expires, observe: false };
-        kernel.block(prefix, entry).map_err(|error| match error.hint() {
+        on.kernel.block(prefix, entry).map_err(|error| match error.hint() {
             Some(hint) => format!("{}; {hint}", crate::cli::chain(&error)),
             None => crate::cli::chain(&error),
         })
@@ -91,16 +93,14 @@ impl KernelPart {
 
     pub(crate) fn release(&mut self, prefix: Prefix) -> Result<Option<Installed>, String> {
         match self {
-            Self::On { kernel, .. } => {
-                kernel.release(prefix).map_err(|error| crate::cli::chain(&error))
-            }
+            Self::On(on) => on.kernel.release(prefix).map_err(|error| crate::cli::chain(&error)),
             Self::Off(_) => Ok(None),
         }
     }
 
     pub(crate) fn find(&self, prefix: Prefix) -> Result<Option<Installed>, String> {
         match self {
-            Self::On { kernel, .. } => kernel.find(prefix).map_err(|error| crate::cli::chain(&error)),
+            Self::On(on) => on.kernel.find(prefix).map_err(|error| crate::cli::chain(&error)),
             Self::Off(_) => Ok(None),
         }
     }
@@ -108,7 +108,7 @@ impl KernelPart {
     /// Every entry that the kernel holds.
     pub(crate) fn entries(&self) -> Result<Vec<Installed>, String> {
         match self {
-            Self::On { kernel, .. } => kernel.blocks().map_err(|error| crate::cli::chain(&error)),
+            Self::On(on) => on.kernel.blocks().map_err(|error| crate::cli::chain(&error)),
             Self::Off(_) => Ok(Vec::new()),
         }
     }
@@ -127,8 +127,8 @@ impl KernelPart {
 
     /// `eth1 xdp-native`, for each interface.
     pub(crate) fn interfaces(&self) -> Vec<String> {
-        let Self::On { kernel, .. } = self else { return Vec::new() };
-        match kernel.interfaces() {
+        let Self::On(on) = self else { return Vec::new() };
+        match on.kernel.interfaces() {
             Ok(interfaces) => interfaces.iter().map(described).collect(),
             Err(error) => vec![format!("interfaces cannot be read: {error}")],
         }
@@ -136,8 +136,8 @@ impl KernelPart {
 
     /// The attached interfaces, for a record.
     pub(crate) fn layers(&self) -> Vec<Layer> {
-        let Self::On { kernel, .. } = self else { return Vec::new() };
-        let interfaces = kernel.interfaces().unwrap_or_default();
+        let Self::On(on) = self else { return Vec::new() };
+        let interfaces = on.kernel.interfaces().unwrap_or_default();
         let attached = interfaces.into_iter().filter_map(|interface| {
             let mode = match interface.attachment {
                 Attachment::Attached { hook, .. } => hook_name(hook).to_owned(),
@@ -150,11 +150,11 @@ impl KernelPart {
 
     pub(crate) fn view(&self, blocks: u64) -> KernelView {
         match self {
-            Self::On { kernel, problem, .. } => KernelView {
+            Self::On(on) => KernelView {
                 mode: self.mode().map_or("unknown", mode_name).to_owned(),
-                problem: problem.clone(),
+                problem: on.problem.clone(),
                 interfaces: self.interfaces(),
-                counters: kernel.counters().ok(),
+                counters: on.kernel.counters().ok(),
                 blocks,
             },
             Self::Off(why) => KernelView {
@@ -169,42 +169,52 @@ impl KernelPart {
 
     /// Puts what a new policy says in force, as far as it goes without a restart.
     pub(crate) fn reconfigure(&mut self, next: Option<&Config>, allow: &[Prefix]) {
-        let Self::On { kernel, config, .. } = self else { return };
-        if let Err(error) = kernel.set_allow(allow) {
+        let Self::On(on) = self else { return };
+        if let Err(error) = on.kernel.set_allow(allow) {
             error!(%error, "the allow list in the kernel is not the policy's");
         }
         let Some(next) = next else { return };
-        let applied = kernel.set_mode(next.mode).and_then(|()| kernel.set_budget(next.budget));
+        let applied =
+            on.kernel.set_mode(next.mode).and_then(|()| on.kernel.set_budget(next.budget));
         match applied {
-            Ok(()) => {
-                config.mode = next.mode;
-                config.budget = next.budget;
-            }
+            Ok(()) => {}
             Err(error) => error!(%error, "the kernel part does not follow the policy"),
         }
     }
 
-    /// Notices an interface that lost its program, or came back, and puts it right.
+    /// Records what was dropped, and puts right an interface that lost its program or came back.
     pub(crate) fn look_after(&mut self, audit: &Audit, now: Timestamp) {
-        self.summarise(audit, now);
-        let Self::On { kernel, problem, .. } = self else { return };
-        if let Err(error) = kernel.sweep() {
+        if let Self::On(on) = self {
+            on.summarise(audit, now);
+            on.look_after(audit);
+        }
+    }
+
+    fn mode(&self) -> Option<Mode> {
+        match self {
+            Self::On(on) => on.kernel.mode().ok(),
+            Self::Off(_) => None,
+        }
+    }
+}
+
+impl On {
+    fn look_after(&mut self, audit: &Audit) {
+        if let Err(error) = self.kernel.sweep() {
             warn!(%error, "expired entries stay in the kernel map; they drop nothing");
         }
-        let before = problem.clone();
+        let before = self.problem.clone();
         self.check();
-        let Self::On { kernel, problem, .. } = self else { return };
-        if problem.is_some()
-            && let Err(error) = kernel.reattach()
-        {
-            warn!(error = crate::cli::chain(&error), "the kernel part cannot be put back");
+        if self.problem.is_some() {
+            if let Err(error) = self.kernel.reattach() {
+                debug!(error = crate::cli::chain(&error), "the kernel part cannot be put back");
+            }
+            self.check();
         }
-        self.check();
-        let Self::On { problem, .. } = self else { return };
-        if *problem == before {
+        if self.problem == before {
             return;
         }
-        let what = match &problem {
+        let what = match &self.problem {
             Some(problem) => {
                 error!(problem, "the kernel part is weaker than the policy asks");
                 ConfigEvent::KernelLost
@@ -214,20 +224,24 @@ impl KernelPart {
                 ConfigEvent::KernelAttached
             }
         };
-        let detail = problem.clone();
-        let change =
-            ConfigChange { what, by: None, policy: None, program: None, kernel_program: None, detail };
+        let change = ConfigChange {
+            what,
+            by: None,
+            policy: None,
+            program: None,
+            kernel_program: None,
+            detail: self.problem.clone(),
+        };
         if let Ok(slot) = audit.reserve() {
             drop(slot.write(Record::Config(change)));
         }
     }
 
     /// Records what was dropped since the last summary; silence is not recorded.
-    pub(crate) fn summarise(&mut self, audit: &Audit, now: Timestamp) {
-        let Self::On { kernel, summed, .. } = self else { return };
-        let Ok(counters) = kernel.counters() else { return };
-        let Some((from, before)) = summed else {
-            *summed = Some((now, counters));
+    fn summarise(&mut self, audit: &Audit, now: Timestamp) {
+        let Ok(counters) = self.kernel.counters() else { return };
+        let Some((from, before)) = &self.summed else {
+            self.summed = Some((now, counters));
             return;
         };
         let counts: Vec<_> = counters
@@ -239,34 +253,28 @@ impl KernelPart {
         if counts.is_empty() {
             return;
         }
-        // What finds no room in the log stays in the next summary: the sums stay those of the kernel.
+        // What finds no room in the log stays in the next summary: the sums stay the kernel's.
         if let Ok(slot) = audit.reserve() {
             let summary = KernelSummary { from: *from, until: now, counts };
             drop(slot.write(Record::KernelSummary(summary)));
-            *summed = Some((now, counters));
+            self.summed = Some((now, counters));
         }
     }
 
     fn check(&mut self) {
-        let Self::On { kernel, problem, .. } = self else { return };
-        *problem = match kernel.interfaces() {
+        self.problem = match self.kernel.interfaces() {
             Ok(interfaces) => {
                 let lost: Vec<_> = interfaces
                     .iter()
-                    .filter(|interface| !matches!(interface.attachment, Attachment::Attached { .. }))
+                    .filter(|interface| {
+                        !matches!(interface.attachment, Attachment::Attached { .. })
+                    })
                     .map(described)
                     .collect();
                 (!lost.is_empty()).then(|| lost.join(", "))
             }
             Err(error) => Some(crate::cli::chain(&error)),
         };
-    }
-
-    fn mode(&self) -> Option<Mode> {
-        match self {
-            Self::On { kernel, .. } => kernel.mode().ok(),
-            Self::Off(_) => None,
-        }
     }
 }
 

@@ -20,7 +20,9 @@ use enforcer_audit::{Audit, BlockChange, BlockEvent, Layer, Record, Ticket};
 use enforcer_authz::Quarantine;
 use enforcer_detect::Clients;
 use enforcer_kernel::Counters;
-use enforcer_model::{Author, Block, BlockId, Clock, Expiry, Finding, KeyId, Moment, Prefix, Target};
+use enforcer_model::{
+    Author, Block, BlockId, Clock, Expiry, Finding, KeyId, Moment, Prefix, Target,
+};
 use enforcer_proxy::Connections;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -37,19 +39,48 @@ pub(crate) const ORDERS_MAX: usize = 1_024;
 /// What the responder is asked to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Quarantine { asked: call::Quarantine, by: Author, reply: Reply<(Blocked, Option<Ticket>)> },
-    Answer { finding: Finding, reply: oneshot::Sender<Result<BlockId, String>> },
-    Release { what: Which, reason: Option<String>, by: Author, reply: Reply<(Released, Option<Ticket>)> },
-    List { reply: Reply<Vec<BlockRow>> },
-    Why { address: std::net::IpAddr, reply: Reply<Why> },
-    Verify { repair: bool, reply: Reply<call::Verified> },
-    Kernel { reply: Reply<KernelView> },
+    Quarantine {
+        asked: call::Quarantine,
+        by: Author,
+        reply: Reply<(Blocked, Option<Ticket>)>,
+    },
+    Answer {
+        finding: Finding,
+        reply: oneshot::Sender<Result<BlockId, String>>,
+    },
+    Release {
+        what: Which,
+        reason: Option<String>,
+        by: Author,
+        reply: Reply<(Released, Option<Ticket>)>,
+    },
+    List {
+        reply: Reply<Vec<BlockRow>>,
+    },
+    Why {
+        address: std::net::IpAddr,
+        reply: Reply<Why>,
+    },
+    Verify {
+        repair: bool,
+        reply: Reply<call::Verified>,
+    },
+    Kernel {
+        reply: Reply<KernelView>,
+    },
     /// Cuts the requests in flight of a key that was revoked.
-    Cut { key: KeyId, reply: Reply<()> },
+    Cut {
+        key: KeyId,
+        reply: Reply<()>,
+    },
     /// Ends what is over, looks after the interfaces.
     Tick,
     /// A new policy: its guards, and what it changes in the kernel half.
-    Reguard { guards: Guards, kernel: Option<enforcer_kernel::Config>, reply: oneshot::Sender<()> },
+    Reguard {
+        guards: Guards,
+        kernel: Option<enforcer_kernel::Config>,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -105,7 +136,7 @@ impl Responder {
             }
             Order::Answer { finding, reply } => drop(reply.send(self.answer(&finding))),
             Order::Release { what, reason, by, reply } => {
-                drop(reply.send(self.release(what, reason, by)));
+                drop(reply.send(self.release(what, reason.as_deref(), &by)));
             }
             Order::List { reply } => drop(reply.send(self.list())),
             Order::Why { address, reply } => drop(reply.send(self.why(address))),
@@ -146,9 +177,8 @@ impl Responder {
             && let Some(list) = self.guards.never_blocks(prefix)
         {
             // The kernel's allow map wins over every block: saying "blocked" would be a lie.
-            return Err(guarded(asked.target, objections).hint(format!(
-                "take it off the never-block list `{list}` in the policy first"
-            )));
+            return Err(guarded(asked.target, objections)
+                .hint(format!("take it off the never-block list `{list}` in the policy first")));
         }
         if asked.dry_run {
             return Ok((self.rehearsal(block, objections), None));
@@ -213,11 +243,7 @@ impl Responder {
     }
 
     /// Puts `block` in force, kernel first, and reads back what holds.
-    fn enforce(
-        &mut self,
-        block: Block,
-        now: Moment,
-    ) -> Result<(Blocked, Option<Ticket>), Refusal> {
+    fn enforce(&mut self, block: Block, now: Moment) -> Result<(Blocked, Option<Ticket>), Refusal> {
         let replaced = self.store.by_target(block.target).map_err(failed)?.map(|old| old.id);
         let mut kernel_off = self.kernel_off(block.target);
         let mut kernel = None;
@@ -243,8 +269,7 @@ impl Responder {
         let layer7 = self.holds_at_layer7(&block);
         let took = self.clock.now().monotonic.saturating_duration_since(now.monotonic);
         let layers = self.layers(kernel.is_some(), layer7);
-        let ticket =
-            self.note(BlockEvent::Applied, &block, layers, Some(took), kernel_off.clone());
+        let ticket = self.note(BlockEvent::Applied, &block, layers, Some(took), kernel_off.clone());
         let blocked = Blocked {
             block,
             replaced,
@@ -262,8 +287,8 @@ impl Responder {
     fn release(
         &mut self,
         what: Which,
-        reason: Option<String>,
-        by: Author,
+        reason: Option<&str>,
+        by: &Author,
     ) -> Result<(Released, Option<Ticket>), Refusal> {
         let found = match what {
             Which::Id(id) => self.store.by_id(id),

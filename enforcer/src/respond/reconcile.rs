@@ -102,7 +102,7 @@ impl Responder {
             }
         }
         let stray = kernel.iter().filter(|e| !decided.contains_key(&Target::Network(e.prefix)));
-        differences.extend(stray.map(|entry| Difference::KernelOnly(entry.clone())));
+        differences.extend(stray.map(|entry| Difference::KernelOnly(*entry)));
         let layer7 = self.quarantine.entries().into_iter();
         let stray = layer7.filter(|(target, _, _)| !decided.contains_key(target));
         differences.extend(stray.map(|(target, _, _)| Difference::Layer7Only(target)));

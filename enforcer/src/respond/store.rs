@@ -1,6 +1,6 @@
 //! The decisions in force, on disk: `blocks.db` in the state directory.
 //!
-//! SQLite, so that an operator can read the file while the agent runs or is broken. One row for
+//! `SQLite`, so that an operator can read the file while the agent runs or is broken. One row for
 //! each block; a target has at most one. The kernel maps survive the agent, this file survives the
 //! machine: after a reboot the blocks are put back from here.
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use enforcer_model::{Author, Block, BlockId, Target, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// Version of the table below, in SQLite's `user_version`.
+/// Version of the table below, in `SQLite`'s `user_version`.
 const SCHEMA: i64 = 1;
 
 /// Open decisions. One writer: the responder.
@@ -60,9 +60,8 @@ impl Store {
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
             .map_err(broken)?;
-        let found: i64 = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(broken)?;
+        let found: i64 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(broken)?;
         if found > SCHEMA {
             return Err(StoreError::Newer { path: path.to_owned(), found });
         }
@@ -82,7 +81,9 @@ impl Store {
     pub(crate) fn all(&self) -> Result<Vec<Block>, StoreError> {
         let mut query = self
             .connection
-            .prepare_cached("SELECT id, target, reason, author, since, until FROM block ORDER BY since")
+            .prepare_cached(
+                "SELECT id, target, reason, author, since, until FROM block ORDER BY since",
+            )
             .map_err(StoreError::Write)?;
         let rows = query.query_map([], |row| Ok(read(row))).map_err(StoreError::Write)?;
         rows.map(|row| row.map_err(StoreError::Write)?).collect()
@@ -158,10 +159,8 @@ impl Store {
 fn read(row: &Row<'_>) -> Result<Block, StoreError> {
     let text = |column: usize| row.get::<_, String>(column).map_err(StoreError::Write);
     let id = text(0)?;
-    let wrong = |what: &dyn std::fmt::Display| StoreError::Row {
-        id: id.clone(),
-        what: what.to_string(),
-    };
+    let wrong =
+        |what: &dyn std::fmt::Display| StoreError::Row { id: id.clone(), what: what.to_string() };
     Ok(Block {
         id: id.parse().map_err(|error| wrong(&error))?,
         target: text(1)?.parse().map_err(|error| wrong(&error))?,
