@@ -13,8 +13,8 @@ use crate::segment::RECORD_BYTES_MAX;
 /// Version of the record format.
 const VERSION: u32 = 1;
 
-/// To how many bytes or entries text and lists are cut, harder each time, until a record fits. The
-/// first cut always applies; a byte becomes at most six in JSON.
+/// To how many bytes or entries text and lists are cut when a record does not fit, harder each
+/// time until it does; a byte becomes at most six in JSON.
 const CUTS: [usize; 4] = [8_192, 1_024, 128, 16];
 
 /// Makes records into bytes, and knows which boot they belong to.
@@ -54,10 +54,14 @@ impl Encoder {
     }
 
     /// The bytes of `record` at `index`. One that cannot be made to fit becomes a gap.
-    pub(crate) fn encode(&mut self, index: u64, now: Moment, mut record: Record) -> &[u8] {
+    pub(crate) fn encode(&mut self, index: u64, now: Moment, record: &Record) -> &[u8] {
+        if self.write(index, now, record) {
+            return &self.bytes;
+        }
         for longest in CUTS {
-            record.cut(longest);
-            if self.write(index, now, &record) {
+            let mut short = record.clone();
+            short.cut(longest);
+            if self.write(index, now, &short) {
                 return &self.bytes;
             }
         }

@@ -13,7 +13,8 @@ use crate::layout::Layout;
 const RESERVE_BYTES: u64 = 1 << 20;
 /// The part of it that is given up only for the closing record.
 const LAST_WORDS_BYTES: u64 = 128 << 10;
-const ZEROES: [u8; 4_096] = [0; 4_096];
+/// What the reserve is made of.
+pub(crate) const ZEROES: [u8; 8_192] = [0; 8_192];
 
 /// A call to the file system that did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,12 @@ mod shared;
 mod stored;
 mod writer;
 
+mod evidence;
+mod read;
+mod select;
+mod verify;
+
+mod chain;
 mod encode;
 mod files;
 mod layout;
@@ -23,14 +29,19 @@ mod segment;
 mod store;
 
 pub use audit::{AppendError, Audit, Config, Full, Lost, Slot, State, Ticket};
+pub use chain::ChainError;
+pub use evidence::{Evidence, EvidenceError, VERIFY_SH, verify_evidence};
 pub use files::FileError;
 pub use merkle::{HASH_BYTES, Hash, leaf_hash, node_hash, root_from_inclusion};
 pub use note::{Checkpoint, KeyError, NoteError, OriginError, VerifierKey};
 pub use open::{OpenError, Opened};
+pub use read::{Log, ReadError, Records, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,
     Gap, GapReason, KernelCount, KernelSummary, Layer, Outcome, Record,
 };
 pub use segment::Fault;
+pub use select::{Selector, SelectorError};
 pub use shared::Health;
 pub use stored::{Header, Stored};
+pub use verify::{Damage, Report, VerifyError, verify};

@@ -6,18 +6,20 @@
 //! record, also above the checkpoint, for it may have been acknowledged; dropped is only an
 //! unfinished write above it, and a `gap` record says so. Anything else refuses to open.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::chain::{self, ChainError};
 use crate::files::{self, Durable, FileError, Reserve};
-use crate::layout::{Layout, segment_first};
+use crate::layout::Layout;
 use crate::merkle::{Tile, Tree};
 use crate::note::{
     Checkpoint, KeyError, NoteError, OriginError, SigningKey, VerifierKey, parse_origin,
 };
-use crate::segment::{Fault, Frames, Header, SegmentError, Step};
+use crate::segment::{Fault, Step};
 use crate::store::{Segment, Store};
 
 /// What was found when the log was opened.
@@ -150,7 +152,7 @@ impl OpenError {
         }
     }
 
-    fn altered(file: &Path, record: Option<u64>, why: impl ToString) -> Self {
+    fn altered(file: &Path, record: Option<u64>, why: &impl fmt::Display) -> Self {
         Self::Altered { file: file.to_owned(), record, why: why.to_string() }
     }
 }
@@ -165,7 +167,7 @@ pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result
     remove_unfinished(&layout)?;
 
     let checkpoint = files::read_text(&layout.checkpoint())?;
-    let firsts = segments(&layout)?;
+    let firsts = chain::segments(&layout)?;
     let begun = checkpoint.is_some() || is_begun(&layout, &firsts)?;
     if !begun {
         // Segment, key, checkpoint: a beginning that was cut short begins again, and a key whose
@@ -187,9 +189,9 @@ pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result
     let note = files::read_text(&layout.checkpoint())?;
     let note = note.ok_or_else(|| OpenError::Missing(layout.checkpoint()))?;
     let signed = key.verifier().open(&note);
-    let signed =
-        signed.map_err(|error: NoteError| OpenError::altered(&layout.checkpoint(), None, error))?;
-    let last = check_chain(&layout, &segments(&layout)?)?;
+    let signed = signed
+        .map_err(|error: NoteError| OpenError::altered(&layout.checkpoint(), None, &error))?;
+    let last = chain::check_all(&layout, &chain::segments(&layout)?)?;
     let tail = read_tail(&layout, last, &signed)?;
     let warnings = restore_tiles(&layout, &tail.tiles, signed.size)?;
 
@@ -237,22 +239,6 @@ fn remove_unfinished(layout: &Layout) -> Result<(), FileError> {
     }
 }
 
-/// First indices of all segments, ascending.
-pub(crate) fn segments(layout: &Layout) -> Result<Vec<u64>, FileError> {
-    let directory = layout.segments();
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(FileError::on("list", &directory))?,
-    };
-    let mut firsts = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(FileError::on("list", &directory))?;
-        firsts.extend(entry.file_name().to_str().and_then(segment_first));
-    }
-    firsts.sort_unstable();
-    Ok(firsts)
-}
-
 /// Whether a log without a checkpoint is more than a beginning that was cut short.
 fn is_begun(layout: &Layout, firsts: &[u64]) -> Result<bool, OpenError> {
     match firsts {
@@ -262,7 +248,8 @@ fn is_begun(layout: &Layout, firsts: &[u64]) -> Result<bool, OpenError> {
         }
         [0] => {
             let path = layout.segment(0);
-            let step = open_segment(&path, 0)?.next().map_err(FileError::on("read", &path))?;
+            let step =
+                chain::open_segment(&path, 0)?.next().map_err(FileError::on("read", &path))?;
             Ok(step != Step::End)
         }
         _ => Ok(true),
@@ -303,57 +290,12 @@ fn load_key(layout: &Layout, origin: &str, begun: bool) -> Result<SigningKey, Op
     let (path, line) = (layout.public_key(), format!("{}\n", key.verifier()));
     match files::read_text(&path)? {
         Some(text) if text == line => Ok(key),
-        Some(_) if begun => Err(OpenError::altered(&path, None, "it does not belong to the key")),
+        Some(_) if begun => Err(OpenError::altered(&path, None, &"it does not belong to the key")),
         None if begun => Err(OpenError::Missing(path)),
         Some(_) | None => {
             files::replace(layout, &path, line.as_bytes(), 0o644, Durable::Yes)?;
             Ok(key)
         }
-    }
-}
-
-/// A segment whose header is intact and fits its name.
-pub(crate) fn open_segment(path: &Path, first: u64) -> Result<Frames, OpenError> {
-    match Frames::open(path) {
-        Ok(frames) if frames.header().tree.size() == first => Ok(frames),
-        Ok(_) => Err(OpenError::altered(path, Some(first), Fault::Header)),
-        Err(SegmentError::Fault(fault)) => Err(OpenError::altered(path, Some(first), fault)),
-        Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            Err(OpenError::Missing(path.to_owned()))
-        }
-        Err(SegmentError::Io(error)) => Err(FileError::on("open", path)(error).into()),
-    }
-}
-
-/// Every segment names the one before it and how long that is; gives the last.
-fn check_chain(layout: &Layout, firsts: &[u64]) -> Result<u64, OpenError> {
-    let mut previous = None;
-    for &first in firsts {
-        let path = layout.segment(first);
-        let header = open_segment(&path, first)?.header().clone();
-        check_previous(&header, previous, layout)?;
-        let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
-        previous = Some((first, length));
-    }
-    previous.map(|(first, _)| first).ok_or_else(|| OpenError::Missing(layout.segment(0)))
-}
-
-/// Whether `header` continues the segment `previous`, given with its length.
-pub(crate) fn check_previous(
-    header: &Header,
-    previous: Option<(u64, u64)>,
-    layout: &Layout,
-) -> Result<(), OpenError> {
-    let first = header.tree.size();
-    let (named, length) = header.previous;
-    match previous {
-        None if first == 0 && header.previous == (0, 0) => Ok(()),
-        Some((found, bytes)) if found == named && bytes == length && found < first => Ok(()),
-        Some((found, bytes)) if found == named => {
-            let why = format!("it has {bytes} bytes, and had {length} when it was closed");
-            Err(OpenError::altered(&layout.segment(named), Some(found), why))
-        }
-        None | Some(_) => Err(OpenError::Missing(layout.segment(named))),
     }
 }
 
@@ -365,9 +307,9 @@ fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, O
              under a newer checkpoint",
             signed.size
         );
-        return Err(OpenError::altered(&layout.checkpoint(), Some(signed.size), why));
+        return Err(OpenError::altered(&layout.checkpoint(), Some(signed.size), &why));
     }
-    let mut frames = open_segment(&path, first)?;
+    let mut frames = chain::open_segment(&path, first)?;
     let tree = frames.header().tree.clone();
     let mut tail = Tail { tree, tiles: Vec::new(), length: 0, torn_bytes: 0 };
     loop {
@@ -376,7 +318,7 @@ fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, O
                 "the records {first} to {} do not have the root that the checkpoint signs",
                 signed.size.saturating_sub(1)
             );
-            return Err(OpenError::altered(&path, Some(first), why));
+            return Err(OpenError::altered(&path, Some(first), &why));
         }
         tail.length = frames.offset();
         let step = frames.next().map_err(FileError::on("read", &path))?;
@@ -390,7 +332,7 @@ fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, O
             Step::Broken(fault) => fault,
         };
         if tail.tree.size() < signed.size {
-            return Err(OpenError::altered(&path, Some(tail.tree.size()), fault));
+            return Err(OpenError::altered(&path, Some(tail.tree.size()), &fault));
         }
         let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
         tail.torn_bytes = length.saturating_sub(tail.length);
@@ -416,7 +358,7 @@ fn restore_tiles(layout: &Layout, tiles: &[Tile], signed: u64) -> Result<Vec<Str
         let is_signed = tile.end() <= signed;
         if found.len() >= bytes.len() && is_signed {
             let why = "it does not fit the signed records";
-            return Err(OpenError::altered(&path, Some(tile.first()), why));
+            return Err(OpenError::altered(&path, Some(tile.first()), &why));
         }
         files::replace_in_tree(layout, &path, bytes, 0o644)?;
         if is_signed {
@@ -427,4 +369,16 @@ fn restore_tiles(layout: &Layout, tiles: &[Tile], signed: u64) -> Result<Vec<Str
         }
     }
     Ok(warnings)
+}
+
+impl From<ChainError> for OpenError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Altered { file, record, why } => {
+                Self::Altered { file, record: Some(record), why }
+            }
+            ChainError::File(error) => Self::File(error),
+            ChainError::Missing(file) => Self::Missing(file),
+        }
+    }
 }

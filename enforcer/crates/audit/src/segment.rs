@@ -38,8 +38,8 @@ pub enum Fault {
     /// The bytes of a record do not fit its check.
     #[error("its bytes do not fit their check")]
     Check,
-    /// The file ends inside.
-    #[error("the file ends inside it")]
+    /// The file ends before the end of the record.
+    #[error("the file ends before it is complete")]
     CutShort,
 }
 

@@ -133,9 +133,9 @@ impl Writer {
             Ok(answer) => answer,
             Err(error) => Err(self.fail(&error)),
         };
-        let closing = self.closing.take();
-        // The directory is free before anyone learns that the log is closed.
-        drop(self.store);
+        let Self { store, queue, closing, .. } = self;
+        // The directory is free, and no slot can be written, before anyone learns of the end.
+        drop((store, queue));
         if let Some(closing) = closing {
             drop(closing.send(answer));
         }
@@ -165,11 +165,7 @@ impl Writer {
     }
 
     fn take_waiting(&mut self, now: Moment) {
-        // A roll is only possible where a group ends; on a full disk the segment just grows.
-        while (self.ended || self.group.slots < GROUP_RECORDS_MAX)
-            && (self.ended || self.store.staged_bytes() < GROUP_BYTES_MAX)
-            && (self.ended || self.is_full() || !self.store.wants_roll())
-        {
+        while self.ended || self.has_room() {
             match self.queue.try_recv() {
                 Ok(message) => self.take(message, now),
                 Err(_) => return,
@@ -177,10 +173,17 @@ impl Writer {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.group.slots < GROUP_RECORDS_MAX
+            && self.store.staged_bytes() < GROUP_BYTES_MAX
+            // A segment ends where a group ends; on a full disk it just grows.
+            && (self.is_full() || !self.store.wants_roll())
+    }
+
     fn take(&mut self, message: Message, now: Moment) {
         match message {
             Message::Write { record, ticket } => {
-                let index = self.stage(record, now);
+                let index = self.stage(&record, now);
                 self.group.slots += 1;
                 self.group.tickets.push((index, ticket));
             }
@@ -191,7 +194,7 @@ impl Writer {
         }
     }
 
-    fn stage(&mut self, record: Record, now: Moment) -> u64 {
+    fn stage(&mut self, record: &Record, now: Moment) -> u64 {
         let index = self.store.next_index();
         let bytes = self.encoder.encode(index, now, record);
         if self.shared.committed.receiver_count() > 0 {
@@ -209,7 +212,7 @@ impl Writer {
             let now = self.shared.clock.now();
             for gap in std::mem::take(&mut self.gaps) {
                 warn!(why = ?gap.why, records = gap.records, bytes = gap.bytes, "audit log has a gap");
-                self.stage(Record::Gap(gap), now);
+                self.stage(&Record::Gap(gap), now);
             }
         }
     }
@@ -309,9 +312,9 @@ impl Writer {
         let why: Arc<str> = error.to_string().into();
         error!(error = %why, "the audit log has failed; nothing is served until the agent restarts");
         self.shared.fail(&why);
-        let waiting = self.queue.try_iter().filter_map(|message| match message {
-            Message::Write { ticket, .. } => Some(ticket),
-            Message::Close(reply) => Some(reply),
+        let waiting = self.queue.try_iter().map(|message| match message {
+            Message::Write { ticket, .. } => ticket,
+            Message::Close(reply) => reply,
         });
         let staged = self.group.tickets.drain(..).map(|(_, ticket)| ticket);
         for ticket in staged.chain(waiting) {

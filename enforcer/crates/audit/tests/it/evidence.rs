@@ -1,0 +1,213 @@
+//! One record that convinces a stranger who has a shell, openssl and xxd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use enforcer_audit::{
+    Config, Evidence, EvidenceError, Log, ReadError, VERIFY_SH, VerifierKey, verify_evidence,
+};
+
+use crate::lab::Lab;
+
+#[tokio::test]
+async fn every_record_can_be_proven_over_tiles_and_segments() {
+    let lab = Lab::with_segments(40_000).with_records(1_300).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+
+    for index in (0..1_300).step_by(37).chain([255, 256, 1_279, 1_280, 1_299]) {
+        let Evidence { record, proof, key, .. } = log.export(index).unwrap();
+
+        let (proven, checkpoint) = verify_evidence(record.as_bytes(), &proof, &key).unwrap();
+        assert_eq!((proven, checkpoint.size), (index, 1_300));
+    }
+    assert!(matches!(log.export(1_300), Err(ReadError::NoRecord { index: 1_300, size: 1_300 })));
+}
+
+#[tokio::test]
+async fn the_script_accepts_what_was_exported_and_says_which_record_of_which_log() {
+    let lab = Lab::with_segments(40_000).with_records(1_300).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+
+    for index in [0, 700, 1_279, 1_299] {
+        let bundle = lab.beside(&format!("bundle-{index}"));
+        log.export(index).unwrap().write_to(&bundle).unwrap();
+
+        for key in [log.key().to_string(), bundle.join("key.pub").display().to_string()] {
+            let output = Command::new("sh")
+                .arg(bundle.join("verify.sh"))
+                .args([bundle.join("record.json"), bundle.join("record.tlog-proof")])
+                .arg(key)
+                .output()
+                .unwrap();
+
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(0), "{:?}", String::from_utf8(output.stderr));
+            let verdict = "of 1300 in the log host.example/enforcer\n";
+            assert_eq!(said, format!("VERIFIED: record {index} {verdict}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_script_refuses_a_record_and_every_byte_of_a_proof_that_were_changed() {
+    let lab = Lab::new().with_records(2).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+    let evidence = log.export(1).unwrap();
+    let bundle = lab.beside("bundle");
+    evidence.write_to(&bundle).unwrap();
+    let (record, proof) = (evidence.record.as_bytes(), evidence.proof.as_bytes());
+    assert_eq!(script(&bundle, record, proof, &log.key().to_string()), Some(0));
+
+    // One hash covers the whole record: a sample of its bytes will do.
+    let flips: Vec<(bool, usize)> = (0..record.len())
+        .step_by(9)
+        .map(|place| (true, place))
+        .chain((0..proof.len()).map(|place| (false, place)))
+        .collect();
+    let workers: Vec<_> = (0..3)
+        .map(|worker| {
+            let (record, proof, flips) = (record.to_vec(), proof.to_vec(), flips.clone());
+            let key = log.key().to_string();
+            let bundle = lab.beside(&format!("bundle-{worker}"));
+            evidence.write_to(&bundle).unwrap();
+            thread::spawn(move || {
+                for &(in_record, place) in flips.iter().skip(worker).step_by(3) {
+                    let (mut record, mut proof) = (record.clone(), proof.clone());
+                    let bytes = if in_record { &mut record } else { &mut proof };
+                    bytes[place] ^= 1 << (place % 8);
+                    let code = script(&bundle, &record, &proof, &key);
+                    assert_eq!(code, Some(7), "byte {place}, record: {in_record}");
+                }
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+#[tokio::test]
+async fn script_and_program_refuse_the_same_forgeries() {
+    let lab = Lab::new().with_records(7).await;
+    let other = Lab::new().with_records(7).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+    let foreign = Log::open_read_only(&other.directory()).unwrap();
+    let bundle = lab.beside("bundle");
+    let evidence = log.export(4).unwrap();
+    evidence.write_to(&bundle).unwrap();
+    let proof = &evidence.proof;
+    let (head, note) = proof.split_once("\n\n").unwrap();
+    let last_hash = head.lines().last().unwrap();
+
+    let forgeries: Vec<(&str, String)> = vec![
+        ("of another record", log.export(5).unwrap().proof),
+        ("of another log", foreign.export(4).unwrap().proof),
+        ("at another index", proof.replace("index 4", "index 5")),
+        ("beyond the end", proof.replace("index 4", "index 12")),
+        ("with a padded index", proof.replace("index 4", "index 04")),
+        ("with a longer path", proof.replace("\n\nhost", &format!("\n{last_hash}\n\nhost"))),
+        ("with a shorter path", proof.replacen(&format!("{last_hash}\n"), "", 1)),
+        ("without signature", format!("{head}\n\n{}", note.split_once("\n\n").unwrap().0)),
+        ("signed by a stranger", proof.replace("— host.example", "— lost.example")),
+        ("without its end", proof.trim_end().to_owned()),
+        ("with carriage returns", proof.replace('\n', "\r\n")),
+        ("empty", String::new()),
+    ];
+
+    for (forgery, proof) in forgeries {
+        let record = evidence.record.as_bytes();
+        let refused = verify_evidence(record, &proof, log.key());
+        assert!(refused.is_err(), "{forgery}");
+        let code = script(&bundle, record, proof.as_bytes(), &log.key().to_string());
+        assert_eq!(code, Some(7), "{forgery}");
+    }
+}
+
+#[tokio::test]
+async fn extra_data_and_cosignatures_of_others_do_not_disturb_a_proof() {
+    let lab = Lab::new().with_records(7).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+    let bundle = lab.beside("bundle");
+    let evidence = log.export(3).unwrap();
+    evidence.write_to(&bundle).unwrap();
+    let extra = evidence.proof.replacen("\nindex", "\nextra aGVsbG8=\nindex", 1);
+    let cosigned = format!("{extra}— witness.example AAAAAAAA\n");
+
+    let proven = verify_evidence(evidence.record.as_bytes(), &cosigned, log.key());
+
+    assert_eq!(proven.map(|(index, _)| index), Ok(3));
+    let key = log.key().to_string();
+    assert_eq!(script(&bundle, evidence.record.as_bytes(), cosigned.as_bytes(), &key), Some(0));
+}
+
+#[tokio::test]
+async fn the_script_tells_a_forgery_from_what_it_cannot_do() {
+    let lab = Lab::new().with_records(2).await;
+    let log = Log::open_read_only(&lab.directory()).unwrap();
+    let bundle = lab.beside("bundle");
+    let evidence = log.export(0).unwrap();
+    evidence.write_to(&bundle).unwrap();
+    let (record, proof) = (evidence.record.as_bytes(), evidence.proof.as_bytes());
+    let key = log.key().to_string();
+
+    assert_eq!(script(&bundle, record, proof, ""), Some(7), "no key");
+    assert_eq!(script(&bundle, record, proof, &key.replace("host.", "post.")), Some(7), "its id");
+    fs::remove_file(bundle.join("record.json")).unwrap();
+    let missing = Command::new("sh")
+        .args([bundle.join("verify.sh"), bundle.join("record.json"), bundle.join("key.pub")])
+        .arg(key)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(missing.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_damaged_log_exports_nothing() {
+    let lab = Lab::new().with_records(600).await;
+    let tile = lab.directory().join("tile/0/000");
+    let mut hashes = fs::read(&tile).unwrap();
+    hashes[77] ^= 1;
+    fs::write(&tile, hashes).unwrap();
+
+    let refused = Log::open_read_only(&lab.directory()).unwrap().export(5).unwrap_err();
+
+    assert!(refused.to_string().contains("audit verify"), "{refused}");
+}
+
+/// The vector of `docs/audit-format.md`.
+#[test]
+fn the_documented_test_vector_holds() {
+    let document = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audit-format.md"),
+    )
+    .unwrap();
+    let block = |name: &str| {
+        let fence = format!("```text {name}\n");
+        let (_, rest) = document.split_once(&fence).unwrap_or_else(|| panic!("no {name}"));
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let key: VerifierKey = block("key").trim_end().parse().unwrap();
+    let (record, proof) = (block("record"), block("proof"));
+    let record = record.trim_end().as_bytes();
+
+    let (index, checkpoint) = verify_evidence(record, &proof, &key).unwrap();
+
+    assert_eq!((index, checkpoint.size), (2, 5));
+    let bundle = tempfile::tempdir().unwrap();
+    fs::write(bundle.path().join("verify.sh"), VERIFY_SH).unwrap();
+    assert_eq!(script(bundle.path(), record, proof.as_bytes(), &key.to_string()), Some(0));
+    let altered = verify_evidence(b"{}", &proof, &key).unwrap_err();
+    assert_eq!(altered, EvidenceError::Path);
+    assert!(document.contains(&format!("{} MiB", Config::SEGMENT_BYTES >> 20)));
+}
+
+/// What the script in `bundle` says about these bytes.
+fn script(bundle: &Path, record: &[u8], proof: &[u8], key: &str) -> Option<i32> {
+    let paths: [PathBuf; 2] = [bundle.join("record.json"), bundle.join("record.tlog-proof")];
+    fs::write(&paths[0], record).unwrap();
+    fs::write(&paths[1], proof).unwrap();
+    let mut command = Command::new("sh");
+    command.arg(bundle.join("verify.sh")).args(&paths).arg(key).env("TMPDIR", bundle);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code()
+}

@@ -1,0 +1,18 @@
+//! The promises of the audit log, each shown through the public interface on real files.
+#![expect(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail as tests do"
+)]
+
+mod append;
+mod crash;
+mod evidence;
+mod flips;
+mod full;
+mod lab;
+mod recover;
+mod trail;

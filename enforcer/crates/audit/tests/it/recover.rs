@@ -1,0 +1,224 @@
+//! What a start keeps, what it drops, and what it refuses to touch.
+
+use std::fs;
+
+use enforcer_audit::{Log, OpenError};
+use serde_json::json;
+
+use crate::lab::{Lab, append_many, copy_tree, note, number_of, open_with};
+
+/// A log whose checkpoint is older than its newest records, as after a power cut: `signed` records
+/// under the checkpoint, `above` behind it.
+async fn with_records_above_the_checkpoint(signed: u64, above: u64) -> Lab {
+    let lab = Lab::in_memory().with_records(signed).await;
+    let checkpoint = fs::read(lab.directory().join("checkpoint")).unwrap();
+    let (audit, _) = lab.open().unwrap();
+    append_many(&audit, signed..signed + above).await;
+    audit.close().await.unwrap();
+    fs::write(lab.directory().join("checkpoint"), checkpoint).unwrap();
+    lab
+}
+
+#[tokio::test]
+async fn intact_records_above_the_checkpoint_are_kept_and_signed() {
+    let lab = with_records_above_the_checkpoint(10, 600).await;
+    assert_eq!(lab.verify().unwrap().tail_records, 600);
+
+    let (_audit, opened) = lab.open().unwrap();
+
+    assert_eq!((opened.size, opened.recovered, opened.torn_bytes), (610, 600, 0));
+    let report = lab.verify().unwrap();
+    assert_eq!((report.checkpoint.size, report.tail_records), (610, 0));
+}
+
+#[tokio::test]
+async fn a_tail_cut_at_any_byte_loses_only_the_record_it_cuts_and_a_gap_says_so() {
+    let lab = with_records_above_the_checkpoint(3, 3).await;
+    let whole = fs::read(lab.segment()).unwrap();
+    let ends = frame_ends(&whole);
+
+    let checkpoint = fs::read(lab.directory().join("checkpoint")).unwrap();
+    for length in ends[2]..whole.len() {
+        fs::write(lab.directory().join("checkpoint"), &checkpoint).unwrap();
+        fs::write(lab.segment(), &whole[..length]).unwrap();
+
+        let (audit, opened) = lab.open().unwrap();
+        let size = audit.close().await.unwrap();
+
+        let kept = ends.iter().filter(|end| **end <= length).count();
+        let torn = (length - ends[kept - 1]) as u64;
+        let intact = kept as u64;
+        assert_eq!((opened.size, opened.torn_bytes), (intact, torn), "cut at {length}");
+        assert_eq!(size, intact + u64::from(torn > 0));
+        let log = Log::open_read_only(&lab.directory()).unwrap();
+        for (number, record) in (0..intact).zip(log.records(0..intact).unwrap()) {
+            assert_eq!(number_of(&record.unwrap()), number);
+        }
+        if torn > 0 {
+            let gap = log.record(intact).unwrap().json().unwrap();
+            assert_eq!(gap["class"], json!("gap"));
+            let body = json!({"why": "torn-tail", "records": 0, "bytes": torn, "since": null});
+            assert_eq!(gap["body"], body);
+        }
+        lab.verify().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cut_below_the_checkpoint_is_refused_at_every_byte_and_names_the_record() {
+    let lab = Lab::in_memory().with_records(3).await;
+    let whole = fs::read(lab.segment()).unwrap();
+    let ends = frame_ends(&whole);
+    let header = whole.len() - ends.len() * (ends[1] - ends[0]);
+
+    for length in 0..whole.len() {
+        fs::write(lab.segment(), &whole[..length]).unwrap();
+
+        let refused = lab.open().unwrap_err();
+
+        let OpenError::Altered { record, .. } = &refused else { panic!("{refused}") };
+        let bad = ends.iter().filter(|end| **end <= length).count() as u64;
+        assert_eq!(*record, Some(if length < header { 0 } else { bad }), "cut at {length}");
+        assert!(refused.hint().contains("evidence"), "{}", refused.hint());
+        assert_eq!(fs::read(lab.segment()).unwrap().len(), length, "nothing is repaired");
+    }
+}
+
+#[tokio::test]
+async fn garbage_behind_the_last_record_is_dropped() {
+    let lab = Lab::new().with_records(5).await;
+    let mut bytes = fs::read(lab.segment()).unwrap();
+    bytes.extend([0; 4_096]);
+    fs::write(lab.segment(), bytes).unwrap();
+
+    let (audit, opened) = lab.open().unwrap();
+    assert_eq!(audit.append(note(5)).await, Ok(6), "after the gap");
+    audit.close().await.unwrap();
+
+    assert_eq!((opened.size, opened.torn_bytes), (5, 4_096));
+    assert_eq!(lab.verify().unwrap().checkpoint.size, 7);
+}
+
+#[tokio::test]
+async fn every_missing_file_of_a_log_refuses_to_open_unless_it_can_be_derived() {
+    let lab = Lab::with_segments(20_000).with_records(1_000).await;
+
+    for path in lab.files() {
+        let name = path.strip_prefix(lab.directory()).unwrap().display().to_string();
+        let copy = lab.beside("copy");
+        copy_tree(&lab.directory(), &copy);
+        fs::remove_file(copy.join(&name)).unwrap();
+
+        let opened = open_with(&copy, 20_000, 64);
+
+        // Room, a lock and hashes of older records hold no evidence; `verify` misses the last.
+        let derived = name == "log.lock" || name == "reserve" || name.starts_with("tile/");
+        match opened {
+            Ok(_) => assert!(derived, "{name} is not missed"),
+            Err(OpenError::Missing(missing)) => assert_eq!(missing, copy.join(&name)),
+            // Without its last segment the log just ends early.
+            Err(OpenError::Altered { record, .. }) => {
+                assert!(name.contains(&record.unwrap().to_string()), "{name}");
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+        fs::remove_dir_all(&copy).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_tile_of_the_last_segment_is_made_again_and_an_altered_one_is_refused() {
+    let lab = Lab::new().with_records(600).await;
+    let tile = lab.directory().join("tile/0/001");
+    let hashes = fs::read(&tile).unwrap();
+
+    fs::write(&tile, &hashes[..100]).unwrap();
+    let (audit, opened) = lab.open().unwrap();
+    audit.close().await.unwrap();
+
+    assert_eq!(opened.warnings.len(), 1);
+    assert!(opened.warnings[0].contains("tile/0/001"), "{:?}", opened.warnings);
+    assert_eq!(fs::read(&tile).unwrap(), hashes);
+    lab.verify().unwrap();
+
+    let mut altered = hashes;
+    altered[5_000] ^= 1;
+    fs::write(&tile, altered).unwrap();
+    assert!(matches!(lab.open().unwrap_err(), OpenError::Altered { file, .. } if file == tile));
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_back_together_with_nothing_else_is_refused() {
+    let lab = Lab::with_segments(20_000).with_records(1_000).await;
+    let mut segments: Vec<_> = lab
+        .files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|it| it == "seg"))
+        .collect();
+    let closed = segments.remove(0);
+
+    let mut bytes = fs::read(&closed).unwrap();
+    bytes.truncate(bytes.len() - 10);
+    fs::write(&closed, bytes).unwrap();
+
+    let refused = lab.open().unwrap_err();
+    assert!(matches!(&refused, OpenError::Altered { file, .. } if *file == closed), "{refused}");
+}
+
+#[tokio::test]
+async fn a_beginning_that_was_cut_short_begins_again() {
+    for missing in
+        [&["checkpoint"][..], &["checkpoint", "key.pub"], &["checkpoint", "key.pub", "key"]]
+    {
+        let lab = Lab::new().with_records(0).await;
+        for name in missing {
+            fs::remove_file(lab.directory().join(name)).unwrap();
+        }
+        fs::write(lab.directory().join("unfinished"), b"half").unwrap();
+
+        let (audit, opened) = lab.open().unwrap();
+        audit.append(note(0)).await.unwrap();
+
+        assert!(opened.created, "{missing:?}");
+        assert_eq!(lab.verify().unwrap().checkpoint.size, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_records_are_gone_signs_no_other_log() {
+    let lab = Lab::new().with_records(5).await;
+    fs::remove_file(lab.directory().join("checkpoint")).unwrap();
+    fs::remove_dir_all(lab.directory().join("segments")).unwrap();
+
+    assert!(matches!(lab.open().unwrap_err(), OpenError::Missing(_)));
+}
+
+#[tokio::test]
+async fn records_that_were_altered_with_their_checks_do_not_open() {
+    let lab = Lab::new().with_records(5).await;
+    let mut bytes = fs::read(lab.segment()).unwrap();
+    let ends = frame_ends(&bytes);
+    let record = ends[1] + 8..ends[2];
+    let altered =
+        String::from_utf8(bytes[record.clone()].to_vec()).unwrap().replace("root", "toor");
+    let leaf = enforcer_audit::leaf_hash(altered.as_bytes());
+    bytes[record].copy_from_slice(altered.as_bytes());
+    bytes[ends[1] + 2..ends[1] + 8].copy_from_slice(&leaf[..6]);
+    fs::write(lab.segment(), bytes).unwrap();
+
+    let refused = lab.open().unwrap_err();
+
+    assert!(refused.to_string().contains("do not have the root"), "{refused}");
+    assert!(lab.verify().is_err());
+}
+
+/// Where each frame of the only segment ends.
+fn frame_ends(bytes: &[u8]) -> Vec<usize> {
+    let mut end = 16 + 8 + 8 + 8 + 32;
+    let mut ends = Vec::new();
+    while end < bytes.len() {
+        end += 8 + usize::from(u16::from_be_bytes([bytes[end], bytes[end + 1]]));
+        ends.push(end);
+    }
+    ends
+}
