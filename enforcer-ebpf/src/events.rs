@@ -37,7 +37,7 @@ impl Event {
             verdict: verdict as u32,
             bits: A::BITS,
             length,
-            source: source.octets(),
+            source: source.padded(),
         }
     }
 

@@ -47,13 +47,13 @@ pub const EVENT_BYTES: u32 = 256 * 1024;
 
 /// Names of the maps: symbols in the object, files in the folder of pins.
 pub mod map {
-    /// LPM trie, [`V4`](crate::V4) → `u32`: networks that are never dropped.
+    /// LPM trie, address in network order → `u32`: networks that are never dropped.
     pub const ALLOW4: &str = "ALLOW4";
-    /// LPM trie, [`V6`](crate::V6) → `u32`: networks that are never dropped.
+    /// LPM trie, address in network order → `u32`: networks that are never dropped.
     pub const ALLOW6: &str = "ALLOW6";
-    /// Hash, [`Key`](crate::Key) → [`Entry`](crate::Entry).
+    /// Hash, [`Key4`](crate::Key4) → [`Entry`](crate::Entry).
     pub const BLOCK4: &str = "BLOCK4";
-    /// Hash, [`Key`](crate::Key) → [`Entry`](crate::Entry).
+    /// Hash, [`Key6`](crate::Key6) → [`Entry`](crate::Entry).
     pub const BLOCK6: &str = "BLOCK6";
     /// Array of one [`Config`](crate::Config).
     pub const CONFIG: &str = "CONFIG";
@@ -129,9 +129,9 @@ pub struct Config<W = u64> {
     /// How far a source may run ahead of that.
     pub tolerance_ns: W,
     /// [`Lengths`] of `BLOCK4`.
-    pub lengths4: [W; 3],
+    pub lengths4: Lengths<W>,
     /// [`Lengths`] of `BLOCK6`.
-    pub lengths6: [W; 3],
+    pub lengths6: Lengths<W>,
 }
 
 /// A set of prefix lengths, each kept as its number of host bits: bit 0 is a single address.
@@ -139,16 +139,29 @@ pub struct Config<W = u64> {
 /// Adding or removing one length changes one bit of one word, so a reader that runs meanwhile sees
 /// every other length, whichever words it has read already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lengths(pub [u64; 3]);
+#[repr(C)]
+pub struct Lengths<W = u64>(pub [W; 3]);
 
-/// A network: key of `BLOCK4` and `BLOCK6`. Host bits are zero.
+/// An IPv4 network: key of `BLOCK4`. A number, not bytes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct Key<A> {
+pub struct Key4 {
+    /// The first address: host bits are zero.
+    pub address: u32,
     /// Leading bits that are fixed.
     pub length: u32,
-    /// In network order.
-    pub address: A,
+}
+
+/// An IPv6 network: key of `BLOCK6`. Numbers, not bytes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Key6 {
+    /// The first half of the first address.
+    pub high: u64,
+    /// The second half.
+    pub low: u64,
+    /// Leading bits that are fixed.
+    pub length: u64,
 }
 
 /// A block. Zeros are a block that has expired.
@@ -213,7 +226,7 @@ pub struct Event {
 
 // A layout is a promise: no padding, no bool, every size known.
 const _: () = assert!(size_of::<Config>() == 72 && size_of::<Config<Shared>>() == 72);
-const _: () = assert!(size_of::<Key<V4>>() == 8 && size_of::<Key<V6>>() == 20);
+const _: () = assert!(size_of::<Key4>() == 8 && size_of::<Key6>() == 24);
 const _: () = assert!(size_of::<Entry>() == 56 && size_of::<Entry<Shared>>() == 56);
 const _: () = assert!(size_of::<Bucket>() == 16 && size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Event>() == Event::SIZE && align_of::<Event>() == 8);
@@ -324,60 +337,68 @@ impl Lengths {
         let Self([a, b, c]) = self;
         a.count_ones() + b.count_ones() + c.count_ones()
     }
+}
 
-    /// Takes out the longest length and returns its number of host bits.
+impl Lengths<Shared> {
+    /// The longest length that leaves at least `from` host bits, as that number of host bits.
+    ///
+    /// For a family of `bits`, so that IPv4 reads one word and not three.
     #[inline(always)]
-    pub const fn take_longest(&mut self) -> Option<u32> {
+    pub fn next(&self, from: u64, bits: u32) -> Option<u32> {
         let Self([a, b, c]) = self;
-        let (word, base) = if *a != 0 {
-            (a, 0)
-        } else if *b != 0 {
-            (b, 64)
-        } else if *c != 0 {
-            (c, 128)
-        } else {
+        let first = a.get();
+        let from = shared::forget(from, first);
+        if from < 64 {
+            let rest = first & (u64::MAX << (from & 63));
+            if rest != 0 {
+                return Some(lowest_bit(rest));
+            }
+        }
+        if bits < 64 {
             return None;
-        };
-        let bit = word.trailing_zeros();
-        *word &= word.wrapping_sub(1);
-        Some(base + bit)
+        }
+        if from < 128 {
+            let below = if from < 64 { 0 } else { from & 63 };
+            let rest = b.get() & (u64::MAX << below);
+            if rest != 0 {
+                return Some(lowest_bit(rest).wrapping_add(64));
+            }
+        }
+        (from <= 128 && c.get() != 0).then_some(128)
     }
 }
 
-impl<A: Address> Key<A> {
-    /// The network of the addresses that differ from `address` in the last `host_bits` at most.
-    #[inline(always)]
-    pub fn around(address: A, host_bits: u32) -> Self {
-        Self { length: A::BITS.wrapping_sub(host_bits), address: address.network(host_bits) }
-    }
+/// The number of the lowest bit that is set.
+///
+/// As the number of bits below it: what the compiler has instead for a BPF machine is a table, and
+/// an index into a table makes the kernel follow the exact value of everything that it came from.
+#[inline(always)]
+fn lowest_bit(word: u64) -> u32 {
+    let below = (word & word.wrapping_neg()).wrapping_sub(1);
+    shared::opaque(below).count_ones()
 }
 
-impl Key<V4> {
+impl Key4 {
     /// As the map holds it.
-    pub const fn to_bytes(self) -> [u8; 8] {
-        let ([a, b, c, d], [e, f, g, h]) = (self.length.to_ne_bytes(), self.address.0);
-        [a, b, c, d, e, f, g, h]
+    pub const fn to_words(self) -> [u32; 2] {
+        [self.address, self.length]
     }
 
     /// From what the map holds.
-    pub const fn from_bytes([a, b, c, d, address @ ..]: [u8; 8]) -> Self {
-        Self { length: u32::from_ne_bytes([a, b, c, d]), address: V4(address) }
+    pub const fn from_words([address, length]: [u32; 2]) -> Self {
+        Self { address, length }
     }
 }
 
-impl Key<V6> {
+impl Key6 {
     /// As the map holds it.
-    pub fn to_bytes(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        let (length, address) = bytes.split_at_mut(4);
-        length.copy_from_slice(&self.length.to_ne_bytes());
-        address.copy_from_slice(&self.address.0);
-        bytes
+    pub const fn to_words(self) -> [u64; 3] {
+        [self.high, self.low, self.length]
     }
 
     /// From what the map holds.
-    pub const fn from_bytes([a, b, c, d, address @ ..]: [u8; 20]) -> Self {
-        Self { length: u32::from_ne_bytes([a, b, c, d]), address: V6(address) }
+    pub const fn from_words([high, low, length]: [u64; 3]) -> Self {
+        Self { high, low, length }
     }
 }
 
@@ -393,14 +414,15 @@ impl Config {
     /// As the map holds it.
     pub const fn to_words(self) -> [u64; 9] {
         let Self { mode, interval_ns, tolerance_ns, lengths4, lengths6 } = self;
-        let ([a, b, c], [d, e, f]) = (lengths4, lengths6);
+        let (Lengths([a, b, c]), Lengths([d, e, f])) = (lengths4, lengths6);
         [mode, interval_ns, tolerance_ns, a, b, c, d, e, f]
     }
 
     /// From what the map holds.
     pub const fn from_words(words: [u64; 9]) -> Self {
         let [mode, interval_ns, tolerance_ns, a, b, c, d, e, f] = words;
-        Self { mode, interval_ns, tolerance_ns, lengths4: [a, b, c], lengths6: [d, e, f] }
+        let (lengths4, lengths6) = (Lengths([a, b, c]), Lengths([d, e, f]));
+        Self { mode, interval_ns, tolerance_ns, lengths4, lengths6 }
     }
 }
 

@@ -12,28 +12,28 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use enforcer_ebpf::{
-    Address, Bucket, COUNTERS, Config, Counter, EVENT_BYTES, Entry, Event, Key, LOST_EVENTS, Lists,
-    MAX_ALLOW, Reason, Shared, Tables, V4, V6, Verdict, counter_index,
+    Address, Bucket, COUNTERS, Config, Counter, EVENT_BYTES, Entry, Event, Key4, Key6, LOST_EVENTS,
+    Lists, MAX_ALLOW, Reason, Shared, Tables, V4, V6, Verdict, counter_index,
 };
 
 const CAPACITY: u32 = 65_536;
 
 #[map]
-static ALLOW4: LpmTrie<V4, u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
+static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
 #[map]
-static ALLOW6: LpmTrie<V6, u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
+static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
 #[map]
-static BLOCK4: HashMap<Key<V4>, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
+static BLOCK4: HashMap<Key4, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
 #[map]
-static BLOCK6: HashMap<Key<V6>, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
+static BLOCK6: HashMap<Key6, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
 #[map]
 static CONFIG: Array<Config<Shared>> = Array::with_max_entries(1, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[map]
-static SOURCE4: LruHashMap<[u8; 4], Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
+static SOURCE4: LruHashMap<u32, Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
 #[map]
-static SOURCE6: LruHashMap<[u8; 8], Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
+static SOURCE6: LruHashMap<u64, Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
 #[map]
 static STATS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
@@ -43,8 +43,8 @@ pub(crate) struct Maps {
 }
 
 pub(crate) struct Family<A: Address> {
-    allow: &'static LpmTrie<A, u32>,
-    blocks: &'static HashMap<Key<A>, Entry<Shared>>,
+    allow: &'static LpmTrie<A::Octets, u32>,
+    blocks: &'static HashMap<A::Key, Entry<Shared>>,
     sources: &'static LruHashMap<A::Payer, Bucket<Shared>>,
 }
 
@@ -98,7 +98,7 @@ impl Tables for Maps {
 
 impl<A: Address> Lists<A> for Family<A> {
     #[inline(always)]
-    fn block(&self, network: &Key<A>) -> Option<&Entry<Shared>> {
+    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>> {
         // SAFETY: the value is made of atomic words, so whoever writes it meanwhile, each read is
         // of a whole word; see the head of this file for an element that changes its owner.
         unsafe { self.blocks.get(network) }
@@ -106,7 +106,7 @@ impl<A: Address> Lists<A> for Family<A> {
 
     #[inline(always)]
     fn allows(&self, address: A) -> bool {
-        self.allow.get(lpm_trie::Key::new(A::BITS, address)).is_some()
+        self.allow.get(lpm_trie::Key::new(A::BITS, address.octets())).is_some()
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! is as good as absent and so never hides a wider block; an entry that only observes never hides
 //! one that drops.
 
-use crate::{Address, Entry, Key, Lengths, Lists, MAX_LENGTHS, Shared};
+use crate::{Address, Entry, Lengths, Lists, MAX_LENGTHS, Shared};
 
 /// A block that names the source.
 pub struct Hit<'t> {
@@ -18,19 +18,20 @@ pub struct Hit<'t> {
 #[inline(always)]
 pub fn find<'t, A: Address, L: Lists<A>>(
     source: A,
-    mut lengths: Lengths,
+    lengths: &Lengths<Shared>,
     lists: &'t L,
     clock: impl Fn() -> u64,
 ) -> Option<Hit<'t>> {
     let mut observed = None;
+    let mut from = 0;
     for _ in 0..MAX_LENGTHS {
-        let Some(host_bits) = lengths.take_longest() else { break };
-        let key = Key::around(source, host_bits);
-        let Some(entry) = lists.block(&key) else { continue };
+        let Some(host_bits) = lengths.next(from, A::BITS) else { break };
+        from = u64::from(host_bits).wrapping_add(1);
+        let Some(entry) = lists.block(&source.network(host_bits)) else { continue };
         if !entry.in_force(clock()) {
             continue;
         }
-        let hit = Hit { entry, length: key.length };
+        let hit = Hit { entry, length: A::BITS.wrapping_sub(host_bits) };
         if !entry.observes() {
             return Some(hit);
         }

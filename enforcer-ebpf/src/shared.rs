@@ -74,3 +74,49 @@ impl Shared {
         }
     }
 }
+
+/// The same number, of which the compiler knows nothing any more.
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) const fn opaque(number: u64) -> u64 {
+    number
+}
+
+/// The same number, of which the kernel's verifier knows nothing any more: rounds of a loop that
+/// look alike are checked once. `noise` is any number that it does not know.
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) const fn forget(number: u64, _noise: u64) -> u64 {
+    number
+}
+
+/// The same number, of which the compiler knows nothing any more.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) fn opaque(mut number: u64) -> u64 {
+    // SAFETY: a register moved to itself.
+    unsafe {
+        core::arch::asm!(
+            "{number} = {number}",
+            number = inout(reg) number,
+            options(nomem, nostack, pure),
+        );
+    }
+    number
+}
+
+/// The same number, of which the kernel's verifier knows nothing any more: rounds of a loop that
+/// look alike are checked once. `noise` is any number that it does not know.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) fn forget(mut number: u64, noise: u64) -> u64 {
+    // SAFETY: two changes of a register that undo each other.
+    unsafe {
+        core::arch::asm!(
+            "{number} ^= {noise}",
+            "{number} ^= {noise}",
+            number = inout(reg) number,
+            noise = in(reg) noise,
+            options(nomem, nostack, pure),
+        );
+    }
+    number
+}

@@ -4,11 +4,11 @@
 //! reaches the maps only through [`Tables`] and [`Lists`], and the time only through
 //! [`Tables::now_ns`].
 
-use crate::packet::{self, Frame, Header};
+use crate::packet::{self, Frame};
 use crate::quarantine::{self, Hit};
 use crate::{
-    Address, Bucket, Config, Entry, Event, Key, Mode, Packet, Reason, Shared, V4, V6, Verdict,
-    budget, events,
+    Address, Bucket, Config, Entry, Event, Mode, Packet, Reason, Shared, V4, V6, Verdict, budget,
+    events,
 };
 
 /// Everything outside the packet that a verdict depends on or changes.
@@ -35,7 +35,7 @@ pub trait Tables {
 /// One family's lists.
 pub trait Lists<A: Address> {
     /// The block of exactly this network, expired or not.
-    fn block(&self, network: &Key<A>) -> Option<&Entry<Shared>>;
+    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>>;
     /// Whether the allow list covers the address.
     fn allows(&self, address: A) -> bool;
     /// What this payer has spent.
@@ -58,8 +58,8 @@ pub fn judge<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
     let (verdict, reason) = match mode {
         Mode::Off => (Verdict::Pass, Reason::Off),
         Mode::Observe | Mode::Enforce => match packet::parse(packet) {
-            Ok(Frame::V4(header)) => weigh(packet, &header, mode, config, tables.v4(), tables),
-            Ok(Frame::V6(header)) => weigh(packet, &header, mode, config, tables.v6(), tables),
+            Ok(Frame::V4(source)) => weigh(packet, source, mode, config, tables.v4(), tables),
+            Ok(Frame::V6(source)) => weigh(packet, source, mode, config, tables.v6(), tables),
             Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
             Err(_) => (consequence(mode), Reason::Unreadable),
         },
@@ -71,13 +71,12 @@ pub fn judge<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
 #[inline(always)]
 fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     packet: &P,
-    header: &Header<A>,
+    source: A,
     mode: Mode,
     config: &Config<Shared>,
     lists: &L,
     tables: &T,
 ) -> (Verdict, Reason) {
-    let source = header.source;
     let clock = || tables.now_ns();
     let charge = if let Some(hit) = quarantine::find(source, A::lengths(config), lists, clock) {
         Charge::Blocked(hit)
@@ -90,7 +89,7 @@ fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     if lists.allows(source) {
         return (Verdict::Pass, Reason::Allowed);
     }
-    if A::essential(packet, header) {
+    if A::is_essential(packet) {
         return (Verdict::Pass, Reason::Essential);
     }
     let now_ns = tables.now_ns();

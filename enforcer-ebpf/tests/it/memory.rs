@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use enforcer_ebpf::{
-    Address, Bucket, Config, Entry, Event, Key, Lists, Packet, Reason, Shared, Tables, V4, V6,
-    Verdict, judge,
+    Address, Bucket, Config, Entry, Event, Key4, Key6, Lengths, Lists, Packet, Reason, Shared,
+    Tables, V4, V6, Verdict, judge,
 };
 
 pub struct Memory {
@@ -19,9 +19,8 @@ pub struct Memory {
 }
 
 pub struct Family<A: Address> {
-    pub blocks: HashMap<Key<A>, Entry<Shared>>,
-    /// Fixed bits and address.
-    pub allow: Vec<Key<A>>,
+    pub blocks: HashMap<A::Key, Entry<Shared>>,
+    pub allow: Vec<A::Key>,
     /// Leaked: a bucket stays where it is while others come.
     buckets: RefCell<HashMap<A::Payer, &'static Bucket<Shared>>>,
 }
@@ -30,7 +29,7 @@ pub struct Bytes<'b>(pub &'b [u8]);
 
 impl Memory {
     pub fn new(config: Config) -> Self {
-        let shared = |words: [u64; 3]| words.map(Shared::new);
+        let shared = |lengths: Lengths| Lengths(lengths.0.map(Shared::new));
         Self {
             config: Config {
                 mode: Shared::new(config.mode),
@@ -65,6 +64,7 @@ impl Memory {
 
 impl<A: Address> Family<A>
 where
+    A::Key: Eq + Hash,
     A::Payer: Eq + Hash,
 {
     fn new() -> Self {
@@ -122,18 +122,17 @@ impl Tables for Memory {
     }
 }
 
-impl<A: Address + Hash> Lists<A> for Family<A>
+impl<A: Address> Lists<A> for Family<A>
 where
+    A::Key: Length + Eq + Hash,
     A::Payer: Eq + Hash,
 {
-    fn block(&self, network: &Key<A>) -> Option<&Entry<Shared>> {
+    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>> {
         self.blocks.get(network)
     }
 
     fn allows(&self, address: A) -> bool {
-        self.allow
-            .iter()
-            .any(|network| address.network(A::BITS - network.length) == network.address)
+        self.allow.iter().any(|network| address.network(A::BITS - network.length()) == *network)
     }
 
     fn bucket(&self, payer: &A::Payer) -> Option<&Bucket<Shared>> {
@@ -147,5 +146,22 @@ where
             reported_ns: Shared::new(reported_ns),
         }));
         self.buckets.borrow_mut().insert(*payer, bucket);
+    }
+}
+
+/// Fixed bits of a network.
+pub trait Length {
+    fn length(&self) -> u32;
+}
+
+impl Length for Key4 {
+    fn length(&self) -> u32 {
+        self.length
+    }
+}
+
+impl Length for Key6 {
+    fn length(&self) -> u32 {
+        self.length as u32
     }
 }

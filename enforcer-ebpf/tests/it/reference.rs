@@ -2,7 +2,7 @@
 //!
 //! Works from the description of a frame, so that a mistake in the parser cannot hide here too.
 
-use enforcer_ebpf::{Config, Key, Lengths, Mode, NEVER_NS, Reason, V4, V6, Verdict};
+use enforcer_ebpf::{Config, Key4, Key6, Lengths, Mode, NEVER_NS, Reason, Verdict};
 use proptest::prelude::*;
 
 use crate::frames::{FRAGMENT_HEADER, Network, Shape, Transport, any_source4, any_source6};
@@ -29,6 +29,13 @@ pub struct Block {
     pub network: AnyNetwork,
     pub expired: bool,
     pub observe: bool,
+}
+
+impl Block {
+    /// One in force that drops.
+    pub fn around(network: AnyNetwork) -> Self {
+        Self { network, expired: false, observe: false }
+    }
 }
 
 impl AnyNetwork {
@@ -91,7 +98,7 @@ impl World {
             let host_bits = block.network.width() - block.network.length;
             let lengths =
                 if block.network.v6 { &mut config.lengths6 } else { &mut config.lengths4 };
-            *lengths = Lengths(*lengths).union(Lengths::of(host_bits)).0;
+            *lengths = lengths.union(Lengths::of(host_bits));
         }
         let mut memory = Memory::new(config);
         for (id, block) in self.blocks.iter().enumerate() {
@@ -113,16 +120,16 @@ impl World {
 }
 
 enum Either {
-    V4(Key<V4>),
-    V6(Key<V6>),
+    V4(Key4),
+    V6(Key6),
 }
 
 fn key(network: AnyNetwork) -> Either {
     let AnyNetwork { v6, bits, length } = network;
     if v6 {
-        Either::V6(Key { length, address: V6(bits.to_be_bytes()) })
+        Either::V6(Key6 { high: (bits >> 64) as u64, low: bits as u64, length: length.into() })
     } else {
-        Either::V4(Key { length, address: V4((bits as u32).to_be_bytes()) })
+        Either::V4(Key4 { address: bits as u32, length })
     }
 }
 

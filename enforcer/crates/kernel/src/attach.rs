@@ -266,7 +266,7 @@ fn shape(name: &str) -> ((MapType, u32, u32), u32) {
         map::ALLOW4 => ((MapType::LpmTrie, 8, 4), MAX_ALLOW),
         map::ALLOW6 => ((MapType::LpmTrie, 20, 4), MAX_ALLOW),
         map::BLOCK4 => ((MapType::Hash, 8, 56), 0),
-        map::BLOCK6 => ((MapType::Hash, 20, 56), 0),
+        map::BLOCK6 => ((MapType::Hash, 24, 56), 0),
         map::CONFIG => ((MapType::Array, 4, 72), 1),
         map::EVENTS => ((MapType::RingBuf, 0, 0), EVENT_BYTES),
         map::SOURCE4 => ((MapType::LruHash, 4, 16), 0),

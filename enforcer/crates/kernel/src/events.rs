@@ -146,8 +146,7 @@ mod tests {
 
     #[test]
     fn an_event_names_the_source_and_the_block() {
-        let record =
-            Record::new(V4([192, 0, 2, 7]), Verdict::Drop, Reason::Blocked, 5, 24, boot_ns());
+        let record = Record::new(V4(0xc000_0207), Verdict::Drop, Reason::Blocked, 5, 24, boot_ns());
 
         let Some(Event::Blocked { source, prefix, id, verdict, age }) = read(record) else {
             panic!("not a block: {record:?}");
@@ -161,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_budget_of_ipv6_is_its_64s() {
-        let source = V6("2001:db8::7".parse::<Ipv6Addr>().unwrap().octets());
+        let source = V6 { high: 0x2001_0db8_0000_0000, low: 7 };
         let record = Record::new(source, Verdict::Pass, Reason::Budget, 0, 64, 0);
 
         let Some(Event::BudgetExceeded { prefix, verdict, .. }) = read(record) else {

@@ -181,7 +181,7 @@ impl Kernel {
         let swept4 = sweep(&mut self.blocks4, now_ns)?;
         let swept6 = sweep(&mut self.blocks6, now_ns)?;
         let config = self.config.get()?;
-        let fresh = Shared { lengths4: swept4.lengths.0, lengths6: swept6.lengths.0, ..config };
+        let fresh = Shared { lengths4: swept4.lengths, lengths6: swept6.lengths, ..config };
         if fresh != config {
             self.config.set(fresh)?;
         }
@@ -195,12 +195,12 @@ impl Kernel {
         let host_bits = |bits: u32| Lengths::of(bits.saturating_sub(u32::from(prefix.length())));
         let with_length = |config: Shared| match prefix.address() {
             std::net::IpAddr::V4(_) => {
-                let lengths = Lengths(config.lengths4).union(host_bits(V4::BITS));
-                (lengths, Shared { lengths4: lengths.0, ..config })
+                let lengths = config.lengths4.union(host_bits(V4::BITS));
+                (lengths, Shared { lengths4: lengths, ..config })
             }
             std::net::IpAddr::V6(_) => {
-                let lengths = Lengths(config.lengths6).union(host_bits(V6::BITS));
-                (lengths, Shared { lengths6: lengths.0, ..config })
+                let lengths = config.lengths6.union(host_bits(V6::BITS));
+                (lengths, Shared { lengths6: lengths, ..config })
             }
         };
         let config = self.config.get()?;
@@ -266,12 +266,7 @@ impl Kernel {
     pub(crate) fn configure(&mut self, mode: Mode, budget: Option<Budget>) -> Result<(), MapError> {
         let lengths4 = lengths_of(&self.blocks4)?;
         let lengths6 = lengths_of(&self.blocks6)?;
-        let config = Shared {
-            mode: word(mode),
-            lengths4: lengths4.0,
-            lengths6: lengths6.0,
-            ..Shared::default()
-        };
+        let config = Shared { mode: word(mode), lengths4, lengths6, ..Shared::default() };
         self.config.set(with_budget(config, budget))
     }
 

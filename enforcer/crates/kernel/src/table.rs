@@ -10,7 +10,7 @@ use std::path::Path;
 use aya::Pod;
 use aya::maps::lpm_trie::{Key as LpmKey, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use enforcer_ebpf::{Address, Config, Entry, Key, MAX_ALLOW, V4, V6, map};
+use enforcer_ebpf::{Address, Config, Entry, Key4, Key6, MAX_ALLOW, V4, V6, map};
 use enforcer_model::Prefix;
 
 use crate::error::{BlockError, MapError};
@@ -233,17 +233,17 @@ impl ConfigMap {
 impl Family for V4 {
     const BLOCKS: &'static str = map::BLOCK4;
     const ALLOW: &'static str = map::ALLOW4;
-    type Row = [u8; 8];
+    type Row = [u32; 2];
     type Bytes = [u8; 4];
 
-    fn row(prefix: Prefix) -> Option<[u8; 8]> {
-        let address = Self(Self::bytes(prefix.address())?);
-        Some(Key { length: u32::from(prefix.length()), address }.to_bytes())
+    fn row(prefix: Prefix) -> Option<[u32; 2]> {
+        let address = u32::from_be_bytes(Self::bytes(prefix.address())?);
+        Some(Key4 { address, length: u32::from(prefix.length()) }.to_words())
     }
 
-    fn prefix(row: [u8; 8]) -> Option<Prefix> {
-        let Key { length, address } = Key::<Self>::from_bytes(row);
-        Prefix::new(Ipv4Addr::from(address.0).into(), u8::try_from(length).ok()?).ok()
+    fn prefix(row: [u32; 2]) -> Option<Prefix> {
+        let Key4 { address, length } = Key4::from_words(row);
+        Prefix::new(Ipv4Addr::from(address).into(), u8::try_from(length).ok()?).ok()
     }
 
     fn bytes(address: IpAddr) -> Option<[u8; 4]> {
@@ -261,17 +261,20 @@ impl Family for V4 {
 impl Family for V6 {
     const BLOCKS: &'static str = map::BLOCK6;
     const ALLOW: &'static str = map::ALLOW6;
-    type Row = [u8; 20];
+    type Row = [u64; 3];
     type Bytes = [u8; 16];
 
-    fn row(prefix: Prefix) -> Option<[u8; 20]> {
-        let address = Self(Self::bytes(prefix.address())?);
-        Some(Key { length: u32::from(prefix.length()), address }.to_bytes())
+    fn row(prefix: Prefix) -> Option<[u64; 3]> {
+        let bytes = Self::bytes(prefix.address())?;
+        let (high, low) = (bytes.first_chunk()?, bytes.last_chunk()?);
+        let (high, low) = (u64::from_be_bytes(*high), u64::from_be_bytes(*low));
+        Some(Key6 { high, low, length: u64::from(prefix.length()) }.to_words())
     }
 
-    fn prefix(row: [u8; 20]) -> Option<Prefix> {
-        let Key { length, address } = Key::<Self>::from_bytes(row);
-        Prefix::new(Ipv6Addr::from(address.0).into(), u8::try_from(length).ok()?).ok()
+    fn prefix(row: [u64; 3]) -> Option<Prefix> {
+        let Key6 { high, low, length } = Key6::from_words(row);
+        let address = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
+        Prefix::new(address.into(), u8::try_from(length).ok()?).ok()
     }
 
     fn bytes(address: IpAddr) -> Option<[u8; 16]> {

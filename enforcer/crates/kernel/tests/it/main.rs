@@ -1,0 +1,34 @@
+//! The promises of the loader, kept by a real kernel in namespaces of their own.
+//!
+//! They need root and the BPF object: `cargo xtask test` brings both. Without them they fail and
+//! say so.
+
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    clippy::redundant_clone,
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    reason = "test code, some of it shared with another package's tests"
+)]
+
+#[path = "../../../../../enforcer-ebpf/tests/it/frames.rs"]
+mod frames;
+mod lab;
+#[path = "../../../../../enforcer-ebpf/tests/it/memory.rs"]
+mod memory;
+#[path = "../../../../../enforcer-ebpf/tests/it/reference.rs"]
+mod reference;
+
+mod blocks;
+mod life;
+mod packets;
+mod same_verdict;
