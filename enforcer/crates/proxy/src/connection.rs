@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::trace;
 
 use crate::answer::AnswerBody;
+use crate::connections::Crowded;
 use crate::counters::Counters;
 use crate::entry::Origin;
 use crate::pipeline::{Arrival, Engine};
@@ -85,17 +86,20 @@ struct Client {
 /// Runs the streams of one HTTP/2 connection, no longer than the connection.
 #[derive(Clone)]
 struct Streams {
-    witness: Witness,
+    counters: Arc<Counters>,
+    cut: CancellationToken,
 }
 
-/// Sees a panic pass, counts it, and ends the connection.
-#[derive(Clone)]
+/// Sees a panic pass, counts it, and ends the connection. One for each task.
 struct Witness {
     counters: Arc<Counters>,
     cut: CancellationToken,
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, unless there is no place for it or its source is shut out.
+///
+/// Such a connection is closed before a byte of it is read, and counted; it is not recorded,
+/// because nothing was asked.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -103,10 +107,27 @@ pub(crate) async fn serve(
     ends: Ends,
     engine: Rc<Engine>,
 ) {
-    let _witness = Witness { counters: Arc::clone(&engine.shared.counters), cut: ends.cut.clone() };
+    let shared = &engine.shared;
+    let counters = Arc::clone(&shared.counters);
+    let _witness = Witness { counters: Arc::clone(&counters), cut: ends.cut.clone() };
+    let source = Source::new(peer.ip());
+    // Registered before the look-up: whoever blocks the source finds the connection there, or it
+    // finds the block here.
+    let _registered = match shared.connections.register(source, ends.cut.clone()) {
+        Ok(registered) => registered,
+        Err(Crowded::Source) => return counters.connections_over_source.add_one(),
+        Err(Crowded::Total) => return counters.connections_over_total.add_one(),
+    };
+    if shared.quarantine.refuse_source(source, shared.clock.now().wall).is_err() {
+        return counters.connections_quarantined.add_one();
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        return trace!(%error, "the client is gone already");
+    }
+    counters.connections.add_one();
     // Whatever way the connection ends, its streams end with it.
-    let _streams = ends.cut.clone().drop_guard();
     let cut = ends.cut.clone();
+    let _streams = cut.clone().drop_guard();
     cut.run_until_cancelled(meet(stream, peer, door, ends, engine)).await;
 }
 
@@ -177,8 +198,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let pulse = Pulse::http2();
     let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
-    let counters = Arc::clone(&engine.shared.counters);
-    let streams = Streams { witness: Witness { counters, cut: ends.cut.clone() } };
+    let streams = Streams { cut: ends.cut.clone(), counters: Arc::clone(&engine.shared.counters) };
     let client = Rc::new(Client { origin, door, engine, pulse });
     let service = {
         let client = Rc::clone(&client);
@@ -286,10 +306,9 @@ impl Client {
 
 impl<F: Future + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let witness = self.witness.clone();
+        let Self { counters, cut } = self.clone();
         spawn_local(async move {
-            let cut = witness.cut.clone();
-            let _witness = witness;
+            let _witness = Witness { counters, cut: cut.clone() };
             cut.run_until_cancelled(stream).await;
         });
     }

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -206,8 +207,12 @@ impl Entry {
             None if exchange.cause.is_some() => counters.clients_left.add_one(),
             None => counters.allowed.add_one(),
         }
-        if (self.shared.observer)(&exchange) == Observed::Dropped {
-            counters.observations_dropped.add_one();
+        // A bug of the observer's costs neither the record nor the answer.
+        let observe = AssertUnwindSafe(|| (self.shared.observer)(&exchange));
+        match catch_unwind(observe) {
+            Ok(Observed::Seen) => {}
+            Ok(Observed::Dropped) => counters.observations_dropped.add_one(),
+            Err(_) => counters.panics.add_one(),
         }
         drop(active);
         slot.write(Record::Http(exchange))

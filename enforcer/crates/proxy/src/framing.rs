@@ -215,13 +215,19 @@ impl HeadSoFar {
                 self.ambiguity = Some(Ambiguity::Codings);
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            let length = number(value);
             let again = self.length.replace(length.unwrap_or(0)).is_some();
             if again || length.is_none() {
                 self.ambiguity = Some(Ambiguity::Lengths);
             }
         }
     }
+}
+
+/// Digits alone: a sign that some parsers take is not one.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().all(u8::is_ascii_digit).then_some(text)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -247,12 +253,14 @@ mod tests {
             assert_eq!(ambiguity(&head), Some((1, Ambiguity::Codings)), "{head}");
         }
         let twice = "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
-        let list = "POST / HTTP/1.1\r\nContent-Length: 0, 0\r\n\r\n";
+        for length in ["0, 0", "+1", "-1", "0x1", "1 1", "", "99999999999999999999"] {
+            let head = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(ambiguity(&head), Some((1, Ambiguity::Lengths)), "{head}");
+        }
         let bare = "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n";
         let bare_end = "GET / HTTP/1.1\r\nHost: a\r\n\n";
 
         assert_eq!(ambiguity(twice), Some((1, Ambiguity::Lengths)));
-        assert_eq!(ambiguity(list), Some((1, Ambiguity::Lengths)));
         assert_eq!(ambiguity(bare), Some((1, Ambiguity::BareLineFeed)));
         assert_eq!(ambiguity(bare_end), Some((1, Ambiguity::BareLineFeed)));
     }
@@ -267,7 +275,7 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
-             1f;x=y\r\n\r\nTransfer-Encoding: chunked\r\n\r\n\r\nA\r\n0123456789\r\n0\r\na: b\r\n\r\n",
+             20;x=y\r\n\r\nTransfer-Encoding: chunked\r\n\r\n\r\nA\r\n0123456789\r\n0\r\na: b\r\n\r\n",
         ] {
             assert_eq!(ambiguity(before), None, "{before}");
             let both = format!("{before}{two}");

@@ -34,3 +34,6 @@ pub use listeners::{BindError, Listeners, ThreadListeners};
 pub use serve::{serve, serve_thread};
 pub use shared::{Observed, Observer, Shared};
 pub use tls::{Certificates, TlsError};
+
+#[cfg(test)]
+mod tests;

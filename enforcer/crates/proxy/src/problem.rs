@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use enforcer_limits::Exceeded;
-use enforcer_model::{HttpVersion, Reason, Rejection, RequestId};
+use enforcer_model::{HttpVersion, Rejection, RequestId};
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -23,8 +23,8 @@ pub(crate) fn problem(
     id: RequestId,
     version: HttpVersion,
 ) -> Response<Bytes> {
-    let reason = rejection.reason;
-    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(rejection.reason.status())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let title = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();
     let body = format!(
@@ -50,7 +50,7 @@ pub(crate) fn problem(
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
-    if version == HttpVersion::H1 && ends_connection(reason) {
+    if version == HttpVersion::H1 && ends_connection(status) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -69,23 +69,16 @@ fn retry_after(rejection: &Rejection) -> Option<Duration> {
     (status == 429 || status == 503).then_some(RETRY_SOON)
 }
 
-/// Whether nothing that follows on the same connection can be trusted, or is wanted.
-fn ends_connection(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BodyBroken
-            | Reason::BodyTooLarge
-            | Reason::BodyTooSlow
-            | Reason::FramingAmbiguous
-            | Reason::HeadersTooLarge
-            | Reason::Quarantined
-            | Reason::ShuttingDown
-            | Reason::UpgradeRefused
-    )
+/// Whether the client sent what nobody should send: where such a request ends is not worth a guess,
+/// so it is the last of its connection.
+fn ends_connection(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 408 | 413 | 414 | 431)
 }
 
 #[cfg(test)]
 mod tests {
+    use enforcer_model::Reason;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -95,9 +88,9 @@ mod tests {
     #[test]
     fn refusals_of_one_status_are_told_alike() {
         let id = RequestId::from_bits(7);
-        for status in [401, 403, 502] {
+        for status in [400, 401, 403, 502] {
             let alike = Reason::ALL.iter().filter(|reason| reason.status() == status);
-            let mut answers = alike.filter(|reason| !ends_connection(**reason)).map(|reason| {
+            let mut answers = alike.map(|reason| {
                 let answer = problem(&reason.because(Secret), id, HttpVersion::H1);
                 (answer.headers().clone(), answer.into_body())
             });

@@ -1,8 +1,7 @@
 //! One thread of the proxy: it accepts on its own sockets and serves what it accepted.
 //!
 //! Nothing moves between threads, so nothing on the way of a request waits for another thread but
-//! for the short locks of the shared parts. Whom we do not serve is closed right after the accept,
-//! before a byte is read; such connections are counted, not recorded, because nothing was asked.
+//! for the short locks of the shared parts.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use enforcer_model::Source;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, yield_now};
@@ -22,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::connection::{self, Door, Ends};
-use crate::connections::Crowded;
 use crate::listeners::ThreadListeners;
 use crate::pipeline::Engine;
 use crate::shared::Shared;
@@ -87,7 +84,7 @@ struct Thread {
 async fn accept(listener: TcpListener, door: Rc<Door>, thread: Rc<Thread>) {
     while let Some(accepted) = thread.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => thread.admit(stream, peer, &door),
+            Ok((stream, peer)) => thread.meet(stream, peer, &door),
             Err(error) => {
                 thread.engine.shared.counters.accepts_failed.add_one();
                 debug!(%error, "accept");
@@ -98,7 +95,7 @@ async fn accept(listener: TcpListener, door: Rc<Door>, thread: Rc<Thread>) {
     // Who is in the queue has been accepted by the system already, and would be reset.
     yield_now().await;
     while let Some(Ok((stream, peer))) = waiting(&listener).await {
-        thread.admit(stream, peer, &door);
+        thread.meet(stream, peer, &door);
     }
 }
 
@@ -114,32 +111,13 @@ async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, Socket
 }
 
 impl Thread {
-    /// Serves the connection, unless there is no place for it or its source is shut out.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
-        let shared = &self.engine.shared;
-        let counters = &shared.counters;
-        let source = Source::new(peer.ip());
-        let cut = CancellationToken::new();
-        // Registered before the look-up: whoever blocks the source finds the connection there, or
-        // it finds the block here.
-        let registered = match shared.connections.register(source, cut.clone()) {
-            Ok(registered) => registered,
-            Err(Crowded::Source) => return counters.connections_over_source.add_one(),
-            Err(Crowded::Total) => return counters.connections_over_total.add_one(),
+    fn meet(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
+        let ends = Ends {
+            stop: self.stop.clone(),
+            hurry: self.hurry.clone(),
+            cut: CancellationToken::new(),
         };
-        if shared.quarantine.refuse_source(source, shared.clock.now().wall).is_err() {
-            return counters.connections_quarantined.add_one();
-        }
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "the client is gone already");
-            return;
-        }
-        counters.connections.add_one();
-        let ends = Ends { stop: self.stop.clone(), hurry: self.hurry.clone(), cut };
         let (door, engine) = (Rc::clone(door), Rc::clone(&self.engine));
-        self.connections.spawn_local(async move {
-            connection::serve(stream, peer, door, ends, engine).await;
-            drop(registered);
-        });
+        self.connections.spawn_local(connection::serve(stream, peer, door, ends, engine));
     }
 }

@@ -1,0 +1,13 @@
+//! The whole proxy on loopback: real sockets, real TLS, a real audit log, keys and policy, and an
+//! upstream that remembers what it saw.
+
+mod attacks;
+mod bodies;
+mod client;
+mod house;
+mod lifecycle;
+mod requests;
+mod upstream;
+
+use client::Http2;
+use house::House;
