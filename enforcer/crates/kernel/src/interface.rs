@@ -269,6 +269,19 @@ mod tests {
         assert_eq!(device.program, Some((Hook::Generic, 77)));
     }
 
+    #[test]
+    fn a_device_without_ethernet_headers_is_told_apart() {
+        let of_type = |kind: u16| {
+            let mut body = vec![0; LINK_BYTES];
+            body[2..4].copy_from_slice(&kind.to_ne_bytes());
+            read_device(&body).unwrap().ethernet
+        };
+
+        assert!(of_type(TYPE_ETHERNET) && of_type(TYPE_LOOPBACK));
+        // A tunnel: packets begin with the IP header.
+        assert!(!of_type(65_534));
+    }
+
     proptest! {
         #[test]
         fn no_answer_makes_the_reader_panic(bytes: Vec<u8>) {

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
@@ -54,17 +55,22 @@ pub(crate) fn make_pin_folder(pins: &Path) -> Result<(), AttachError> {
         if has_private_mounts() {
             return Err(AttachError::PrivateMounts);
         }
-        mount(
-            "bpf",
-            BPF_FS,
-            "bpf",
-            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-            None,
-        )
-        .map_err(|error| refused(error.into()))?;
-        tracing::info!(path = BPF_FS, "bpf file system mounted");
+        mount_bpf_fs().map_err(refused)?;
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(refused)
+}
+
+/// Once, whoever else wants to: a second file system on top would hide what is pinned in the first.
+fn mount_bpf_fs() -> io::Result<()> {
+    let below = fs::File::open(BPF_FS)?;
+    flock(&below, FlockOperation::LockExclusive)?;
+    if is_bpf_fs(Path::new(BPF_FS)) {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("bpf", BPF_FS, "bpf", flags, None)?;
+    tracing::info!(path = BPF_FS, "bpf file system mounted");
+    Ok(())
 }
 
 /// Whether the nearest folder that exists is on one.
@@ -84,7 +90,37 @@ fn has_private_mounts() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::CapabilitySets;
+
     use super::*;
+
+    #[test]
+    fn what_the_process_lacks_is_named_before_anything_is_touched() {
+        let without = || {
+            // Of this thread only.
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, none).unwrap();
+            let config = crate::Config {
+                interfaces: Vec::new(),
+                attach: crate::Attach::Auto,
+                mode: crate::Mode::Enforce,
+                budget: None,
+                blocks: 1,
+                sources: 1,
+                pins: "/sys/fs/bpf/enforcer-test-without".into(),
+            };
+            crate::Kernel::attach(&config, &[]).err().unwrap()
+        };
+
+        let refused = std::thread::spawn(without).join().unwrap();
+
+        assert_eq!(refused.to_string(), "missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
+        assert!(refused.hint().unwrap().contains("root"));
+    }
 
     #[test]
     fn a_duration_beyond_the_clock_never_ends() {

@@ -223,19 +223,28 @@ fn a_wire_with_large_frames_is_guarded_in_the_driver() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_driver_that_cannot_is_an_error_or_the_generic_path_as_the_policy_says() {
     let lab = Lab::new();
-    // A dummy device has no XDP of its own.
-    ip(&["-n", lab.host_namespace(), "link", "add", "plain.7", "type", "dummy"]);
-    let config = |attach| Config { interfaces: vec!["plain.7".into()], attach, ..lab.config() };
+    // The loopback of a namespace has no driver; the other has one, and a name with a dot.
+    let pair = ["link", "add", "dot.7", "type", "veth", "peer", "name", "end.7"];
+    ip(&[&["-n", lab.host_namespace()], &pair[..]].concat());
+    let interfaces = vec!["dot.7".to_owned(), "lo".to_owned()];
+    let config = |attach| Config { interfaces: interfaces.clone(), attach, ..lab.config() };
 
     let refused = Kernel::attach(&config(Attach::Native), &[]).err().unwrap();
-    assert!(matches!(&refused, AttachError::Native { .. }), "{refused}");
+    assert!(matches!(&refused, AttachError::Native { interface, .. } if interface == "lo"));
     assert!(refused.hint().unwrap().contains("generic"));
+    assert!(!lab.pins.join("v1").exists(), "what was attached before it is taken back");
     let kernel = Kernel::attach(&config(Attach::Auto), &[]).unwrap();
 
-    let interfaces = kernel.interfaces().unwrap();
-    assert_eq!(interfaces[0].name, "plain.7");
-    let attachment = interfaces[0].attachment;
-    assert!(matches!(attachment, Attachment::Attached { hook: Hook::Generic, .. }));
+    let hooks: Vec<_> = kernel
+        .interfaces()
+        .unwrap()
+        .into_iter()
+        .map(|interface| match interface.attachment {
+            Attachment::Attached { hook, .. } => (interface.name, hook),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(hooks, [("dot.7".to_owned(), Hook::Native), ("lo".to_owned(), Hook::Generic)]);
 }
 
 #[test]
