@@ -15,6 +15,10 @@ use tracing::{debug, info, warn};
 
 use crate::respond::Order;
 
+/// Between a rule's block and the closing of the source's connections: the answer to the request
+/// that crossed the threshold is sent when its record is on disk, which takes milliseconds.
+const LAST_ANSWER: Duration = Duration::from_millis(50);
+
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
@@ -77,7 +81,7 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
             Some(answer)
         }
     };
-    let audit = audit.clone();
+    let (audit, orders) = (audit.clone(), orders.clone());
     tokio::task::spawn_local(async move {
         let outcome = match answer {
             None => Err("observe: it would have blocked".to_owned()),
@@ -85,7 +89,14 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
                 answer.await.unwrap_or_else(|_gone| Err("the responder was behind".to_owned()))
             }
         };
+        let blocked = outcome.is_ok();
+        let prefix = finding.target;
         record(finding, mode, outcome, &audit);
+        if blocked {
+            tokio::time::sleep(LAST_ANSWER).await;
+            // A responder that is gone has nobody left to close.
+            orders.send(Order::Close { prefix }).await.unwrap_or_default();
+        }
     });
 }
 

@@ -27,7 +27,7 @@ use enforcer_proxy::Connections;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use guards::{ClientShare, Guards, Surroundings};
 pub(crate) use kernel_part::KernelPart;
@@ -73,6 +73,10 @@ pub(crate) enum Order {
         key: KeyId,
         reply: Reply<()>,
     },
+    /// Closes the connections of a source that a rule has blocked.
+    Close {
+        prefix: Prefix,
+    },
     /// Ends what is over, looks after the interfaces.
     Tick,
     /// A new policy: its guards, and what it changes in the kernel half.
@@ -81,6 +85,13 @@ pub(crate) enum Order {
         kernel: Option<enforcer_kernel::Config>,
         reply: oneshot::Sender<()>,
     },
+}
+
+/// When open connections of a blocked source are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connected {
+    AtOnce,
+    Later,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -146,6 +157,10 @@ impl Responder {
                 self.connections.close_key(key);
                 drop(reply.send(Ok(())));
             }
+            Order::Close { prefix } => {
+                let closed = self.connections.close_from(prefix);
+                debug!(closed, "connections of a blocked source are closed");
+            }
             Order::Tick => self.tick(),
             Order::Reguard { guards, kernel, reply } => {
                 self.reguard(guards, kernel.as_ref());
@@ -183,12 +198,15 @@ impl Responder {
         if asked.dry_run {
             return Ok((self.rehearsal(block, objections), None));
         }
-        let (mut blocked, ticket) = self.enforce(block, now)?;
+        let (mut blocked, ticket) = self.enforce(block, Connected::AtOnce, now)?;
         blocked.overridden = objections;
         Ok((blocked, ticket))
     }
 
     /// A rule's finding becomes a block, unless a guard stands against it.
+    ///
+    /// Open connections are closed a moment later, by [`Order::Close`]: the answer to the request
+    /// that crossed the threshold may still wait for its record to be on disk.
     fn answer(&mut self, finding: &Finding) -> Result<BlockId, String> {
         let now = self.clock.now();
         let target = Target::Network(finding.target);
@@ -210,7 +228,8 @@ impl Responder {
         {
             return Ok(standing.id);
         }
-        let (blocked, _) = self.enforce(block, now).map_err(|refusal| refusal.message)?;
+        let (blocked, _) =
+            self.enforce(block, Connected::Later, now).map_err(|refusal| refusal.message)?;
         info!(target = %blocked.block.target, id = %blocked.block.id, rule = finding.rule, "blocked");
         Ok(blocked.block.id)
     }
@@ -243,7 +262,12 @@ impl Responder {
     }
 
     /// Puts `block` in force, kernel first, and reads back what holds.
-    fn enforce(&mut self, block: Block, now: Moment) -> Result<(Blocked, Option<Ticket>), Refusal> {
+    fn enforce(
+        &mut self,
+        block: Block,
+        connected: Connected,
+        now: Moment,
+    ) -> Result<(Blocked, Option<Ticket>), Refusal> {
         let replaced = self.store.by_target(block.target).map_err(failed)?.map(|old| old.id);
         let mut kernel_off = self.kernel_off(block.target);
         let mut kernel = None;
@@ -260,7 +284,10 @@ impl Responder {
         if let Err(full) = self.quarantine.insert(&block) {
             warn!(error = %full, "layer 7 does not hold the block");
         }
-        let connections_closed = self.close_connections(block.target);
+        let connections_closed = match connected {
+            Connected::AtOnce => self.close_connections(block.target),
+            Connected::Later => 0,
+        };
         self.store.put(&block).map_err(|error| {
             failed(error).hint(
                 "the block is in force and will be forgotten at the next start; free the disk and repeat",

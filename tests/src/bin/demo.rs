@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use enforcer_tests::lab::{
     ATTACKER, Agent, Ask, CLIENT, Client, Connection, DEADLINE, Family, HOST_FOR_ATTACKER,
@@ -379,28 +379,15 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Flips the lowest bit in the middle of the largest file: the records themselves.
+/// Flips the lowest bit in the middle of the records.
 fn flip_one_bit(folder: &Path) -> Result<()> {
-    let mut files = Vec::new();
-    collect_files(folder, &mut files)?;
-    let Some((_, path)) = files.into_iter().max() else { bail!("the copy is empty") };
+    let mut segments = fs::read_dir(folder.join("segments"))?;
+    let path = segments.next().context("the copy has no records")??.path();
     let mut bytes = fs::read(&path)?;
-    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
-    let middle = bytes.get_mut(written / 2).context("the file is empty")?;
+    let half = bytes.len() / 2;
+    let middle = bytes.get_mut(half).context("the file is empty")?;
     *middle ^= 1;
     Ok(fs::write(&path, bytes)?)
-}
-
-fn collect_files(folder: &Path, files: &mut Vec<(u64, std::path::PathBuf)>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            collect_files(&entry.path(), files)?;
-        } else {
-            files.push((entry.metadata()?.len(), entry.path()));
-        }
-    }
-    Ok(())
 }
 
 fn stay(lab: &Lab) -> Result<()> {

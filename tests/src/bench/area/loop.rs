@@ -112,9 +112,10 @@ fn by_rule(lab: &Lab, site: &Site, family: Family) -> Result<f64> {
     train.wait_for_silence(10, Duration::from_millis(10))?;
     let echoes = train.stop();
     release(site, family)?;
-    // Counted from the answer; an echo lost before it would be a block before its time.
+    // Negative: the kernel dropped before the answer was out, for the answer waits for its record.
     let lost = echoes.iter().find(|echo| echo.answered.is_none()).context("no echo was lost")?;
-    Ok(milliseconds(lost.sent.saturating_duration_since(answered)))
+    let after = milliseconds(lost.sent.saturating_duration_since(answered));
+    Ok(after - milliseconds(answered.saturating_duration_since(lost.sent)))
 }
 
 /// One order: from the return of the command to the last echo that was sent later and answered.

@@ -1,0 +1,69 @@
+//! What an attacker's bytes must never do: one function for each parser, and its promises.
+//!
+//! A target takes any bytes and panics where a promise is broken; what is right is said a second
+//! time, in the plainest way, so that a mistake in a parser cannot hide in its test. libFuzzer looks
+//! for such bytes (`fuzz/fuzz_targets/`), and a test replays `fuzz/corpus/` on every change. The
+//! corpus of a target holds known attacks and whatever was ever found. Pure, or nearly so: one
+//! target reads a log, in a folder of its own.
+
+mod admin;
+mod credential;
+mod evidence;
+mod head;
+mod packet;
+mod policy;
+mod segment;
+mod words;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+
+pub use admin::admin_call;
+pub use credential::credential;
+pub use evidence::{audit_note, audit_path, audit_proof};
+pub use head::request_head;
+pub use packet::packet;
+pub use policy::policy_file;
+pub use segment::audit_segment;
+pub use words::selector;
+
+/// Every target by its name, which is that of its corpus and of its wrapper.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("admin_call", admin_call),
+    ("audit_note", audit_note),
+    ("audit_path", audit_path),
+    ("audit_proof", audit_proof),
+    ("audit_segment", audit_segment),
+    ("credential", credential),
+    ("packet", packet),
+    ("policy_file", policy_file),
+    ("request_head", request_head),
+    ("selector", selector),
+];
+
+/// A method that no policy of a corpus names.
+const ODD_METHOD: &[u8] = b"FUZZ";
+
+/// The fields in `block`, one `name: value` a line; what cannot be a field is left out.
+fn fields(block: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in block.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+        let name = HeaderName::from_bytes(name);
+        let value = HeaderValue::from_bytes(value);
+        if let (Ok(name), Ok(value)) = (name, value)
+            && headers.try_append(name, value).is_err()
+        {
+            break;
+        }
+    }
+    headers
+}
+
+/// A few methods, one of them unknown.
+fn methods() -> impl Iterator<Item = Method> {
+    [Method::GET, Method::POST].into_iter().chain(Method::from_bytes(ODD_METHOD))
+}
