@@ -132,6 +132,7 @@ pub(crate) async fn serve(
 }
 
 async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, engine: Rc<Engine>) {
+    // A connection keeps the time-outs under which it was made; its requests follow the policy.
     let timeouts = *engine.shared.policy.load().timeouts();
     let mut origin = Origin {
         peer,
@@ -174,7 +175,10 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
     let client = Client { origin, door, engine, pulse };
     let connection = http1::Builder::new()
+        // A client may say that it has nothing more to ask and still wait for the answer
+        // (RFC 9112, 9.6). One that is gone is noticed when the answer is written.
         .half_close(true)
+        // It would also run between requests; the pulse tells the two apart.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)

@@ -61,9 +61,12 @@ impl Certificates {
     }
 
     /// Reads the files again and puts them in force for handshakes from here on; on an error
-    /// nothing changes.
+    /// nothing changes. A listener that left the policy is served until the restart that closes it.
     pub fn reload(&self, policy: &Policy) -> Result<(), TlsError> {
-        self.0.store(Arc::new(read(policy)?));
+        let fresh = read(policy)?;
+        let mut all = HashMap::clone(&self.0.load());
+        all.extend(fresh);
+        self.0.store(Arc::new(all));
         Ok(())
     }
 

@@ -81,18 +81,18 @@ enum Waiting {
 impl Pulse {
     /// Of a fresh HTTP/1 connection.
     pub(crate) fn http1() -> Rc<Self> {
-        Self::new(Some(RefCell::default()))
+        Self::new(Some(RefCell::default()), Waiting::Head(Instant::now()))
     }
 
-    /// Of a fresh HTTP/2 connection.
+    /// Of a fresh HTTP/2 connection, which may be made well before it is used.
     pub(crate) fn http2() -> Rc<Self> {
-        Self::new(None)
+        Self::new(None, Waiting::Next(Instant::now()))
     }
 
-    fn new(framing: Option<RefCell<Framing>>) -> Rc<Self> {
+    fn new(framing: Option<RefCell<Framing>>, waiting: Waiting) -> Rc<Self> {
         Rc::new(Self {
             framing,
-            waiting: Cell::new(Waiting::Head(Instant::now())),
+            waiting: Cell::new(waiting),
             requests: Cell::new(0),
             active: RefCell::default(),
             write_blocked: Cell::new(None),

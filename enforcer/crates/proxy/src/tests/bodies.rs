@@ -109,6 +109,21 @@ async fn trailers_pass_and_cannot_smuggle_an_identity() {
 }
 
 #[tokio::test]
+async fn the_trailers_of_an_answer_reach_clients_that_take_them() {
+    let house = House::open();
+    let client = Http2::connect(house.address("secure"), house.certificate()).await;
+
+    let plain = raw(house.plain(), request("GET /open/trailers", &["te: trailers"])).await;
+    let http2 = client.send("GET /open/trailers", &[("te", "trailers")], "").await.unwrap();
+    let http2 = http2.into_body().collect().await.unwrap();
+
+    assert!(plain.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{plain}");
+    assert_eq!(http2.trailers().unwrap()["x-sum"], "7");
+    assert_eq!(http2.to_bytes(), "summed");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_half_gets_its_answer() {
     let house = House::open();
     let mut stream = TcpStream::connect(house.plain()).await.unwrap();

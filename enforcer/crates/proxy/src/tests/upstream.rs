@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -36,6 +37,8 @@ pub(super) struct Seen {
     pub(super) read: Option<usize>,
     pub(super) trailers: Option<HeaderMap>,
 }
+
+const SUM: HeaderName = HeaderName::from_static("x-sum");
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -99,6 +102,13 @@ async fn answer(
             (seen.read, seen.trailers) = (Some(length), trailers);
             full(&length.to_string())
         }
+        "trailers" => {
+            let trailers = HeaderMap::from_iter([(SUM, HeaderValue::from_static("7"))]);
+            let summed = channel(|sender| async move {
+                sender.send(Ok(Bytes::from_static(b"summed"))).await.unwrap();
+            });
+            summed.with_trailers(async { Some(Ok(trailers)) }).boxed_unsync()
+        }
         "slow" => {
             sleep(Duration::from_millis(400)).await;
             full("slow")
@@ -121,6 +131,7 @@ async fn answer(
     };
     let mut response = Response::new(body);
     response.headers_mut().insert("server", "secret/1.2.3".parse().unwrap());
+    response.headers_mut().insert("trailer", SUM.into());
     Ok(response)
 }
 
