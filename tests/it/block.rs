@@ -149,7 +149,8 @@ fn a_block_ends_by_itself_with_and_without_the_agent() {
                 stage.block_of(&target).is_none()
             })
             .unwrap();
-            assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
+            let verified = stage.enforcer(&["blocks", "--verify"]);
+            assert!(verified.is_success(), "{verified}");
         }
     }
 }

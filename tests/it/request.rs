@@ -266,7 +266,8 @@ fn a_broken_upstream_is_a_problem_document_and_not_a_hang() {
     let hangs = client.ask(&Ask::get("/v1/hang").key(&reader)).unwrap();
     assert_eq!(hangs.status, 504);
     assert_eq!(hangs.headers["content-type"], "application/problem+json");
-    assert!(client.ask(&Ask::get("/v1/break/100").key(&reader)).is_err());
+    let broken = client.ask(&Ask::get("/v1/break/200000").key(&reader));
+    assert!(broken.is_err(), "{broken:?}");
 
     let mut stage = stage;
     stage.upstream = enforcer_tests::lab::Upstream::start(

@@ -228,7 +228,7 @@ impl Export {
         let out = self.out.display();
         let text = format!(
             "record #{} with its proof is in {out}\ncheck it anywhere, with openssl and xxd alone:\n  \
-             sh {out}/verify.sh {out} '{}'",
+             sh {out}/verify.sh {out}/record.json {out}/record.tlog-proof '{}'",
             self.index, evidence.key
         );
         let answer = serde_json::json!({

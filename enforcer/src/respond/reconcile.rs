@@ -59,7 +59,7 @@ impl Responder {
             .filter(|(_, _, until)| !until.is_over(now))
             .collect();
 
-        let differences = self.differences(&decisions, &kernel, now);
+        let differences = self.differences(&decisions, &kernel, &layer7, now);
         let told = differences.iter().map(told).collect();
         let verified = Verified {
             decisions: count(decisions.len()),
@@ -81,6 +81,7 @@ impl Responder {
         &self,
         decisions: &[Block],
         kernel: &[Installed],
+        layer7: &[enforcer_authz::Entry],
         now: Timestamp,
     ) -> Vec<Difference> {
         let held: HashMap<_, _> = kernel.iter().map(|entry| (entry.prefix, entry)).collect();
@@ -103,9 +104,8 @@ impl Responder {
         }
         let stray = kernel.iter().filter(|e| !decided.contains_key(&Target::Network(e.prefix)));
         differences.extend(stray.map(|entry| Difference::KernelOnly(*entry)));
-        let layer7 = self.quarantine.entries().into_iter();
-        let stray = layer7.filter(|(target, _, _)| !decided.contains_key(target));
-        differences.extend(stray.map(|(target, _, _)| Difference::Layer7Only(target)));
+        let stray = layer7.iter().filter(|(target, _, _)| !decided.contains_key(target));
+        differences.extend(stray.map(|(target, _, _)| Difference::Layer7Only(*target)));
         differences
     }
 

@@ -22,18 +22,14 @@ const FARTHEST: usize = 0x3fff;
 /// else; and the second packet over a budget of one is dropped.
 pub fn packet(bytes: &[u8]) {
     let [switches, host_bits, frame @ ..] = bytes else { return };
-    let asked = Asked::new(*switches);
+    let (asked, host_bits) = (Asked::new(*switches), u32::from(*host_bits));
     match look(frame) {
-        Seen::V4(source, essential) => {
-            let hit = World::around(&asked, V4(source), u32::from(*host_bits) % 33);
-            family(hit, &asked, frame, essential);
-        }
+        Seen::V4(source, essential) => sent_by(V4(source), host_bits % 33, &asked, frame, essential),
         Seen::V6(source, essential) => {
-            let hit = World::around(&asked, V6(source), u32::from(*host_bits) % 129);
-            family(hit, &asked, frame, essential);
+            sent_by(V6(source), host_bits % 129, &asked, frame, essential);
         }
-        Seen::Other => nameless(&asked, frame, Reason::NotIp),
-        Seen::Unreadable => nameless(&asked, frame, Reason::Unreadable),
+        Seen::Other => sent_by_nobody(&asked, frame, Reason::NotIp),
+        Seen::Unreadable => sent_by_nobody(&asked, frame, Reason::Unreadable),
     }
 }
 
@@ -48,82 +44,84 @@ struct Asked {
 impl Asked {
     fn new(switches: u8) -> Self {
         let is_set = |bit: u8| switches >> bit & 1 == 1;
-        Self {
-            mode: u64::from(switches & 3),
-            allowed: is_set(2),
-            expired: is_set(3),
-            observe: is_set(4),
-        }
+        let mode = u64::from(switches & 3);
+        Self { mode, allowed: is_set(2), expired: is_set(3), observe: is_set(4) }
     }
 
-    fn enforces(&self) -> bool {
-        self.mode >= Mode::Enforce.word()
+    /// The same, with nothing that could spare the source.
+    fn in_earnest() -> Self {
+        Self { mode: Mode::Enforce.word(), allowed: false, expired: false, observe: false }
+    }
+
+    /// What a charge leads to; an unknown mode is the strictest.
+    fn consequence(&self) -> Verdict {
+        if self.mode >= Mode::Enforce.word() { Verdict::Drop } else { Verdict::Pass }
     }
 
     fn expected(&self, essential: bool) -> (Verdict, Reason) {
-        let drops = if self.enforces() { Verdict::Drop } else { Verdict::Pass };
         match self {
             Self { mode: 0, .. } => (Verdict::Pass, Reason::Off),
             Self { expired: true, .. } => (Verdict::Pass, Reason::Clean),
             Self { allowed: true, .. } => (Verdict::Pass, Reason::Allowed),
             _ if essential => (Verdict::Pass, Reason::Essential),
             Self { observe: true, .. } => (Verdict::Pass, Reason::Blocked),
-            _ => (drops, Reason::Blocked),
+            _ => (self.consequence(), Reason::Blocked),
         }
     }
 }
 
-/// Frames without a source: no list matters.
-fn nameless(asked: &Asked, frame: &[u8], reason: Reason) {
-    let world = World::<V4>::empty(asked.mode);
+/// A frame without a source: no list matters.
+fn sent_by_nobody(asked: &Asked, frame: &[u8], reason: Reason) {
+    let world = World::empty(Config { mode: asked.mode, ..Config::default() });
     let expected = match (asked.mode, reason) {
         (0, _) => (Verdict::Pass, Reason::Off),
-        (2.., Reason::Unreadable) => (Verdict::Drop, reason),
-        _ => (Verdict::Pass, reason),
+        (_, Reason::Unreadable) => (asked.consequence(), reason),
+        (_, reason) => (Verdict::Pass, reason),
     };
     assert_eq!(world.judge(frame), expected);
     assert!(world.events.borrow().is_empty());
 }
 
-/// A frame with a source, in the world that was asked for and in two others.
-fn family<A: Network>(hit: World<A>, asked: &Asked, frame: &[u8], essential: bool) {
+/// A frame with a source, in the world that was asked for and in others.
+fn sent_by<A: Network>(source: A, host_bits: u32, asked: &Asked, frame: &[u8], essential: bool) {
+    let world = World::blocking(asked, source, host_bits);
     let expected = asked.expected(essential);
-    assert_eq!(hit.judge(frame), expected);
-    let told = u64::from(expected.1 == Reason::Blocked);
-    let bytes = u64::try_from(frame.len()).unwrap_or_default();
-    if let Some((key, entry)) = &hit.lists.block {
-        assert_eq!((entry.packets.get(), entry.bytes.get()), (told, told * bytes));
-        for event in hit.events.borrow().iter() {
-            assert!(event.is(expected.0) && event.because(Reason::Blocked));
-            assert_eq!((event.id, event.at_ns), (BLOCK_ID, NOW_NS));
-            assert_eq!((event.bits, event.length), (A::BITS, key.length));
-            assert_eq!(A::read(event.source), hit.source);
-        }
-    }
-    assert_eq!(hit.judge(frame), expected, "a second look differs");
-    assert_eq!(hit.events.borrow().len(), usize::from(told == 1), "told more than once");
+    assert_eq!(world.judge(frame), expected);
+    assert_eq!(world.judge(frame), expected, "a second look differs");
 
-    if let Some(source) = hit.source {
-        let neighbours = hit.around_neighbours(source);
-        if let Some(world) = neighbours {
-            assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean), "a neighbour's block");
-        }
-        budget(source, frame, essential);
+    let hits = if expected.1 == Reason::Blocked { 2 } else { 0 };
+    let bytes = u64::try_from(frame.len()).unwrap_or_default();
+    let counted = A::lists(&world).block.as_ref().map(|(_, entry)| (entry.packets.get(), entry.bytes.get()));
+    assert_eq!(counted, Some((hits, hits * bytes)));
+    let events = world.events.borrow();
+    assert_eq!(events.len(), usize::from(hits > 0), "told more than once, or never");
+    for event in events.iter() {
+        assert!(event.is(expected.0) && event.because(expected.1));
+        assert_eq!((event.id, event.at_ns, event.source), (BLOCK_ID, NOW_NS, source.octets()));
+        assert_eq!((event.bits, event.length), (A::BITS, A::BITS - host_bits));
     }
+
+    // Beside everybody there is nobody.
+    if host_bits < A::BITS {
+        let beside = A::from_number(source.number() ^ 1 << host_bits);
+        let world = World::blocking(&Asked::in_earnest(), beside, host_bits);
+        assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean), "a block of others");
+    }
+    once_a_second(frame, essential);
 }
 
-fn budget<A: Network>(source: A, frame: &[u8], essential: bool) {
-    let mut world = World::empty(Mode::Enforce.word());
-    world.source = Some(source);
-    let once = Config { mode: Mode::Enforce.word(), ..Config::default() }.with_budget(1, 1);
-    world.config = shared(once);
+/// A budget of one packet, and no block.
+fn once_a_second(frame: &[u8], essential: bool) {
+    let config = Config { mode: Mode::Enforce.word(), ..Config::default() };
+    let world = World::empty(config.with_budget(1, 1));
     let spared = (Verdict::Pass, Reason::Essential);
     let over = if essential { spared } else { (Verdict::Drop, Reason::Budget) };
 
     assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean));
     assert_eq!(world.judge(frame), over);
+    assert_eq!(world.events.borrow().len(), usize::from(!essential));
     world.now_ns.set(NOW_NS + 1_000_000_000);
-    assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean), "the budget never recovers");
+    assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean), "it never recovers");
 }
 
 /// What is there to be seen in a frame, by a reader in a hurry.
@@ -189,12 +187,12 @@ fn look_v6(packet: &[u8]) -> Option<Seen> {
     Some(Seen::V6(source.try_into().ok()?, essential))
 }
 
-/// Tables with one block, one allowed address and one bucket, all about one source.
-struct World<A: Network> {
+/// Tables with one block, one allowed address and one bucket in each family.
+struct World {
     config: Config<Shared>,
     now_ns: Cell<u64>,
-    source: Option<A>,
-    lists: One<A>,
+    v4: One<V4>,
+    v6: One<V6>,
     counts: RefCell<Vec<(Verdict, Reason, u64)>>,
     events: RefCell<Vec<Event>>,
 }
@@ -205,18 +203,18 @@ struct One<A: Network> {
     bucket: OnceCell<(A::Payer, Bucket<Shared>)>,
 }
 
-/// An address that this file can count with.
+/// An address that can be counted with.
 trait Network: Address<Payer: PartialEq> {
-    /// In the low bits.
     fn number(self) -> u128;
-    fn of(number: u128) -> Self;
-    fn configure(lengths: Lengths) -> Config;
-    fn read(octets: [u8; 16]) -> Option<Self>;
+    fn from_number(number: u128) -> Self;
+    fn with_lengths(lengths: Lengths) -> Config;
+    fn lists(world: &World) -> &One<Self>;
+    fn lists_mut(world: &mut World) -> &mut One<Self>;
 
-    /// The network of this address with so many host bits.
+    /// The network of this address that leaves so many host bits.
     fn key(self, host_bits: u32) -> Key<Self> {
         let cut = self.number().checked_shr(host_bits).unwrap_or(0);
-        let address = Self::of(cut.checked_shl(host_bits).unwrap_or(0));
+        let address = Self::from_number(cut.checked_shl(host_bits).unwrap_or(0));
         Key { length: Self::BITS - host_bits, address }
     }
 }
@@ -226,16 +224,20 @@ impl Network for V4 {
         u32::from_be_bytes(self.0).into()
     }
 
-    fn of(number: u128) -> Self {
+    fn from_number(number: u128) -> Self {
         Self(u32::try_from(number).unwrap_or_default().to_be_bytes())
     }
 
-    fn configure(lengths: Lengths) -> Config {
+    fn with_lengths(lengths: Lengths) -> Config {
         Config { lengths4: lengths.0, ..Config::default() }
     }
 
-    fn read([a, b, c, d, rest @ ..]: [u8; 16]) -> Option<Self> {
-        (rest == [0; 12]).then_some(Self([a, b, c, d]))
+    fn lists(world: &World) -> &One<Self> {
+        &world.v4
+    }
+
+    fn lists_mut(world: &mut World) -> &mut One<Self> {
+        &mut world.v4
     }
 }
 
@@ -244,74 +246,64 @@ impl Network for V6 {
         u128::from_be_bytes(self.0)
     }
 
-    fn of(number: u128) -> Self {
+    fn from_number(number: u128) -> Self {
         Self(number.to_be_bytes())
     }
 
-    fn configure(lengths: Lengths) -> Config {
+    fn with_lengths(lengths: Lengths) -> Config {
         Config { lengths6: lengths.0, ..Config::default() }
     }
 
-    fn read(octets: [u8; 16]) -> Option<Self> {
-        Some(Self(octets))
+    fn lists(world: &World) -> &One<Self> {
+        &world.v6
+    }
+
+    fn lists_mut(world: &mut World) -> &mut One<Self> {
+        &mut world.v6
     }
 }
 
-impl<A: Network> World<A> {
-    fn empty(mode: u64) -> Self {
+impl World {
+    fn empty(config: Config) -> Self {
+        let Config { mode, interval_ns, tolerance_ns, lengths4, lengths6 } = config;
+        let config = Config {
+            mode: Shared::new(mode),
+            interval_ns: Shared::new(interval_ns),
+            tolerance_ns: Shared::new(tolerance_ns),
+            lengths4: lengths4.map(Shared::new),
+            lengths6: lengths6.map(Shared::new),
+        };
         Self {
-            config: shared(Config { mode, ..Config::default() }),
+            config,
             now_ns: Cell::new(NOW_NS),
-            source: None,
-            lists: One { block: None, allowed: None, bucket: OnceCell::new() },
+            v4: One::empty(),
+            v6: One::empty(),
             counts: RefCell::default(),
             events: RefCell::default(),
         }
     }
 
-    fn around(asked: &Asked, source: A, host_bits: u32) -> Self {
-        let mut world = Self::empty(asked.mode);
-        let config = A::configure(Lengths::of(host_bits));
-        world.config = shared(Config { mode: asked.mode, ..config });
+    /// A block around `network`, and what else was asked for.
+    fn blocking<A: Network>(asked: &Asked, network: A, host_bits: u32) -> Self {
+        let lengths = A::with_lengths(Lengths::of(host_bits));
+        let mut world = Self::empty(Config { mode: asked.mode, ..lengths });
         let expires_ns = if asked.expired { NOW_NS } else { NEVER_NS };
-        let [zero, none, never] = [0, 0, 0].map(Shared::new);
-        let entry = Entry {
-            expires_ns: Shared::new(expires_ns),
-            id: Shared::new(BLOCK_ID),
-            observe: Shared::new(asked.observe.into()),
-            packets: zero,
-            bytes: none,
-            last_hit_ns: never,
-            reported_ns: Shared::new(0),
-        };
-        world.lists.block = Some((source.key(host_bits), entry));
-        world.lists.allowed = asked.allowed.then_some(source);
-        world.source = Some(source);
+        let words = [expires_ns, BLOCK_ID, asked.observe.into(), 0, 0, 0, 0].map(Shared::new);
+        let [expires_ns, id, observe, packets, bytes, last_hit_ns, reported_ns] = words;
+        let entry = Entry { expires_ns, id, observe, packets, bytes, last_hit_ns, reported_ns };
+        let lists = A::lists_mut(&mut world);
+        lists.block = Some((network.key(host_bits), entry));
+        lists.allowed = asked.allowed.then_some(network);
         world
     }
 
-    /// A block of the same size beside the one of this world; none beside everybody.
-    fn around_neighbours(&self, source: A) -> Option<Self> {
-        let (key, _) = self.lists.block.as_ref()?;
-        let host_bits = A::BITS - key.length;
-        let beside = A::of(source.number() ^ 1u128.checked_shl(host_bits)?);
-        if key.length == 0 {
-            return None;
-        }
-        let asked =
-            Asked { mode: Mode::Enforce.word(), allowed: false, expired: false, observe: false };
-        Some(Self::around(&asked, beside, host_bits))
-    }
-
-    /// The verdict with the reason that was counted for it.
+    /// The verdict, with the reason that was counted for it.
     fn judge(&self, frame: &[u8]) -> (Verdict, Reason) {
         self.counts.borrow_mut().clear();
         let verdict = judge(&Frame(frame), self);
-        let counts = self.counts.borrow();
-        match (verdict, counts.as_slice()) {
+        match (verdict, self.counts.borrow().as_slice()) {
             (Some(verdict), [(counted, reason, bytes)]) => {
-                assert_eq!(verdict, *counted);
-                assert_eq!(usize::try_from(*bytes), Ok(frame.len()));
+                assert_eq!((verdict, usize::try_from(*bytes)), (*counted, Ok(frame.len())));
                 (verdict, *reason)
             }
             (verdict, counts) => panic!("{verdict:?}, counted as {counts:?}"),
@@ -319,37 +311,9 @@ impl<A: Network> World<A> {
     }
 }
 
-fn shared(config: Config) -> Config<Shared> {
-    let Config { mode, interval_ns, tolerance_ns, lengths4, lengths6 } = config;
-    Config {
-        mode: Shared::new(mode),
-        interval_ns: Shared::new(interval_ns),
-        tolerance_ns: Shared::new(tolerance_ns),
-        lengths4: lengths4.map(Shared::new),
-        lengths6: lengths6.map(Shared::new),
-    }
-}
-
-struct Frame<'b>(&'b [u8]);
-
-impl Packet for Frame<'_> {
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        assert!(offset <= FARTHEST, "the kernel's half does not read at {offset}");
-        self.0.get(offset..)?.first_chunk().copied()
-    }
-
-    fn length(&self) -> u64 {
-        u64::try_from(self.0.len()).unwrap_or(u64::MAX)
-    }
-}
-
-/// Each family's lists; those of the other family are empty.
-impl<A: Network> Tables for World<A>
-where
-    One<A>: Lists<V4> + Lists<V6>,
-{
-    type V4 = One<A>;
-    type V6 = One<A>;
+impl Tables for World {
+    type V4 = One<V4>;
+    type V6 = One<V6>;
 
     fn config(&self) -> Option<&Config<Shared>> {
         Some(&self.config)
@@ -359,12 +323,12 @@ where
         self.now_ns.get()
     }
 
-    fn v4(&self) -> &One<A> {
-        &self.lists
+    fn v4(&self) -> &One<V4> {
+        &self.v4
     }
 
-    fn v6(&self) -> &One<A> {
-        &self.lists
+    fn v6(&self) -> &One<V6> {
+        &self.v6
     }
 
     fn count(&self, verdict: Verdict, reason: Reason, bytes: u64) {
@@ -373,5 +337,47 @@ where
 
     fn report(&self, event: &Event) {
         self.events.borrow_mut().push(*event);
+    }
+}
+
+impl<A: Network> One<A> {
+    fn empty() -> Self {
+        Self { block: None, allowed: None, bucket: OnceCell::new() }
+    }
+}
+
+impl<A: Network> Lists<A> for One<A> {
+    fn block(&self, network: &Key<A>) -> Option<&Entry<Shared>> {
+        self.block.as_ref().filter(|(key, _)| key == network).map(|(_, entry)| entry)
+    }
+
+    fn allows(&self, address: A) -> bool {
+        self.allowed == Some(address)
+    }
+
+    fn bucket(&self, payer: &A::Payer) -> Option<&Bucket<Shared>> {
+        self.bucket.get().filter(|(owner, _)| owner == payer).map(|(_, bucket)| bucket)
+    }
+
+    fn open_bucket(&self, payer: &A::Payer, bucket: Bucket) {
+        let Bucket { spent_until_ns, reported_ns } = bucket;
+        let bucket = Bucket {
+            spent_until_ns: Shared::new(spent_until_ns),
+            reported_ns: Shared::new(reported_ns),
+        };
+        assert!(self.bucket.set((*payer, bucket)).is_ok(), "one source pays twice");
+    }
+}
+
+struct Frame<'b>(&'b [u8]);
+
+impl Packet for Frame<'_> {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        assert!(offset <= FARTHEST, "the kernel's half reads nothing at {offset}");
+        self.0.get(offset..)?.first_chunk().copied()
+    }
+
+    fn length(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap_or(u64::MAX)
     }
 }
