@@ -45,6 +45,29 @@ async fn large_bodies_pass_unchanged_in_both_versions() {
 }
 
 #[tokio::test]
+async fn a_body_larger_than_memory_should_be_passes_in_little_of_it() {
+    let house = House::open();
+    let mut stream = TcpStream::connect(house.plain()).await.unwrap();
+    let before = resident_kib();
+
+    stream.write_all(request("GET /open/endless", &[]).as_bytes()).await.unwrap();
+    let (mut received, mut most) = (0, 0);
+    let mut buffer = vec![0; 256 * 1024];
+    while received < 256 << 20 {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(count, 0);
+        received += count;
+        most = most.max(resident_kib());
+    }
+
+    let grown = most.saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB more than before");
+    drop(stream);
+    house.records(1).await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn each_part_of_a_body_arrives_before_the_next_is_sent() {
     let house = House::open();
     let mut stream = TcpStream::connect(house.plain()).await.unwrap();
@@ -250,4 +273,10 @@ async fn nothing_is_served_that_cannot_be_recorded() {
     assert!(house.upstream.seen().is_empty());
     assert_eq!(house.shared.counters.refused(Reason::AuditUnavailable), 1);
     house.records(0).await;
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
