@@ -2,9 +2,10 @@
 //!
 //! That needs a compiler with the source of `core`, and `bpf-linker` for the same LLVM. Two routes
 //! lead there: a rustup nightly with `rust-src`, or the compiler packages of Debian and Ubuntu. The
-//! first that is complete is taken; when none is, what is missing is installed where we may. The
-//! linker is kept in the user's cache folder, so a clean clone need not build it again. The object
-//! names no folder of this machine, and the same sources and compiler give the same bytes.
+//! first that is complete is taken; when none is, the first is completed that can be, which takes
+//! root where packages are missing. The linker is kept in the user's cache folder, so a clean clone
+//! need not build it again. The object names no folder of this machine, and the same sources and
+//! compiler give the same bytes.
 
 use std::env::{self, consts};
 use std::ffi::{OsStr, OsString};
@@ -20,6 +21,7 @@ const TARGET: &str = "bpfel-unknown-none";
 const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "cargo-web"];
 
 /// A compiler that can build `core` for BPF.
+#[derive(Clone)]
 struct Toolchain {
     rustc: PathBuf,
     cargo: PathBuf,
@@ -27,13 +29,6 @@ struct Toolchain {
     sysroot: PathBuf,
     /// The LLVM that it and the linker must share.
     llvm: u32,
-    route: Route,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
-    Rustup,
-    Debian,
 }
 
 /// Builds the object and returns where it is; takes a second when nothing has changed.
@@ -41,31 +36,47 @@ pub(crate) fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the package xtask has no folder above it")?;
-    let toolchain = match find_toolchain()? {
-        Some(toolchain) => toolchain,
-        None => install_toolchain()?,
-    };
-    let linker = match find_linker(&toolchain)? {
-        Some(linker) => linker,
-        None => install_linker(&toolchain)?,
-    };
+    let (toolchain, linker) = tools()?;
     let built = compile(&toolchain, &linker, root)?;
     let object = root.join("target/ebpf/enforcer-ebpf.o");
     write_if_changed(&object, &fs::read(&built).context(built.display().to_string())?)?;
     Ok(object)
 }
 
+/// A compiler and its linker, made complete if need be.
+fn tools() -> Result<(Toolchain, PathBuf)> {
+    let toolchains = find_toolchains()?;
+    for toolchain in &toolchains {
+        if let Some(linker) = find_linker(toolchain)? {
+            return Ok((toolchain.clone(), linker));
+        }
+    }
+    for toolchain in toolchains {
+        match install_linker(&toolchain) {
+            Ok(linker) => return Ok((toolchain, linker)),
+            Err(error) => say(&format!("no linker for {}: {error:#}", toolchain.rustc.display())),
+        }
+    }
+    let toolchain = install_toolchain()?;
+    let linker = match find_linker(&toolchain)? {
+        Some(linker) => linker,
+        None => install_linker(&toolchain)?,
+    };
+    Ok((toolchain, linker))
+}
+
 // === toolchain ===
 
-fn find_toolchain() -> Result<Option<Toolchain>> {
-    if let Some(toolchain) = find_rustup_toolchain()? {
-        return Ok(Some(toolchain));
-    }
+fn find_toolchains() -> Result<Vec<Toolchain>> {
+    Ok(find_rustup_toolchain()?.into_iter().chain(find_packaged_toolchain()?).collect())
+}
+
+fn find_packaged_toolchain() -> Result<Option<Toolchain>> {
     let (rustc, cargo) = (Path::new("/usr/bin/rustc"), Path::new("/usr/bin/cargo"));
     if !rustc.exists() || !cargo.exists() {
         return Ok(None);
     }
-    Toolchain::inspect(rustc, cargo, Route::Debian)
+    Toolchain::inspect(rustc, cargo)
 }
 
 fn find_rustup_toolchain() -> Result<Option<Toolchain>> {
@@ -80,38 +91,37 @@ fn find_rustup_toolchain() -> Result<Option<Toolchain>> {
         Ok(output.status.success().then(|| PathBuf::from(path.trim())))
     };
     let (Some(rustc), Some(cargo)) = (which("rustc")?, which("cargo")?) else { return Ok(None) };
-    Toolchain::inspect(&rustc, &cargo, Route::Rustup)
+    Toolchain::inspect(&rustc, &cargo)
 }
 
+/// By the packages of the system where we may, else by rustup.
 fn install_toolchain() -> Result<Toolchain> {
-    if is_root() && find_in_path("apt-get").is_some() {
-        say(&format!("no compiler for BPF: apt-get install {}", PACKAGES.join(" ")));
+    let packages = PACKAGES.join(" ");
+    if is_root() && find_in_path("apt-get").is_some() && find_packaged_toolchain()?.is_none() {
+        say(&format!("no compiler for BPF: apt-get install {packages}"));
         apt_get(&PACKAGES)?;
-    } else if let Some(rustup) = find_in_path("rustup") {
-        say("no compiler for BPF: rustup toolchain install nightly with rust-src");
-        run(command(&rustup).args([
-            "toolchain",
-            "install",
-            "nightly",
-            "--profile",
-            "minimal",
-            "--component",
-            "rust-src",
-        ]))?;
-    } else {
-        bail!(
-            "no compiler here can build for BPF\n\
-             hint: rustup toolchain install nightly --component rust-src\n\
-             hint: or, as root on Debian or Ubuntu: apt-get install {}",
-            PACKAGES.join(" ")
-        );
+        return find_packaged_toolchain()?.context("the packages brought no source of `core`");
     }
-    find_toolchain()?.context("the compiler that was just installed cannot build `core`")
+    if let Some(rustup) = find_in_path("rustup")
+        && find_rustup_toolchain()?.is_none()
+    {
+        say("no compiler for BPF: rustup toolchain install nightly --component rust-src");
+        run(command(&rustup)
+            .args(["toolchain", "install", "nightly", "--profile", "minimal"])
+            .args(["--component", "rust-src"]))?;
+        return find_rustup_toolchain()?.context("the nightly brought no source of `core`");
+    }
+    bail!(
+        "nothing here can build for BPF\n\
+         hint: as root on Debian or Ubuntu: apt-get install {packages} llvm-22-dev\n\
+         hint: elsewhere: rustup toolchain install nightly --component rust-src, and \
+         bpf-linker {LINKER_VERSION} on the path"
+    )
 }
 
 impl Toolchain {
     /// `None` when it has no source of `core`.
-    fn inspect(rustc: &Path, cargo: &Path, route: Route) -> Result<Option<Self>> {
+    fn inspect(rustc: &Path, cargo: &Path) -> Result<Option<Self>> {
         let sysroot = PathBuf::from(stdout(command(rustc).args(["--print", "sysroot"]))?.trim());
         if !sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists() {
             return Ok(None);
@@ -123,48 +133,52 @@ impl Toolchain {
             .and_then(|llvm| llvm.split('.').next())
             .and_then(|major| major.parse().ok())
             .with_context(|| format!("{} -vV names no LLVM version", rustc.display()))?;
-        Ok(Some(Self { rustc: rustc.into(), cargo: cargo.into(), sysroot, llvm, route }))
+        Ok(Some(Self { rustc: rustc.into(), cargo: cargo.into(), sysroot, llvm }))
     }
 }
 
 // === linker ===
 
-/// In the cache folder, else one of the right version on the path.
+/// In the cache folder, else one of the same version and LLVM on the path.
 fn find_linker(toolchain: &Toolchain) -> Result<Option<PathBuf>> {
     let cached = linker_home(toolchain)?.join("bin/bpf-linker");
     if cached.exists() {
         return Ok(Some(cached));
     }
-    // Which LLVM a linker was built with it does not say; a rustup user followed its README.
     let Some(linker) = find_in_path("bpf-linker") else { return Ok(None) };
     let version = stdout(command(&linker).arg("--version"))?;
-    let fits = toolchain.route == Route::Rustup
-        && version.split_whitespace().nth(1) == Some(LINKER_VERSION);
-    Ok(fits.then_some(linker))
+    Ok(fits(&version, toolchain.llvm).then_some(linker))
 }
 
+/// Whether `bpf-linker --version` names our version, and no other LLVM than the compiler's.
+fn fits(version: &str, llvm: u32) -> bool {
+    let mut words = version.split_whitespace();
+    let ours = words.nth(1) == Some(LINKER_VERSION);
+    let others = words.skip_while(|word| !word.contains("LLVM")).nth(1);
+    let major = others.and_then(|llvm| llvm.split('.').next());
+    ours && major.is_none_or(|major| major == llvm.to_string())
+}
+
+/// Builds it for the compiler's LLVM, which must be installed as a library.
 fn install_linker(toolchain: &Toolchain) -> Result<PathBuf> {
-    let home = linker_home(toolchain)?;
-    let llvm = toolchain.llvm;
-    let mut install = cargo(toolchain);
-    install.args(["install", "--quiet", "bpf-linker", "--version", LINKER_VERSION, "--locked"]);
-    install.arg("--root").arg(&home);
-    if toolchain.route == Route::Debian {
-        let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
-        if !prefix.join("bin/llvm-config").exists() {
-            let package = format!("llvm-{llvm}-dev");
-            if !is_root() {
-                bail!("bpf-linker needs {package}\nhint: sudo apt-get install -y {package}");
-            }
-            say(&format!("no LLVM {llvm} for bpf-linker: apt-get install {package}"));
-            apt_get(&[package.as_str()])?;
+    let (home, llvm) = (linker_home(toolchain)?, toolchain.llvm);
+    let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
+    if !prefix.join("bin/llvm-config").exists() {
+        let package = format!("llvm-{llvm}-dev");
+        if !is_root() || find_in_path("apt-get").is_none() {
+            bail!("bpf-linker needs {package}\nhint: sudo apt-get install -y {package}");
         }
-        let path = path_with(&prefix.join("bin"))?;
-        install.env("LLVM_PREFIX", &prefix).env("PATH", path);
-        install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
+        say(&format!("no LLVM {llvm} for bpf-linker: apt-get install {package}"));
+        apt_get(&[package.as_str()])?;
     }
     say(&format!("building bpf-linker {LINKER_VERSION} into {} (a minute)", home.display()));
-    run(&mut install)?;
+    run(cargo(toolchain)
+        .args(["install", "--quiet", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+        .arg("--root")
+        .arg(&home)
+        .env("LLVM_PREFIX", &prefix)
+        .env("PATH", path_with(&prefix.join("bin"))?))?;
     Ok(home.join("bin/bpf-linker"))
 }
 
@@ -332,19 +346,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unchanged_object_is_not_written_again() -> std::io::Result<()> {
-        let folder = tempfile::tempdir()?;
+    fn an_unchanged_object_is_not_written_again() {
+        let folder = tempfile::tempdir().unwrap();
         let object = folder.path().join("ebpf/enforcer-ebpf.o");
+        let written = |object: &Path| fs::metadata(object).unwrap().modified().unwrap();
         write_if_changed(&object, b"first").unwrap();
-        let before = fs::metadata(&object)?.modified()?;
+        let before = written(&object);
 
         write_if_changed(&object, b"first").unwrap();
-        let same = fs::metadata(&object)?.modified()?;
+        assert_eq!(written(&object), before);
         write_if_changed(&object, b"second").unwrap();
+        assert_eq!(fs::read(&object).unwrap(), b"second");
+    }
 
-        assert_eq!(before, same);
-        assert_eq!(fs::read(&object)?, b"second");
-        Ok(())
+    #[test]
+    fn a_linker_for_another_llvm_or_of_another_version_is_not_taken() {
+        assert!(fits("bpf-linker 0.13.0", 22));
+        assert!(fits("bpf-linker 0.13.0 (LLVM 22.1.8)", 22));
+        assert!(!fits("bpf-linker 0.13.0 (LLVM 23.0.0)", 22));
+        assert!(!fits("bpf-linker 0.12.0", 22));
+        assert!(!fits("", 22));
     }
 
     #[test]
