@@ -45,6 +45,10 @@ const FINISHED_MAX: usize = 8_192;
 /// Operators' calls that may wait.
 const CALLS_MAX: usize = 32;
 
+/// Connections served at once, in all and from one source; one too many is closed. A source may be
+/// a whole company behind one address, or a client of HTTP/1.1 with a large pool.
+const CAPS: Caps = Caps { total: 16_384, per_source: 1_024 };
+
 /// How often expired blocks are cleared away and interfaces looked after.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -84,7 +88,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
 
     let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
-    let connections = Arc::new(Connections::new(Caps::default()));
+    let connections = Arc::new(Connections::new(CAPS));
     let counters = Arc::new(Counters::default());
     let limits = Limits::new(policy.agent().limit_entries, limit_seed()?, started);
     let (finished, finished_requests) = mpsc::channel(FINISHED_MAX);

@@ -1,25 +1,20 @@
 //! Against real little servers on loopback, each with one way to misbehave.
 
-use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use enforcer_model::Reason;
-use http::{Request, StatusCode};
-use http_body::Frame;
+use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{BodyFailure, Failure, Fault, Plan, Pools, Retry};
+mod server;
+
+use self::server::{Server, Steps, get, local, plan, read_head, refusing, request, until};
+use crate::{BodyFailure, Fault, Plan, Pools, Retry};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -465,138 +460,4 @@ async fn hosts_that_left_the_plan_lose_their_unused_connections() {
         assert_eq!(pools.open_connections("test"), 1);
     })
     .await;
-}
-
-struct Server {
-    address: SocketAddr,
-    accepted: Rc<Cell<usize>>,
-    closed: Rc<Cell<usize>>,
-}
-
-impl Server {
-    /// Runs `script` on every connection.
-    async fn start(script: impl AsyncFn(TcpStream, Rc<Cell<usize>>) + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (accepted, closed) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        let (count, ended, script) = (Rc::clone(&accepted), Rc::clone(&closed), Rc::new(script));
-        spawn_local(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                count.set(count.get() + 1);
-                let (script, ended) = (Rc::clone(&script), Rc::clone(&ended));
-                spawn_local(async move { script(stream, ended).await });
-            }
-        });
-        Self { address, accepted, closed }
-    }
-
-    /// Answers every request head with `answer` and keeps the connection.
-    async fn answering(answer: &'static str) -> Self {
-        Self::start(async move |mut stream, closed| {
-            while !read_head(&mut stream).await.is_empty() {
-                if stream.write_all(answer.as_bytes()).await.is_err() {
-                    break;
-                }
-            }
-            closed.set(closed.get() + 1);
-        })
-        .await
-    }
-
-    fn plan(&self) -> Plan {
-        plan(vec![self.address])
-    }
-}
-
-/// A body whose parts come from a channel, or at once.
-struct Steps(Option<mpsc::Receiver<io::Result<Bytes>>>);
-
-impl Steps {
-    fn none() -> Self {
-        Self(None)
-    }
-
-    fn of<const N: usize>(parts: [&'static str; N]) -> Self {
-        let (sender, body) = Self::channel();
-        for part in parts {
-            sender.try_send(Ok(Bytes::from_static(part.as_bytes()))).unwrap();
-        }
-        body
-    }
-
-    fn channel() -> (mpsc::Sender<io::Result<Bytes>>, Self) {
-        let (sender, receiver) = mpsc::channel(8);
-        (sender, Self(Some(receiver)))
-    }
-}
-
-impl http_body::Body for Steps {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.0 {
-            Some(parts) => parts.poll_recv(cx).map(|part| Some(part?.map(Frame::data))),
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-fn request(method: &str, body: Steps) -> Request<Steps> {
-    Request::builder().method(method).uri("/").header("host", "test").body(body).unwrap()
-}
-
-async fn get(pools: &Pools<Steps>, plan: &Plan) -> Result<Bytes, Failure> {
-    let answer = pools.forward(request("GET", Steps::none()), plan).await?;
-    Ok(answer.response.into_body().collect().await.unwrap().to_bytes())
-}
-
-fn plan(hosts: Vec<SocketAddr>) -> Plan {
-    Plan {
-        name: "test".into(),
-        hosts,
-        connect_timeout: Duration::from_millis(500),
-        first_byte: Duration::from_millis(250),
-        between_bytes: Duration::from_millis(250),
-        idle: Duration::from_secs(60),
-        connections: 16,
-    }
-}
-
-async fn refusing() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
-
-/// The head of one request; empty when the connection ended.
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(char::from(byte)),
-            Err(_) => return String::new(),
-        }
-    }
-    head
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(Duration::from_secs(5), waiting).await.expect("the condition holds in time");
-}
-
-async fn local<T>(test: impl Future<Output = T>) -> T {
-    LocalSet::new().run_until(test).await
 }
