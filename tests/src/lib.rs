@@ -12,5 +12,6 @@
 )]
 
 pub mod bench;
+pub mod fuzz;
 pub mod lab;
 pub mod story;

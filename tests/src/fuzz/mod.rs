@@ -10,6 +10,7 @@ mod admin;
 mod credential;
 mod evidence;
 mod head;
+mod log;
 mod packet;
 mod policy;
 mod segment;

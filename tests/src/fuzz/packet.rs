@@ -3,8 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 
 use enforcer_ebpf::{
-    Address, Bucket, Config, Entry, Event, Key, Lengths, Lists, Mode, NEVER_NS, Packet, Reason,
-    Shared, Tables, V4, V6, Verdict, judge,
+    Address, Bucket, Config, Entry, Event, Key4, Key6, Lengths, Lists, Mode, NEVER_NS, Packet,
+    Reason, Shared, Tables, V4, V6, Verdict, judge,
 };
 
 const NOW_NS: u64 = 1_000_000_000_000;
@@ -16,17 +16,21 @@ const FARTHEST: usize = 0x3fff;
 /// Two bytes that say what is in force, then a frame.
 ///
 /// The first byte is the mode in its lowest two bits, then whether the source is allowed, whether
-/// its block has expired, whether it only observes. The second is the number of host bits of the
-/// block. In every world one decision is counted once; a source that is blocked, and can be read, is
+/// its block has expired, whether it only observes, and three lengths that no block has any more.
+/// The second is the number of host bits of the block. In every world one decision is counted once; a source that is blocked, and can be read, is
 /// dropped in enforcing mode unless the network would break; a block of the neighbours hits nobody
 /// else; and the second packet over a budget of one is dropped.
 pub fn packet(bytes: &[u8]) {
     let [switches, host_bits, frame @ ..] = bytes else { return };
     let (asked, host_bits) = (Asked::new(*switches), u32::from(*host_bits));
     match look(frame) {
-        Seen::V4(source, essential) => sent_by(V4(source), host_bits % 33, &asked, frame, essential),
+        Seen::V4(source, essential) => {
+            let source = V4(u32::from_be_bytes(source));
+            sent_by(source, host_bits % 33, &asked, frame, essential);
+        }
         Seen::V6(source, essential) => {
-            sent_by(V6(source), host_bits % 129, &asked, frame, essential);
+            let source = V6::from_number(u128::from_be_bytes(source));
+            sent_by(source, host_bits % 129, &asked, frame, essential);
         }
         Seen::Other => sent_by_nobody(&asked, frame, Reason::NotIp),
         Seen::Unreadable => sent_by_nobody(&asked, frame, Reason::Unreadable),
@@ -39,18 +43,34 @@ struct Asked {
     allowed: bool,
     expired: bool,
     observe: bool,
+    /// Lengths that are looked for in vain.
+    idle: [bool; 3],
 }
 
 impl Asked {
     fn new(switches: u8) -> Self {
         let is_set = |bit: u8| switches >> bit & 1 == 1;
         let mode = u64::from(switches & 3);
-        Self { mode, allowed: is_set(2), expired: is_set(3), observe: is_set(4) }
+        Self {
+            mode,
+            allowed: is_set(2),
+            expired: is_set(3),
+            observe: is_set(4),
+            idle: [is_set(5), is_set(6), is_set(7)],
+        }
     }
 
     /// The same, with nothing that could spare the source.
-    fn in_earnest() -> Self {
-        Self { mode: Mode::Enforce.word(), allowed: false, expired: false, observe: false }
+    fn in_earnest(&self) -> Self {
+        let mode = Mode::Enforce.word();
+        Self { mode, allowed: false, expired: false, observe: false, ..*self }
+    }
+
+    /// The length of the block, and those of no block.
+    fn lengths(&self, host_bits: u32, bits: u32) -> Lengths {
+        let idle = [0, host_bits.saturating_sub(1), (host_bits + 1).min(bits)];
+        let idle = idle.into_iter().zip(self.idle).filter(|(_, set)| *set);
+        idle.fold(Lengths::of(host_bits), |all, (length, _)| all.union(Lengths::of(length)))
     }
 
     /// What a charge leads to; an unknown mode is the strictest.
@@ -91,20 +111,21 @@ fn sent_by<A: Network>(source: A, host_bits: u32, asked: &Asked, frame: &[u8], e
 
     let hits = if expected.1 == Reason::Blocked { 2 } else { 0 };
     let bytes = u64::try_from(frame.len()).unwrap_or_default();
-    let counted = A::lists(&world).block.as_ref().map(|(_, entry)| (entry.packets.get(), entry.bytes.get()));
+    let counted =
+        A::lists(&world).block.as_ref().map(|(_, entry)| (entry.packets.get(), entry.bytes.get()));
     assert_eq!(counted, Some((hits, hits * bytes)));
     let events = world.events.borrow();
     assert_eq!(events.len(), usize::from(hits > 0), "told more than once, or never");
     for event in events.iter() {
         assert!(event.is(expected.0) && event.because(expected.1));
-        assert_eq!((event.id, event.at_ns, event.source), (BLOCK_ID, NOW_NS, source.octets()));
+        assert_eq!((event.id, event.at_ns, event.source), (BLOCK_ID, NOW_NS, source.padded()));
         assert_eq!((event.bits, event.length), (A::BITS, A::BITS - host_bits));
     }
 
     // Beside everybody there is nobody.
     if host_bits < A::BITS {
         let beside = A::from_number(source.number() ^ 1 << host_bits);
-        let world = World::blocking(&Asked::in_earnest(), beside, host_bits);
+        let world = World::blocking(&asked.in_earnest(), beside, host_bits);
         assert_eq!(world.judge(frame), (Verdict::Pass, Reason::Clean), "a block of others");
     }
     once_a_second(frame, essential);
@@ -158,7 +179,7 @@ fn look_v4(packet: &[u8]) -> Option<Seen> {
     let whole = u16::from_be_bytes([high, low]) & 0x3FFF == 0;
     let payload = packet.get(usize::from(first & 0x0F) * 4..).and_then(<[u8]>::first_chunk);
     let essential = match (protocol, payload) {
-        (1, Some([3, 4, ..])) => true,
+        (1, Some([3, 4, _, _])) => true,
         (17, Some([0, from, 0, to])) => [*from, *to].iter().all(|port| matches!(port, 67 | 68)),
         _ => false,
     };
@@ -198,38 +219,43 @@ struct World {
 }
 
 struct One<A: Network> {
-    block: Option<(Key<A>, Entry<Shared>)>,
+    block: Option<(A::Key, Entry<Shared>)>,
     allowed: Option<A>,
     bucket: OnceCell<(A::Payer, Bucket<Shared>)>,
 }
 
 /// An address that can be counted with.
-trait Network: Address<Payer: PartialEq> {
+trait Network: Address<Key: PartialEq, Payer: PartialEq> {
     fn number(self) -> u128;
     fn from_number(number: u128) -> Self;
+    fn key(self, length: u32) -> Self::Key;
     fn with_lengths(lengths: Lengths) -> Config;
     fn lists(world: &World) -> &One<Self>;
     fn lists_mut(world: &mut World) -> &mut One<Self>;
 
     /// The network of this address that leaves so many host bits.
-    fn key(self, host_bits: u32) -> Key<Self> {
+    fn around(self, host_bits: u32) -> Self::Key {
         let cut = self.number().checked_shr(host_bits).unwrap_or(0);
-        let address = Self::from_number(cut.checked_shl(host_bits).unwrap_or(0));
-        Key { length: Self::BITS - host_bits, address }
+        let first = Self::from_number(cut.checked_shl(host_bits).unwrap_or(0));
+        first.key(Self::BITS - host_bits)
     }
 }
 
 impl Network for V4 {
     fn number(self) -> u128 {
-        u32::from_be_bytes(self.0).into()
+        self.0.into()
     }
 
     fn from_number(number: u128) -> Self {
-        Self(u32::try_from(number).unwrap_or_default().to_be_bytes())
+        Self(u32::try_from(number).unwrap_or_default())
+    }
+
+    fn key(self, length: u32) -> Key4 {
+        Key4 { address: self.0, length }
     }
 
     fn with_lengths(lengths: Lengths) -> Config {
-        Config { lengths4: lengths.0, ..Config::default() }
+        Config { lengths4: lengths, ..Config::default() }
     }
 
     fn lists(world: &World) -> &One<Self> {
@@ -243,15 +269,20 @@ impl Network for V4 {
 
 impl Network for V6 {
     fn number(self) -> u128 {
-        u128::from_be_bytes(self.0)
+        u128::from(self.high) << 64 | u128::from(self.low)
     }
 
     fn from_number(number: u128) -> Self {
-        Self(number.to_be_bytes())
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+        Self { high: half(number >> 64), low: half(number) }
+    }
+
+    fn key(self, length: u32) -> Key6 {
+        Key6 { high: self.high, low: self.low, length: length.into() }
     }
 
     fn with_lengths(lengths: Lengths) -> Config {
-        Config { lengths6: lengths.0, ..Config::default() }
+        Config { lengths6: lengths, ..Config::default() }
     }
 
     fn lists(world: &World) -> &One<Self> {
@@ -270,8 +301,8 @@ impl World {
             mode: Shared::new(mode),
             interval_ns: Shared::new(interval_ns),
             tolerance_ns: Shared::new(tolerance_ns),
-            lengths4: lengths4.map(Shared::new),
-            lengths6: lengths6.map(Shared::new),
+            lengths4: Lengths(lengths4.0.map(Shared::new)),
+            lengths6: Lengths(lengths6.0.map(Shared::new)),
         };
         Self {
             config,
@@ -285,14 +316,14 @@ impl World {
 
     /// A block around `network`, and what else was asked for.
     fn blocking<A: Network>(asked: &Asked, network: A, host_bits: u32) -> Self {
-        let lengths = A::with_lengths(Lengths::of(host_bits));
-        let mut world = Self::empty(Config { mode: asked.mode, ..lengths });
+        let config = A::with_lengths(asked.lengths(host_bits, A::BITS));
+        let mut world = Self::empty(Config { mode: asked.mode, ..config });
         let expires_ns = if asked.expired { NOW_NS } else { NEVER_NS };
         let words = [expires_ns, BLOCK_ID, asked.observe.into(), 0, 0, 0, 0].map(Shared::new);
         let [expires_ns, id, observe, packets, bytes, last_hit_ns, reported_ns] = words;
         let entry = Entry { expires_ns, id, observe, packets, bytes, last_hit_ns, reported_ns };
         let lists = A::lists_mut(&mut world);
-        lists.block = Some((network.key(host_bits), entry));
+        lists.block = Some((network.around(host_bits), entry));
         lists.allowed = asked.allowed.then_some(network);
         world
     }
@@ -347,7 +378,7 @@ impl<A: Network> One<A> {
 }
 
 impl<A: Network> Lists<A> for One<A> {
-    fn block(&self, network: &Key<A>) -> Option<&Entry<Shared>> {
+    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>> {
         self.block.as_ref().filter(|(key, _)| key == network).map(|(_, entry)| entry)
     }
 
