@@ -23,7 +23,7 @@ use crate::error::{AttachError, DetachError, MapError};
 use crate::interface::{Attachment, Device, Devices, Interface};
 use crate::kernel::Kernel;
 use crate::object::OBJECT;
-use crate::pins::Pins;
+use crate::pins::{Pins, list};
 use crate::program::{
     EBUSY, EEXIST, ENODEV, Loaded, NoLink, capacities, describe, errno, linked_program,
 };
@@ -159,12 +159,9 @@ impl Kernel {
             }
             // The interface was made anew, or the policy wants another place. Two places at once
             // the kernel refuses, so this one change has a gap, which the operator asked for.
-            fs::remove_file(&pin).map_err(unusable(&pin))?;
-            if let Some((_, id)) = ours {
-                ends_in_time(&self.devices, interface, id);
-            }
+            remove_link(&self.devices, interface, &pin).map_err(unusable(&pin))?;
         }
-        undo.files.push(pin.clone());
+        undo.links.push((interface.to_owned(), pin.clone()));
         loaded.link(device.index, &pin).map_err(|failure| match failure {
             NoLink::Refused(source) => refused(source),
             NoLink::Unpinned(source) => AttachError::Pins { path: pin.clone(), source },
@@ -176,7 +173,7 @@ impl Kernel {
         let linked = self.pins.interfaces().map_err(unusable(self.pins.folder()))?;
         for interface in linked.iter().filter(|name| !self.wanted.contains(name)) {
             let pin = self.pins.link(interface);
-            fs::remove_file(&pin).map_err(unusable(&pin))?;
+            remove_link(&self.devices, interface, &pin).map_err(unusable(&pin))?;
             tracing::info!(%interface, "no longer guarded");
         }
         Ok(())
@@ -214,6 +211,18 @@ fn occupied(interface: String, devices: &Devices) -> AttachError {
     let device = devices.find(&interface).ok().flatten();
     let program = device.and_then(|device| device.program).map(|(_, id)| describe(id));
     AttachError::Occupied { interface, program: program.unwrap_or_default() }
+}
+
+/// Gives up a link, and waits until the interface is free: whoever comes next must not meet it.
+fn remove_link(devices: &Devices, interface: &str, pin: &Path) -> io::Result<()> {
+    let program = linked_program(pin);
+    fs::remove_file(pin)?;
+    match program {
+        Some(program) if !ends_in_time(devices, interface, program) => {
+            Err(io::Error::other("somebody else holds the link"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Waits until an interface no longer runs a program whose link has been given up.
@@ -301,9 +310,9 @@ fn copy_blocks<F: Family>(pins: &Pins) -> Result<(), AttachError> {
 /// Takes back what a call that fails has pinned.
 #[derive(Default)]
 struct Undo {
-    /// New pins.
-    files: Vec<PathBuf>,
-    /// The folder, when it is as new as they are.
+    /// Interfaces that got a link, and its pin.
+    links: Vec<(String, PathBuf)>,
+    /// The folder, when it is new.
     folder: Option<PathBuf>,
     /// Where maps may wait to take the place of others.
     pins: Option<Pins>,
@@ -319,11 +328,26 @@ impl Undo {
             Err(error) => return Err(unusable(folder)(error)),
         };
         pins.remove_unfinished().map_err(unusable(folder))?;
-        Ok(Self { files: Vec::new(), folder: made, pins: Some(pins.clone()) })
+        Ok(Self { links: Vec::new(), folder: made, pins: Some(pins.clone()) })
+    }
+
+    fn take_back(&self) -> io::Result<()> {
+        // The last one may not have come so far as to have a pin.
+        for (interface, pin) in self.links.iter().filter(|(_, pin)| pin.exists()) {
+            remove_link(&Devices::open()?, interface, pin)?;
+        }
+        if let Some(pins) = &self.pins {
+            pins.remove_unfinished()?;
+        }
+        if let Some(folder) = &self.folder {
+            list(folder)?.iter().try_for_each(|name| fs::remove_file(folder.join(name)))?;
+            fs::remove_dir(folder)?;
+        }
+        Ok(())
     }
 
     fn keep(mut self) {
-        self.files.clear();
+        self.links.clear();
         self.folder = None;
         self.pins = None;
     }
@@ -331,19 +355,8 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            let names = crate::pins::list(folder).unwrap_or_default();
-            self.files.extend(names.into_iter().map(|name| folder.join(name)));
-        }
-        for file in &self.files {
-            // Not every step was reached, so not every file is there.
-            let _absent = fs::remove_file(file);
-        }
-        if let Some(Err(error)) = self.pins.as_ref().map(Pins::remove_unfinished) {
-            tracing::warn!(%error, "a map that was to replace another stays pinned");
-        }
-        if let Some(Err(error)) = self.folder.as_ref().map(fs::remove_dir) {
-            tracing::warn!(%error, "a new folder of pins stays");
+        if let Err(error) = self.take_back() {
+            tracing::warn!(%error, "something of a failed attempt stays pinned");
         }
     }
 }
