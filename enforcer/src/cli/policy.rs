@@ -89,10 +89,9 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Failure> {
 pub(crate) fn load(file: &Path) -> Result<enforcer_policy::Policy, Failure> {
     enforcer_policy::Policy::load(file).map_err(|error| {
         let failure = Failure::failed(super::failure::chain(&error).trim_end());
-        match error {
-            enforcer_policy::LoadError::Read { .. } => failure
-                .hint("`enforcer init --upstream URL` writes a first policy; `--policy FILE` names another"),
-            enforcer_policy::LoadError::Problems(_) => failure,
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     })
 }

@@ -61,7 +61,8 @@ impl Quarantine {
         });
         let Answer::Blocked(blocked) = context.ask(&call)? else { return Err(mismatched()) };
         context.printer.item(&blocked, &told(&blocked))?;
-        let partly = blocked.kernel_off.is_some() || !blocked.layer7 && !blocked.dry_run;
+        let kernel_lacks = blocked.kernel_wanted && blocked.kernel_off.is_some();
+        let partly = kernel_lacks || !blocked.layer7 && !blocked.dry_run;
         Ok(if partly { Exit::PartlyApplied } else { Exit::Done })
     }
 
@@ -172,7 +173,8 @@ fn told(blocked: &Blocked) -> String {
         }
     }
     if let Some(why) = &blocked.kernel_off {
-        lines.push(format!("  kernel  NOT applied: {why}"));
+        let word = if blocked.kernel_wanted { "NOT applied" } else { "off" };
+        lines.push(format!("  kernel  {word}: {why}"));
     }
     if !blocked.dry_run {
         let closed = blocked.connections_closed;

@@ -16,8 +16,13 @@ use super::{KernelView, as_micros};
 /// The kernel half.
 pub(crate) enum KernelPart {
     On(Box<On>),
+    /// The policy asks for it, and this keeps it from working.
     Off(String),
+    /// The policy does not ask for it.
+    Unwanted,
 }
+
+const UNWANTED: &str = "the policy has no [kernel] section";
 
 /// What there is when it is on.
 pub(crate) struct On {
@@ -32,7 +37,8 @@ impl KernelPart {
     /// Attaches what `config` asks for; what keeps it from working is told, and layer 7 goes on.
     pub(crate) fn attach(config: Option<&Config>, allow: &[Prefix]) -> Self {
         let Some(config) = config else {
-            return Self::Off("the policy has no [kernel] section".to_owned());
+            warn!("the kernel part is off: {UNWANTED}; requests are refused at layer 7 only");
+            return Self::Unwanted;
         };
         match Kernel::attach(config, allow) {
             Ok(kernel) => {
@@ -70,7 +76,13 @@ impl KernelPart {
         match self {
             Self::On(_) => None,
             Self::Off(why) => Some(why.clone()),
+            Self::Unwanted => Some(UNWANTED.to_owned()),
         }
+    }
+
+    /// Whether the policy asks for it.
+    pub(crate) const fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Unwanted)
     }
 
     pub(crate) fn block(
@@ -94,14 +106,14 @@ impl KernelPart {
     pub(crate) fn release(&mut self, prefix: Prefix) -> Result<Option<Installed>, String> {
         match self {
             Self::On(on) => on.kernel.release(prefix).map_err(|error| crate::cli::chain(&error)),
-            Self::Off(_) => Ok(None),
+            Self::Off(_) | Self::Unwanted => Ok(None),
         }
     }
 
     pub(crate) fn find(&self, prefix: Prefix) -> Result<Option<Installed>, String> {
         match self {
             Self::On(on) => on.kernel.find(prefix).map_err(|error| crate::cli::chain(&error)),
-            Self::Off(_) => Ok(None),
+            Self::Off(_) | Self::Unwanted => Ok(None),
         }
     }
 
@@ -109,7 +121,7 @@ impl KernelPart {
     pub(crate) fn entries(&self) -> Result<Vec<Installed>, String> {
         match self {
             Self::On(on) => on.kernel.blocks().map_err(|error| crate::cli::chain(&error)),
-            Self::Off(_) => Ok(Vec::new()),
+            Self::Off(_) | Self::Unwanted => Ok(Vec::new()),
         }
     }
 
@@ -157,9 +169,9 @@ impl KernelPart {
                 counters: on.kernel.counters().ok(),
                 blocks,
             },
-            Self::Off(why) => KernelView {
+            Self::Off(_) | Self::Unwanted => KernelView {
                 mode: "off".to_owned(),
-                problem: Some(why.clone()),
+                problem: self.off_because(),
                 interfaces: Vec::new(),
                 counters: None,
                 blocks,
@@ -193,7 +205,7 @@ impl KernelPart {
     fn mode(&self) -> Option<Mode> {
         match self {
             Self::On(on) => on.kernel.mode().ok(),
-            Self::Off(_) => None,
+            Self::Off(_) | Self::Unwanted => None,
         }
     }
 }

@@ -250,6 +250,7 @@ impl Responder {
     fn rehearsal(&self, block: Block, overridden: Vec<String>) -> Blocked {
         Blocked {
             kernel_off: self.kernel_off(block.target),
+            kernel_wanted: self.kernel.is_wanted(),
             block,
             replaced: None,
             kernel: None,
@@ -302,6 +303,7 @@ impl Responder {
             replaced,
             kernel,
             kernel_off,
+            kernel_wanted: self.kernel.is_wanted(),
             layer7,
             connections_closed,
             audit: None,

@@ -168,6 +168,8 @@ pub struct Blocked {
     pub kernel: Option<InKernel>,
     /// Why the kernel does not enforce it, where one might expect that it did.
     pub kernel_off: Option<String>,
+    /// Whether the policy has a kernel section, so that without it the block is a partial one.
+    pub kernel_wanted: bool,
     /// Whether layer 7 refuses the target, read back.
     pub layer7: bool,
     /// Connections of the proxy that were closed.
