@@ -300,6 +300,27 @@ fn a_difference_between_decision_and_kernel_is_found_and_mended() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn detaching_ends_every_block_and_only_without_an_agent() {
+    let mut stage = Stage::new(Hook::Native);
+    let target = ATTACKER.of(Family::V4).to_string();
+    assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
+    let refused = stage.offline(&["detach", "--yes"]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    stage.kill();
+
+    let unasked = stage.offline(&["detach"]);
+    assert_eq!(unasked.code, Some(2), "{unasked}");
+    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+    let done = stage.offline(&["detach", "--yes"]);
+    assert!(done.is_success() && done.stdout.contains("enf-attacker"), "{done}");
+    stage.attacker_ping(Family::V4).until_answered().unwrap();
+
+    stage.start();
+    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none(), "put back");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn a_block_written_without_an_agent_is_adopted_at_the_next_start() {
     let mut stage = Stage::new(Hook::Native);
     let target = ATTACKER.of(Family::V6).to_string();

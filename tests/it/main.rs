@@ -12,6 +12,7 @@
 
 mod block;
 mod command;
+mod corpus;
 mod evidence;
 mod lab;
 mod reload;

@@ -93,6 +93,21 @@ fn an_interface_that_vanishes_is_told_and_put_back_when_it_returns() {
     let echo = stage.client_ping(Family::V4).once(Duration::from_secs(1)).unwrap();
     assert!(echo.is_some(), "the other interface works on");
     assert!(stage.block_of(&target).is_some());
+
+    let (host, attacker) = (&stage.lab.host, &stage.lab.attacker);
+    let peer = attacker.keeper();
+    host.ip(&format!("link add enf-attacker type veth peer name eth0 netns {peer}")).unwrap();
+    host.ip("address add 10.77.2.1/24 dev enf-attacker").unwrap();
+    attacker.ip("address add 10.77.2.2/24 dev eth0").unwrap();
+    wait_until("the program is back on it", DEADLINE, || {
+        stage.json(&["status"])["kernel"]["problem"].is_null()
+    })
+    .unwrap();
+    host.ip("link set enf-attacker up").unwrap();
+    attacker.ip("link set eth0 up").unwrap();
+    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+    assert!(stage.enforcer(&["release", &target]).is_success());
+    stage.attacker_ping(Family::V4).until_answered().unwrap();
 }
 
 #[test]

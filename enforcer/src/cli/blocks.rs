@@ -227,8 +227,11 @@ fn nothing(what: &dyn std::fmt::Display) -> Failure {
 }
 
 fn pinned(context: &Context) -> Result<Kernel, Failure> {
-    let policy = enforcer_policy::Policy::load(&context.policy_file());
-    let configured = policy.ok().and_then(|policy| Some(policy.kernel()?.pins.clone()));
-    let pins = configured.unwrap_or_else(|| "/sys/fs/bpf/enforcer".into());
-    Kernel::open_pinned(&pins).map_err(|error| Failure::because(&error))
+    Kernel::open_pinned(&context.pins()).map_err(|error| {
+        let failure = Failure::because(&error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }

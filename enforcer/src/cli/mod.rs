@@ -2,6 +2,7 @@
 
 mod audit;
 mod blocks;
+mod detach;
 mod doctor;
 mod explain;
 mod failure;
@@ -78,6 +79,8 @@ enum Verb {
     Release(release::Release),
     /// Every block, as the kernel and layer 7 hold it
     Blocks(blocks::Blocks),
+    /// Take the kernel half off this host, blocks and all; needs no agent
+    Detach(detach::Detach),
     /// API keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -126,6 +129,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quarantine(verb) => verb.execute(&context),
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
+        Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),
         Verb::Policy(verb) => verb.execute(&context),
         Verb::Audit(verb) => verb.execute(&context),
@@ -169,6 +173,13 @@ impl Context {
     pub(crate) fn state(&self) -> PathBuf {
         let policy = enforcer_policy::Policy::load(&self.policy_file());
         policy.map_or_else(|_| self.places.state.clone(), |policy| policy.agent().state.clone())
+    }
+
+    /// Where the policy pins maps and links, or the usual place.
+    pub(crate) fn pins(&self) -> PathBuf {
+        let policy = enforcer_policy::Policy::load(&self.policy_file());
+        let configured = policy.ok().and_then(|policy| Some(policy.kernel()?.pins.clone()));
+        configured.unwrap_or_else(|| "/sys/fs/bpf/enforcer".into())
     }
 
     /// Sends `call` to the agent and waits for the answer.
