@@ -14,6 +14,7 @@ mod stored;
 mod writer;
 
 mod evidence;
+mod publish;
 mod read;
 mod select;
 mod verify;

@@ -88,6 +88,9 @@ pub enum ReadError {
         /// Records under the checkpoint.
         size: u64,
     },
+    /// The records are not those that were signed.
+    #[error("the records in `{}` do not have the signed root; `audit verify` tells more", .0.display())]
+    Root(PathBuf),
     /// A segment is missing or altered.
     #[error(transparent)]
     Segment(#[from] ChainError),

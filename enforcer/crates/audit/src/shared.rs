@@ -128,7 +128,9 @@ impl Shared {
 
     /// Refuses for good.
     pub(crate) fn fail(&self, why: &Arc<str>) {
-        self.inner.lock().health = Health::Failed(Arc::clone(why));
+        let mut inner = self.inner.lock();
+        inner.health = Health::Failed(Arc::clone(why));
+        inner.slots_used = 0;
     }
 
     /// Refuses for good, without a fault.

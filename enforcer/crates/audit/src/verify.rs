@@ -96,11 +96,7 @@ pub fn verify(
     let layout = Layout::new(directory);
     let key = check_keys(&layout, public_key)?;
     check_reserve(&layout)?;
-    let path = layout.checkpoint();
-    let note = files::read_text(&path)?.ok_or_else(|| damage(&path, None, &"it is missing"))?;
-    let signed = key.open(&note).map_err(|error| damage(&path, None, &error))?;
-
-    let firsts = chain::segments(&layout)?;
+    let (signed, firsts) = head(&layout, &key)?;
     let last = *firsts.last().ok_or_else(|| damage(&layout.segment(0), Some(0), &"is missing"))?;
     let mut audit = Audit {
         layout: &layout,
@@ -137,6 +133,28 @@ pub fn verify(
     })
 }
 
+/// The signed tree head, and the segments as of that moment or later.
+fn head(layout: &Layout, key: &VerifierKey) -> Result<(Checkpoint, Vec<u64>), VerifyError> {
+    let path = layout.checkpoint();
+    let mut seen = None;
+    loop {
+        let note = files::read_text(&path)?;
+        let note = note.ok_or_else(|| damage(&path, None, &"it is missing"))?;
+        let signed = key.open(&note).map_err(|error| damage(&path, None, &error))?;
+        let firsts = chain::segments(layout)?;
+        if firsts.last().is_none_or(|last| *last <= signed.size) {
+            return Ok((signed, firsts));
+        }
+        // A segment begins only under a checkpoint: an agent has published one since, or this one
+        // was put back.
+        if seen.as_ref() == Some(&note) {
+            let why = "it is older than the newest segment, which begins under a newer one";
+            return Err(damage(&path, Some(signed.size), &why).into());
+        }
+        seen = Some(note);
+    }
+}
+
 impl Audit<'_> {
     /// Goes through one segment; gives where its last intact record ends.
     fn segment(
@@ -153,10 +171,6 @@ impl Audit<'_> {
             let reached = self.tree.size().min(first);
             self.or_suspect(error.at(reached))
         })?;
-        if first > self.signed.size {
-            let why = "it is older than the newest segment, which begins under a newer one";
-            return Err(damage(&self.layout.checkpoint(), Some(self.signed.size), &why).into());
-        }
         if frames.header().tree != self.tree {
             self.check_root(&path)?;
             let bad = first.min(self.tree.size());

@@ -6,7 +6,7 @@
 //! the last words. Any other failure ends the thread and with it the service.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -143,41 +143,44 @@ impl Writer {
 
     /// Stages what waits in the queue; waits for a first record if there is none.
     fn collect(&mut self) {
-        let full = self.is_full();
-        match self.queue.recv_timeout(if full { RETRY } else { IDLE }) {
-            Ok(message) => {
-                let now = self.shared.clock.now();
-                let since = now.monotonic.saturating_duration_since(self.group_began);
-                if let Some(rest) = GROUP_FLOOR.checked_sub(since) {
-                    thread::sleep(rest);
+        if self.is_full() {
+            thread::sleep(RETRY);
+        } else {
+            match self.queue.recv_timeout(IDLE) {
+                Ok(message) => {
+                    let now = self.shared.clock.now().monotonic;
+                    let since = now.saturating_duration_since(self.group_began);
+                    if let Some(rest) = GROUP_FLOOR.checked_sub(since) {
+                        thread::sleep(rest);
+                    }
+                    let now = self.shared.clock.now();
+                    self.group_began = now.monotonic;
+                    self.take(message, now);
                 }
-                let now = self.shared.clock.now();
-                self.group_began = now.monotonic;
-                self.take(message, now);
-                self.take_waiting(now);
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.ended = true,
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => self.ended = true,
         }
-        if self.ended {
-            self.take_waiting(self.shared.clock.now());
-        }
-    }
-
-    fn take_waiting(&mut self, now: Moment) {
+        let now = self.shared.clock.now();
         while self.ended || self.has_room() {
             match self.queue.try_recv() {
                 Ok(message) => self.take(message, now),
-                Err(_) => return,
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.ended = true;
+                    return;
+                }
             }
         }
     }
 
+    /// Whether the group may grow. On a full disk it takes what is left of the slots, and the
+    /// segment grows beyond its size.
     fn has_room(&self) -> bool {
-        self.group.slots < GROUP_RECORDS_MAX
-            && self.store.staged_bytes() < GROUP_BYTES_MAX
-            // A segment ends where a group ends; on a full disk it just grows.
-            && (self.is_full() || !self.store.wants_roll())
+        self.is_full()
+            || self.group.slots < GROUP_RECORDS_MAX
+                && self.store.staged_bytes() < GROUP_BYTES_MAX
+                && !self.store.wants_roll()
     }
 
     fn take(&mut self, message: Message, now: Moment) {

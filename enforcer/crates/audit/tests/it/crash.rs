@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use crate::lab::{Lab, note, number_of, open_with};
 
 const DIRECTORY: &str = "AUDIT_CRASH_DIRECTORY";
+const CHILD: &str = "crash::the_child_of_the_crash_test_appends_until_it_is_killed";
 const SEGMENT_BYTES: u64 = 100_000;
+const LARGE_SEGMENT: &str = "AUDIT_CRASH_LARGE_SEGMENT";
 const RUNS: u64 = 50;
 
 /// The child: appends until it is killed, and prints every index once it is acknowledged.
@@ -23,19 +25,24 @@ const RUNS: u64 = 50;
 async fn the_child_of_the_crash_test_appends_until_it_is_killed() {
     #[expect(clippy::disallowed_methods, reason = "how the parent names the directory")]
     let Ok(directory) = env::var(DIRECTORY) else { return };
-    let (audit, opened) = open_with(Path::new(&directory), SEGMENT_BYTES, 512).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "how the parent asks for a long segment")]
+    let segment_bytes = if env::var(LARGE_SEGMENT).is_ok() { 1 << 30 } else { SEGMENT_BYTES };
+    let (audit, opened) = open_with(Path::new(&directory), segment_bytes, 512).unwrap();
     println!("opened {}", opened.size);
     // Fewer than slots, so that none is ever refused.
     let (tickets, mut acknowledged) = mpsc::channel(256);
-    let writer = async {
+    let writer = async move {
         for number in 0.. {
-            let ticket = audit.reserve().unwrap().write(note(number));
-            tickets.send((number, ticket)).await.unwrap();
+            let Ok(slot) = audit.reserve() else { break };
+            tickets.send((number, slot.write(note(number)))).await.unwrap();
         }
     };
     let reader = async {
         while let Some((number, ticket)) = acknowledged.recv().await {
-            println!("{number} {}", ticket.committed().await.unwrap());
+            match ticket.committed().await {
+                Ok(index) => println!("{number} {index}"),
+                Err(lost) => println!("lost: {lost}"),
+            }
         }
     };
     tokio::join!(writer, reader);
@@ -67,6 +74,35 @@ fn a_log_killed_50_times_has_every_acknowledged_record_and_verifies() {
 }
 
 #[test]
+fn a_disk_that_refuses_to_write_ends_the_service_and_loses_nothing_acknowledged() {
+    let lab = Lab::new();
+    // No file may grow beyond 1.5 MiB: the reserve fits, the segment comes to its end.
+    let limited = "trap '' XFSZ; ulimit -f 3072; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, lab.directory())
+        .env(LARGE_SEGMENT, "1")
+        .output()
+        .unwrap();
+
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("lost: the audit log has failed: write `"), "{said}");
+    let (audit, opened) = open_with(&lab.directory(), 1 << 30, 512).unwrap();
+    drop(audit);
+    let log = read_when_free(&lab);
+    let acknowledged: Vec<_> = said.lines().filter_map(pair).collect();
+    assert!(opened.torn_bytes == 0 && acknowledged.len() > 1_000);
+    for ((number, index), stored) in acknowledged.iter().zip(log.records(0..u64::MAX).unwrap()) {
+        let stored = stored.unwrap();
+        assert_eq!((number_of(&stored), stored.index), (*number, *index));
+    }
+    assert!(log.size() >= acknowledged.len() as u64);
+    lab.verify().unwrap();
+}
+
+#[test]
 fn a_log_that_nobody_closed_is_flushed_when_its_last_handle_goes() {
     let lab = Lab::new();
     let (audit, _) = lab.open().unwrap();
@@ -93,9 +129,8 @@ fn read_when_free(lab: &Lab) -> Log {
 
 /// What the child acknowledged before it was killed: number and index.
 fn run_and_kill(directory: &Path, after: Duration) -> Vec<(u64, u64)> {
-    let child = "crash::the_child_of_the_crash_test_appends_until_it_is_killed";
     let mut process = Command::new(env::current_exe().unwrap())
-        .args(["--exact", child, "--nocapture", "--test-threads=1"])
+        .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -108,16 +143,16 @@ fn run_and_kill(directory: &Path, after: Duration) -> Vec<(u64, u64)> {
         let kill = Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
         assert!(kill.success());
     });
-    let acknowledged = lines
-        .map_while(Result::ok)
-        .filter_map(|line| {
-            let (number, index) = line.split_once(' ')?;
-            Some((number.parse().ok()?, index.parse().ok()?))
-        })
-        .collect();
+    let acknowledged = lines.map_while(Result::ok).filter_map(|line| pair(&line)).collect();
     killer.join().unwrap();
     process.wait().unwrap();
     acknowledged
+}
+
+/// Number and index in a line of the child.
+fn pair(line: &str) -> Option<(u64, u64)> {
+    let (number, index) = line.split_once(' ')?;
+    Some((number.parse().ok()?, index.parse().ok()?))
 }
 
 #[tokio::test]

@@ -148,6 +148,19 @@ async fn every_missing_segment_and_tile_is_found() {
 }
 
 #[tokio::test]
+async fn an_old_checkpoint_that_was_put_back_is_found_by_the_segments_behind_it() {
+    let lab = Lab::with_segments(20_000).with_records(10).await;
+    let checkpoint = lab.directory().join("checkpoint");
+    let old = fs::read(&checkpoint).unwrap();
+    let lab = lab.with_records(1_000).await;
+
+    fs::write(&checkpoint, old).unwrap();
+
+    assert_eq!(damage(&lab.directory(), None).file, checkpoint);
+    assert!(lab.open().is_err());
+}
+
+#[tokio::test]
 async fn another_key_than_the_auditors_own_is_refused() {
     let lab = Lab::new().with_records(3).await;
     let other = Lab::new().with_records(3).await;

@@ -31,7 +31,8 @@ impl Disk {
 
     fn fill(&self) {
         let mut chunk = 1 << 20;
-        let mut blob = fs::File::create(self.0.path().join("blob")).unwrap();
+        let blob = self.0.path().join("blob");
+        let mut blob = fs::File::options().append(true).create(true).open(blob).unwrap();
         while chunk > 0 {
             if std::io::Write::write_all(&mut blob, &vec![1; chunk]).is_err() {
                 chunk /= 2;
@@ -134,6 +135,7 @@ async fn a_log_closed_on_a_full_disk_still_tells_how_many_were_refused() {
     audit.close().await.unwrap();
 
     assert_eq!(told(&disk.log()), counts);
+    disk.fill();
     let (audit, opened) = open_with(&disk.log(), 500_000, 256).unwrap();
     assert_eq!((opened.recovered, opened.torn_bytes), (0, 0));
     assert!(matches!(audit.reserve(), Err(Full::Disk)), "still full, and says so");

@@ -14,5 +14,6 @@ mod evidence;
 mod flips;
 mod full;
 mod lab;
+mod publish;
 mod recover;
 mod trail;
