@@ -107,7 +107,7 @@ fn judge(bytes: &[u8]) {
 /// `Bearer` in any case, one blank, a token.
 fn behind_bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
-    (scheme.to_ascii_lowercase() == b"bearer " && is_token68(token)).then_some(token)
+    (scheme.eq_ignore_ascii_case(b"bearer ") && is_token68(token)).then_some(token)
 }
 
 /// RFC 9110, section 11.2, and a length.

@@ -128,15 +128,15 @@ fn host(parts: &Parts, host: &Host) {
         .collect();
     assert!(!named.is_empty(), "a host out of nothing");
     for name in named {
-        let mut name = name.to_ascii_lowercase();
-        if !text.starts_with('[') {
-            assert!(name.starts_with(text), "{name} became {text}");
-            name.drain(..text.len());
-            let port = name.strip_prefix(':').map_or(true, |port| port.parse::<u16>().is_ok());
-            assert!(name.is_empty() || port, "{name} behind {text}");
+        let name = name.to_ascii_lowercase();
+        // An IPv6 address has many spellings; the crate's is the shortest.
+        let rest = if text.starts_with('[') {
+            name.rsplit_once(']').map(|(_, rest)| rest)
         } else {
-            assert!(name.starts_with('['), "{name} became {text}");
-        }
+            name.strip_prefix(text)
+        };
+        let port = |rest: &str| rest.strip_prefix(':').is_some_and(|n| n.parse::<u16>().is_ok());
+        assert!(rest.is_some_and(|rest| rest.is_empty() || port(rest)), "{name} became {text}");
     }
 }
 

@@ -6,6 +6,13 @@
 //! corpus of a target holds known attacks and whatever was ever found. Pure, or nearly so: one
 //! target reads a log, in a folder of its own.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a broken promise is told by a panic"
+)]
+
 mod admin;
 mod credential;
 mod evidence;
@@ -28,18 +35,27 @@ pub use policy::policy_file;
 pub use segment::audit_segment;
 pub use words::selector;
 
-/// Every target by its name, which is that of its corpus and of its wrapper.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
-    ("admin_call", admin_call),
-    ("audit_note", audit_note),
-    ("audit_path", audit_path),
-    ("audit_proof", audit_proof),
-    ("audit_segment", audit_segment),
-    ("credential", credential),
-    ("packet", packet),
-    ("policy_file", policy_file),
-    ("request_head", request_head),
-    ("selector", selector),
+/// A parser's promises.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Of its corpus and of its wrapper, too.
+    pub name: &'static str,
+    /// Panics where a promise is broken.
+    pub run: fn(&[u8]),
+}
+
+/// Every target, in the order of their names.
+pub const TARGETS: &[Target] = &[
+    Target { name: "admin_call", run: admin_call },
+    Target { name: "audit_note", run: audit_note },
+    Target { name: "audit_path", run: audit_path },
+    Target { name: "audit_proof", run: audit_proof },
+    Target { name: "audit_segment", run: audit_segment },
+    Target { name: "credential", run: credential },
+    Target { name: "packet", run: packet },
+    Target { name: "policy_file", run: policy_file },
+    Target { name: "request_head", run: request_head },
+    Target { name: "selector", run: selector },
 ];
 
 /// A method that no policy of a corpus names.
