@@ -54,7 +54,7 @@ pub enum OpenError {
     },
     /// A call to the file system failed.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(FileError),
     /// A file of the log is gone.
     #[error("the audit log is incomplete: `{}` is missing", .0.display())]
     Missing(PathBuf),
@@ -77,7 +77,7 @@ pub enum OpenError {
     /// Another agent writes here.
     #[error("another agent has the audit log `{}` open", .0.display())]
     Locked(PathBuf),
-    /// Not even the reserve makes room.
+    /// There is no room for what a start has to write.
     #[error("the disk of the audit log is full")]
     NoSpace,
     /// The configured name cannot be one.
@@ -377,8 +377,14 @@ impl From<ChainError> for OpenError {
             ChainError::Altered { file, record, why } => {
                 Self::Altered { file, record: Some(record), why }
             }
-            ChainError::File(error) => Self::File(error),
+            ChainError::File(error) => error.into(),
             ChainError::Missing(file) => Self::Missing(file),
         }
+    }
+}
+
+impl From<FileError> for OpenError {
+    fn from(error: FileError) -> Self {
+        if error.is_no_space() { Self::NoSpace } else { Self::File(error) }
     }
 }
