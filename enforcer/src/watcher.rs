@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_audit::{Audit, FindingMode, FindingRecord, Record};
+use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_model::{BlockId, Clock, Exchange, Finding};
@@ -13,11 +13,15 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
+use crate::desk::committed;
 use crate::respond::Order;
 
-/// Between a rule's block and the closing of the source's connections: the answer to the request
-/// that crossed the threshold is sent when its record is on disk, which takes milliseconds.
-const LAST_ANSWER: Duration = Duration::from_millis(50);
+/// For the answer to the request that crossed the threshold, once its record is on disk, to be sent
+/// before its connection is closed.
+const LAST_ANSWER: Duration = Duration::from_millis(20);
+
+/// A disk that takes longer does not keep a blocked source's connections open.
+const LAST_RECORD: Duration = Duration::from_secs(1);
 
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -91,16 +95,24 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
         };
         let blocked = outcome.is_ok();
         let prefix = finding.target;
-        record(finding, mode, outcome, &audit);
+        let recorded = record(finding, mode, outcome, &audit);
         if blocked {
-            tokio::time::sleep(LAST_ANSWER).await;
+            // Records are committed in order: behind this one stands that of the request.
+            if tokio::time::timeout(LAST_RECORD, committed(recorded)).await.is_ok() {
+                tokio::time::sleep(LAST_ANSWER).await;
+            }
             // A responder that is gone has nobody left to close.
             orders.send(Order::Close { prefix }).await.unwrap_or_default();
         }
     });
 }
 
-fn record(finding: Finding, mode: Mode, outcome: Result<BlockId, String>, audit: &Audit) {
+fn record(
+    finding: Finding,
+    mode: Mode,
+    outcome: Result<BlockId, String>,
+    audit: &Audit,
+) -> Option<Ticket> {
     let (block, detail) = match outcome {
         Ok(id) => (Some(id), None),
         Err(why) => {
@@ -114,9 +126,12 @@ fn record(finding: Finding, mode: Mode, outcome: Result<BlockId, String>, audit:
     };
     match audit.reserve() {
         Ok(slot) => {
-            drop(slot.write(Record::Finding(FindingRecord { finding, mode, block, detail })));
+            Some(slot.write(Record::Finding(FindingRecord { finding, mode, block, detail })))
         }
-        Err(error) => warn!(%error, "a finding is not on record"),
+        Err(error) => {
+            warn!(%error, "a finding is not on record");
+            None
+        }
     }
 }
 

@@ -254,6 +254,7 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
         ReadError::NoLog(_) | ReadError::NoRecord { .. } => failure.exit(Exit::NothingMatched),
         ReadError::Checkpoint { .. }
         | ReadError::Damaged { .. }
+        | ReadError::Root(_)
         | ReadError::Segment(_)
         | ReadError::Tile(_) => failure
             .exit(Exit::VerificationFailed)
