@@ -59,10 +59,7 @@ pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
     let state = policy.agent().state.clone();
     make_private(&state)?;
     let _lock = lock(&state.join("agent.lock"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the control thread")?;
+    let runtime = control_runtime().context("cannot start the control thread")?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, serve(policy, file, &state));
     // A call that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -153,7 +150,8 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clock: Arc::clone(&clock),
     };
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
-    let attending = tokio::task::spawn_local(desk.attend(incoming));
+    let attending =
+        thread("desk", &stop, move || control_runtime()?.block_on(desk.attend(incoming)))?;
     let listening = tokio::task::spawn_local(admin.serve(calls.clone(), stop.clone()));
     let watching = tokio::task::spawn_local(watcher::watch(
         finished_requests,
@@ -205,7 +203,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 /// What runs, in the order in which it ends: each part ends when those before it are gone.
 struct Parts {
     listening: tokio::task::JoinHandle<()>,
-    attending: tokio::task::JoinHandle<()>,
+    attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
     watching: tokio::task::JoinHandle<()>,
@@ -216,7 +214,7 @@ impl Parts {
     /// Waits for every part; this thread goes on acknowledging audit records meanwhile.
     async fn wind_down(self, patience: Duration) {
         ended(self.listening).await;
-        ended(self.attending).await;
+        join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
         // With the last of the shared parts goes the sender of finished requests, then the watcher,
         // then the last one who could order a block.
@@ -348,6 +346,10 @@ fn limit_seed() -> Result<[u64; 2]> {
     let bits = u128::from_le_bytes(bytes);
     let low = u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
     Ok([low, u64::try_from(bits >> 64).unwrap_or_default()])
+}
+
+fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn cores() -> NonZeroUsize {

@@ -5,6 +5,7 @@
 //! a record with the name of who asked. A log that takes no records does not keep an operator from
 //! acting: the answer then says that it is not on record.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,13 +40,17 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Answers calls until nobody can call any more.
-    pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) {
+    ///
+    /// Waits for files: keys are written with fsync, and a policy may name ten thousand routes. So
+    /// it has a thread to itself, where nobody's packets wait behind it.
+    pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
         while let Some(Incoming { call, peer, reply }) = calls.recv().await {
             let by = operator(peer.uid);
             let answer = self.answer(call, &by).await;
             // Whoever asked may be gone; the deed stands.
             drop(reply.send(answer));
         }
+        Ok(())
     }
 
     async fn answer(&mut self, call: Call, by: &Author) -> Result<Answer, Refusal> {
