@@ -172,6 +172,8 @@ pub struct Blocked {
     pub kernel_wanted: bool,
     /// Whether layer 7 refuses the target, read back.
     pub layer7: bool,
+    /// Why the decision is not on disk, and would be forgotten by a restart of the machine.
+    pub not_stored: Option<String>,
     /// Connections of the proxy that were closed.
     pub connections_closed: u64,
     /// Number of the audit record; none for a dry run.
@@ -210,6 +212,8 @@ pub struct Released {
     pub packets: u64,
     /// Whether layer 7 still held it.
     pub layer7: bool,
+    /// What did not work: a layer that may still hold it.
+    pub problems: Vec<String>,
     /// Number of the audit record.
     pub audit: Option<u64>,
 }
@@ -238,7 +242,7 @@ pub struct BlockRow {
 pub struct Why {
     /// Asked about.
     pub address: IpAddr,
-    /// `pass`, `drop` or `pass-allowed`.
+    /// `pass`, `drop` (in the kernel) or `refuse` (at layer 7).
     pub verdict: String,
     /// In words.
     pub because: String,
@@ -257,12 +261,14 @@ pub struct Verified {
     pub kernel_entries: u64,
     /// Entries at layer 7 that have not expired.
     pub layer7_entries: u64,
-    /// One line for each difference.
+    /// One line for each difference that was found.
     pub differences: Vec<String>,
-    /// Whether they were mended.
-    pub repaired: bool,
+    /// One line for each that is left after mending; the same as `differences` without it.
+    pub remaining: Vec<String>,
     /// Why the kernel could not be compared.
     pub kernel_off: Option<String>,
+    /// Number of the audit record of a repair.
+    pub audit: Option<u64>,
 }
 
 /// One API key, without its secret.
@@ -276,7 +282,7 @@ pub struct Key {
     pub roles: Vec<Role>,
     /// Networks it may be used from; empty means any.
     pub networks: Vec<Prefix>,
-    /// `active`, `expired` or `revoked`.
+    /// `active`, `expired`, `not yet valid` or `revoked`.
     pub state: String,
     /// When it was made.
     pub created: Timestamp,
@@ -288,6 +294,8 @@ pub struct Key {
     pub revoked_because: Option<String>,
     /// Roles that the policy in force does not know.
     pub unknown_roles: Vec<Role>,
+    /// Number of the audit record, where something was changed.
+    pub audit: Option<u64>,
 }
 
 /// Every key.
@@ -323,6 +331,8 @@ pub struct PolicyApplied {
     pub needs_restart: Vec<String>,
     /// Things that are legal and odd.
     pub warnings: Vec<String>,
+    /// What of the policy is not in force, and why.
+    pub problems: Vec<String>,
     /// Number of the audit record.
     pub audit: Option<u64>,
 }
@@ -383,7 +393,7 @@ pub struct AuditStatus {
     pub directory: PathBuf,
     /// Records under a signed checkpoint.
     pub records: u64,
-    /// Root hash, base64.
+    /// Root hash, hex.
     pub root: String,
     /// Why it does not take records.
     pub failed: Option<String>,
@@ -396,6 +406,15 @@ pub struct Counter {
     pub name: String,
     /// Since the start, or since the maps were made.
     pub count: u64,
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Target(target) => target.fmt(f),
+        }
+    }
 }
 
 impl Refusal {
