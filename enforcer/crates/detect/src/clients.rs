@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 
 use enforcer_model::{Exchange, Prefix, Source};
 
-/// Clients remembered. When full, new ones are not added until old ones lapse; the share that a
+/// Clients remembered, each by its neighbourhood. When full, new ones are not added until old ones lapse; the share that a
 /// block would hit is then judged on those that are known.
 pub const CLIENTS_MAX: usize = 65_536;
 
 /// How long a client counts as recent.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// Sources that an authenticated caller was served from in the last ten minutes.
+/// Where authenticated callers were served in the last ten minutes.
+///
+/// By neighbourhood: one host with many addresses of its IPv6 /64 is one client.
 #[derive(Debug, Default)]
 pub struct Clients {
-    seen: HashMap<Source, Instant>,
+    seen: HashMap<Prefix, Instant>,
 }
 
 impl Clients {
@@ -25,21 +27,21 @@ impl Clients {
         if exchange.who.is_none() || exchange.reason.is_some() {
             return;
         }
-        let source = Source::new(exchange.peer.ip());
-        if self.seen.len() < CLIENTS_MAX || self.seen.contains_key(&source) {
-            self.seen.insert(source, at);
+        let client = Source::new(exchange.peer.ip()).neighbourhood();
+        if self.seen.len() < CLIENTS_MAX || self.seen.contains_key(&client) {
+            self.seen.insert(client, at);
         }
     }
 
-    /// How many recent clients lie in `prefix`, and how many there are.
+    /// How many recent clients share an address with `prefix`, and how many there are.
     pub fn share(&self, prefix: Prefix, now: Instant) -> (usize, usize) {
         let recent = self
             .seen
             .iter()
             .filter(|(_, seen)| now.saturating_duration_since(**seen) <= RECENT)
-            .map(|(source, _)| source.address());
-        recent.fold((0, 0), |(inside, all), address| {
-            (inside + usize::from(prefix.contains(address)), all + 1)
+            .map(|(client, _)| client);
+        recent.fold((0, 0), |(hit, all), client| {
+            (hit + usize::from(prefix.overlaps(*client)), all + 1)
         })
     }
 
@@ -82,6 +84,21 @@ mod tests {
         assert_eq!(clients.share("192.0.2.0/24".parse().unwrap(), later), (0, 0));
         clients.forget_old(later);
         assert!(clients.seen.is_empty());
+    }
+
+    #[test]
+    fn many_addresses_of_one_64_are_one_client() {
+        let mut clients = Clients::default();
+        let now = SystemClock.now().monotonic;
+
+        for host in 1..=100 {
+            clients.observe(&exchange(&format!("2001:db8::{host}"), true, None), now);
+        }
+        clients.observe(&exchange("2001:db8:0:1::1", true, None), now);
+
+        assert_eq!(clients.share("2001:db8::/64".parse().unwrap(), now), (1, 2));
+        assert_eq!(clients.share("2001:db8::7".parse().unwrap(), now), (1, 2));
+        assert_eq!(clients.share("2001:db8::/32".parse().unwrap(), now), (2, 2));
     }
 
     fn exchange(source: &str, known: bool, reason: Option<Reason>) -> Exchange {

@@ -1,14 +1,14 @@
 //! Counts failures of authentication by source and says when a rule's threshold is crossed.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use enforcer_model::{Exchange, FailureCount, Finding, Prefix, RequestId, Source};
 
 use crate::{Mode, Rule};
 
-/// Sources remembered per rule. When full, the sixteenth that failed longest ago makes room, so a
+/// Sources remembered per rule, once as those that failed lately and once as those that were found
+/// lately. When full, the sixteenth that failed longest ago makes room, so a
 /// flood of new sources forgets the quietest first.
 pub const SOURCES_MAX: usize = 65_536;
 
@@ -35,7 +35,17 @@ pub struct Detector {
 #[derive(Debug)]
 struct Watch {
     rule: Rule,
+    /// What failed inside the rule's window, by neighbourhood.
     recent: HashMap<Prefix, VecDeque<Failure>>,
+    /// What was found inside the rule's time to live, by neighbourhood of more than one address.
+    found: HashMap<Prefix, Found>,
+}
+
+/// The last finding about one neighbourhood.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    target: Prefix,
+    at: Instant,
 }
 
 impl Failure {
@@ -65,14 +75,16 @@ impl Detector {
             .iter()
             .map(|rule| match kept.iter().position(|watch| watch.rule == *rule) {
                 Some(place) => kept.swap_remove(place),
-                None => Watch { rule: rule.clone(), recent: HashMap::new() },
+                None => Watch::new(rule.clone()),
             })
             .collect();
     }
 
     /// Takes note of `failure` and returns what it completed, with the mode of each rule.
     ///
-    /// A finding clears what was counted: the next one needs a whole threshold again.
+    /// A finding clears what was counted: the next one needs a whole threshold again. One IPv6
+    /// address that failed alone is found by itself; as soon as a second one of its /64 is found
+    /// while the first finding lasts, the whole /64 is.
     pub fn observe(&mut self, failure: Failure) -> Vec<(Finding, Mode)> {
         self.watches.iter_mut().filter_map(|watch| watch.observe(failure)).collect()
     }
@@ -84,19 +96,23 @@ impl Detector {
             watch.recent.retain(|_, failures| {
                 failures.back().is_some_and(|last| now.duration_since(last.at) <= within)
             });
+            let ttl = watch.rule.ttl;
+            watch.found.retain(|_, found| now.duration_since(found.at) <= ttl);
         }
     }
 }
 
 impl Watch {
+    fn new(rule: Rule) -> Self {
+        Self { rule, recent: HashMap::new(), found: HashMap::new() }
+    }
+
     fn observe(&mut self, failure: Failure) -> Option<(Finding, Mode)> {
         let threshold = usize::try_from(self.rule.failures.get()).unwrap_or(usize::MAX);
-        let neighbourhood = neighbourhood(failure.source);
-        if !self.recent.contains_key(&neighbourhood) && self.recent.len() >= SOURCES_MAX {
-            self.make_room();
-        }
+        let around = failure.source.neighbourhood();
+        make_room(&mut self.recent, around, |failures| failures.back().map(|last| last.at));
 
-        let failures = self.recent.entry(neighbourhood).or_default();
+        let failures = self.recent.entry(around).or_default();
         failures.push_back(failure);
         while failures.len() > threshold
             || failures.front().is_some_and(|first| {
@@ -109,39 +125,57 @@ impl Watch {
             return None;
         }
 
-        let failures = self.recent.remove(&neighbourhood)?;
-        Some((self.finding(failure.source, neighbourhood, &failures), self.rule.mode))
+        let failures = self.recent.remove(&around)?;
+        let alone = failures.iter().all(|earlier| earlier.source == failure.source);
+        let target = self.target(around, alone.then_some(failure.source), failure.at);
+        Some((self.finding(target, &failures), self.rule.mode))
     }
 
-    fn finding(&self, last: Source, around: Prefix, failures: &VecDeque<Failure>) -> Finding {
-        let alone = failures.iter().all(|failure| failure.source == last);
+    /// The `alone` one, unless another of its neighbourhood was found lately: who takes a fresh
+    /// address for every threshold is found by all of them.
+    fn target(&mut self, around: Prefix, alone: Option<Source>, at: Instant) -> Prefix {
+        if around.is_single() {
+            return around;
+        }
+        make_room(&mut self.found, around, |found| Some(found.at));
+        let before = self
+            .found
+            .get(&around)
+            .filter(|found| at.saturating_duration_since(found.at) <= self.rule.ttl);
+        let target = match alone.map(Prefix::from) {
+            Some(alone) if before.is_none_or(|found| found.target == alone) => alone,
+            Some(_) | None => around,
+        };
+        self.found.insert(around, Found { target, at });
+        target
+    }
+
+    fn finding(&self, target: Prefix, failures: &VecDeque<Failure>) -> Finding {
         let surplus = failures.len().saturating_sub(EVIDENCE_MAX);
         Finding {
             rule: self.rule.id.to_string(),
-            target: if alone { last.into() } else { around },
+            target,
             failures: FailureCount { seen: self.rule.failures.get(), window: self.rule.within },
             ttl: self.rule.ttl,
             evidence: failures.iter().skip(surplus).map(|failure| failure.request).collect(),
         }
     }
-
-    /// Drops the quietest sixteenth at once: one by one, each newcomer of a flood would cost a scan.
-    fn make_room(&mut self) {
-        let mut last: Vec<_> =
-            self.recent.values().filter_map(|failures| Some(failures.back()?.at)).collect();
-        let cut = last.len() / 16;
-        let (_, &mut oldest_kept, _) = last.select_nth_unstable(cut);
-        self.recent.retain(|_, failures| failures.back().is_some_and(|last| last.at > oldest_kept));
-    }
 }
 
-/// Whose failures add up: one IPv4 address, or an IPv6 /64, within which a host changes its address
-/// at will (RFC 8981).
-fn neighbourhood(source: Source) -> Prefix {
-    match source.address() {
-        IpAddr::V4(_) => source.into(),
-        IpAddr::V6(_) => Prefix::around(source.address(), 64),
+/// Drops the quietest sixteenth of a full `map` when `newcomer` is not in it: one by one, each
+/// newcomer of a flood would cost a scan.
+fn make_room<T>(
+    map: &mut HashMap<Prefix, T>,
+    newcomer: Prefix,
+    last: impl Fn(&T) -> Option<Instant>,
+) {
+    if map.len() < SOURCES_MAX || map.contains_key(&newcomer) {
+        return;
     }
+    let mut times: Vec<_> = map.values().filter_map(&last).collect();
+    let cut = times.len() / 16;
+    let (_, &mut oldest_dropped, _) = times.select_nth_unstable(cut);
+    map.retain(|_, entry| last(entry).is_some_and(|at| at > oldest_dropped));
 }
 
 #[cfg(test)]
@@ -207,6 +241,65 @@ mod tests {
         let (finding, _) = detector.observe(failure("2001:db8::1", start, 1)).remove(0);
 
         assert_eq!(finding.target, "2001:db8::1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_fresh_ipv6_address_for_every_threshold_is_found_by_its_64() {
+        let mut detector = Detector::new(&[rule(3, 10)]);
+        let start = start();
+
+        let first = guess(&mut detector, "2001:db8::1", start, 0);
+        let second = guess(&mut detector, "2001:db8::2", start, 3);
+        let third = guess(&mut detector, "2001:db8::2", start, 6);
+
+        assert_eq!(first, "2001:db8::1".parse().unwrap());
+        assert_eq!(second, "2001:db8::/64".parse().unwrap());
+        assert_eq!(third, "2001:db8::/64".parse().unwrap(), "the /64 stays found");
+    }
+
+    #[test]
+    fn the_same_ipv6_address_again_is_found_by_itself_again() {
+        let mut detector = Detector::new(&[rule(3, 10)]);
+        let start = start();
+
+        let first = guess(&mut detector, "2001:db8::1", start, 0);
+        let second = guess(&mut detector, "2001:db8::1", start, 3);
+
+        assert_eq!(first, second);
+        assert_eq!(second, "2001:db8::1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_neighbour_found_longer_ago_than_the_block_lasts_widens_nothing() {
+        let mut detector = Detector::new(&[rule(3, 10)]);
+        let start = start();
+
+        guess(&mut detector, "2001:db8::1", start, 0);
+        let other = guess(&mut detector, "2001:db8:0:1::1", start, 3);
+        let later = guess(&mut detector, "2001:db8::2", start, 903);
+
+        assert_eq!(other, "2001:db8:0:1::1".parse().unwrap());
+        assert_eq!(later, "2001:db8::2".parse().unwrap());
+        detector.forget_old(start + Duration::from_secs(1_806));
+        assert!(detector.watches[0].found.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_findings_stays_within_the_bound() {
+        let mut detector = Detector::new(&[rule(1, 10)]);
+        let start = start();
+
+        for n in 0..u64::try_from(SOURCES_MAX).unwrap() + 64 {
+            let address = std::net::Ipv6Addr::from(u128::from(n) << 64 | 1);
+            let at = start + Duration::from_micros(n);
+            let source = Source::new(address.into());
+            detector.observe(Failure { source, request: RequestId::from_bits(n.into()), at });
+        }
+
+        let found = &detector.watches[0].found;
+        assert!(found.len() <= SOURCES_MAX);
+        assert!(found.len() >= SOURCES_MAX / 16 * 15);
+        assert!(!found.contains_key(&"::/64".parse().unwrap()));
     }
 
     #[test]
@@ -283,6 +376,15 @@ mod tests {
             ttl: Duration::from_secs(900),
             mode: Mode::Auto,
         }
+    }
+
+    /// Three failures from `source`, one a second, and whom they are found to be.
+    fn guess(detector: &mut Detector, source: &str, start: Instant, second: u64) -> Prefix {
+        let mut found: Vec<_> = (second..second + 3)
+            .flat_map(|second| detector.observe(failure(source, start, second)))
+            .collect();
+        assert_eq!(found.len(), 1);
+        found.remove(0).0.target
     }
 
     fn failure(source: &str, start: Instant, second: u64) -> Failure {

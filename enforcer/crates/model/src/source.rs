@@ -54,6 +54,17 @@ impl Source {
     pub const fn address(self) -> IpAddr {
         self.0
     }
+
+    /// The network inside which one host changes its address at will: an IPv6 `/64`, because of
+    /// temporary addresses (RFC 8981); an IPv4 address alone.
+    ///
+    /// Whatever is counted by client is counted by this.
+    pub fn neighbourhood(self) -> Prefix {
+        match self.0 {
+            IpAddr::V4(_) => self.into(),
+            IpAddr::V6(_) => Prefix::around(self.0, 64),
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -224,6 +235,17 @@ mod tests {
 
         assert_eq!(Source::new(mapped).to_string(), "192.0.2.1");
         assert_eq!("::ffff:192.0.2.0/120".parse(), "192.0.2.0/24".parse::<Prefix>());
+    }
+
+    #[test]
+    fn a_host_has_one_neighbourhood_whatever_address_it_takes() {
+        let around = |text: &str| Source::new(text.parse().unwrap()).neighbourhood().to_string();
+
+        assert_eq!(around("2001:db8::1"), "2001:db8::/64");
+        assert_eq!(around("2001:db8::ffff:0:0:1"), "2001:db8::/64");
+        assert_eq!(around("2001:db8:0:1::1"), "2001:db8:0:1::/64");
+        assert_eq!(around("192.0.2.1"), "192.0.2.1");
+        assert_eq!(around("::ffff:192.0.2.1"), "192.0.2.1");
     }
 
     proptest! {
