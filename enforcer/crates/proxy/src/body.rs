@@ -15,8 +15,9 @@ use bytes::Bytes as Data;
 use enforcer_inspect as inspect;
 use enforcer_model::{Bytes, Reason, Rejection};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::unread::Unread;
 
 /// How long a client may be silent before its rate is judged.
 const GRACE: Duration = Duration::from_secs(5);
@@ -25,7 +26,7 @@ const CREDIT_MAX: Duration = Duration::from_secs(30);
 
 /// The body of a request on its way to the upstream.
 pub(crate) struct ClientBody {
-    incoming: Incoming,
+    incoming: Unread,
     length_max: Bytes,
     rate_min: Bytes,
     credit: Duration,
@@ -78,7 +79,7 @@ impl Notes {
 impl ClientBody {
     /// Refuses a body that says itself that it is longer than `length_max`; nothing was read then.
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: Unread,
         length_max: Bytes,
         rate_min: Bytes,
         notes: Notes,
@@ -145,7 +146,11 @@ impl Body for ClientBody {
             Poll::Ready(Some(Ok(frame))) => this.take(frame),
             Poll::Ready(Some(Err(_))) => Err(BodyFault::Broken),
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => Err(ready!(this.poll_too_slow(cx))),
+            Poll::Pending => {
+                let fault = ready!(this.poll_too_slow(cx));
+                this.incoming.give_up();
+                Err(fault)
+            }
         };
         if let Err(fault) = taken {
             this.notes.fault.set(Some(fault));

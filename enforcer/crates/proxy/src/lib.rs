@@ -25,6 +25,7 @@ mod reply;
 mod serve;
 mod shared;
 mod tls;
+mod unread;
 mod wire;
 
 pub use connections::{Caps, Connections};

@@ -26,6 +26,7 @@ use crate::forward::{blame, forward, outgoing, redirect, tidy};
 use crate::ids::Ids;
 use crate::reply::Reply;
 use crate::shared::Shared;
+use crate::unread::Unread;
 use crate::wire::Active;
 
 /// One thread's half of the proxy: its connections to the upstreams, and what all threads share.
@@ -109,12 +110,14 @@ impl Engine {
         now: Moment,
         entry: &mut Entry,
     ) -> Result<Response<Content>, Rejection> {
+        let (parts, body) = request.into_parts();
+        let body = Unread::new(body, &parts.headers);
+
         // Whoever is shut out learns nothing, not even whether the request was well-formed.
         self.shared.quarantine.refuse_source(origin.source, now.wall)?;
 
         // One meaning per request, before anything is decided by it.
         framing?;
-        let (parts, body) = request.into_parts();
         let head = inspect::normalise(&parts)?;
         entry.head(&head);
 

@@ -113,6 +113,65 @@ async fn a_body_that_is_too_long_is_refused_whether_it_says_so_or_not() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_still_sending_gets_the_answer_that_refuses_it() {
+    let house = House::open();
+    let long = "x".repeat(8 << 20);
+    let too_long = format!("content-length: {}", long.len());
+
+    for (line, fields, status) in [
+        ("POST /small/read", [too_long.as_str()], 413),
+        ("POST /small/read", [CHUNKED], 413),
+        ("POST /app/read", [too_long.as_str()], 401),
+    ] {
+        let mut stream = TcpStream::connect(house.plain()).await.unwrap();
+        let body = match fields {
+            [CHUNKED] => format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()),
+            [_] => long.clone(),
+        };
+        // Whoever sends before it reads meets no reset while it does.
+        stream.write_all(request(line, &fields).as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+
+        assert_eq!(status_of(&client::to_end(stream).await), status, "{line} {fields:?}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_not_reset_for_what_its_client_still_sends() {
+    let house = House::open();
+    let client = Http2::connect(house.address("secure"), house.certificate()).await;
+    let long = Bytes::from(vec![b'x'; 8 << 20]);
+
+    for (line, status) in [("POST /small/read", 413), ("POST /app/read", 401)] {
+        let answer = client.send(line, &[], long.clone()).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{line}");
+        assert!(answer.into_body().collect().await.is_ok(), "{line}");
+    }
+
+    // The connection has kept its window: what was thrown away has been given back.
+    let whole = client.send("POST /open/read", &[], long.clone()).await.unwrap();
+    assert_eq!(whole.into_body().collect().await.unwrap().to_bytes(), long.len().to_string());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_client_that_sends_nothing_more_is_not_waited_for_long() {
+    let house = House::open();
+    let (silent, began) = (request("POST /small/read", &["content-length: 1025"]), Instant::now());
+
+    let waiting = raw(house.plain(), &silent).await;
+    let waited = began.elapsed();
+    let asks = request("POST /small/read", &["content-length: 1025", "expect: 100-continue"]);
+    let asking = raw(house.plain(), asks).await;
+
+    assert_eq!((status_of(&waiting), status_of(&asking)), (413, 413));
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert!(began.elapsed() - waited < Duration::from_millis(900), "told without a wait");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn trailers_pass_and_cannot_smuggle_an_identity() {
     let house = House::open();
     let head = request(

@@ -106,6 +106,7 @@ async fn a_reload_under_load_loses_no_request() {
         });
     }
 
+    house.until(|| house.count() > 0).await;
     let old = Arc::clone(house.shared.policy.load().sha256());
     let new: Vec<Policy> =
         (1..20).map(|n| house.policy(&format!("idle = \"{n}m\""), "denied = \"queued\"")).collect();
