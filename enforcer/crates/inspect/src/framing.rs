@@ -29,6 +29,9 @@ pub enum FramingError {
     /// TE in HTTP/2 is something else than `trailers`.
     #[error("TE is not `trailers`")]
     Te,
+    /// TRACE echoes a request with all that was added on the way.
+    #[error("the method is TRACE")]
+    Trace,
     /// Not exactly one `chunked`, or not in HTTP/1.1.
     #[error("Transfer-Encoding is not one single `chunked` of HTTP/1.1")]
     TransferEncoding,
@@ -52,6 +55,9 @@ pub(crate) fn one_body(
 ) -> Result<(), FramingError> {
     if method == Method::CONNECT {
         return Err(FramingError::Connect);
+    }
+    if method == Method::TRACE {
+        return Err(FramingError::Trace);
     }
     transfer_encoding(version, headers)?;
     content_length(headers)?;
@@ -126,6 +132,7 @@ impl From<FramingError> for Rejection {
             FramingError::ContentLength
             | FramingError::TransferEncoding
             | FramingError::TwoFramings => Reason::FramingAmbiguous,
+            FramingError::Trace => Reason::TraceRefused,
             FramingError::Upgrade(_) => Reason::UpgradeRefused,
         };
         reason.because(error)

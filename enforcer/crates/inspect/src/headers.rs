@@ -62,13 +62,15 @@ const PROTECTED: &[&str] = &[
 ];
 
 /// Names other than those below `enforcer-`, `x-forwarded` that tell an application who a client
-/// is, where it comes from or which target it "really" asked for.
+/// is, where it comes from or which target it "really" asked for. `proxy` becomes `HTTP_PROXY`
+/// behind a gateway interface, and with it the proxy of the application's own requests (CVE-2016-5385).
 const IDENTITY: &[&str] = &[
     "cf-connecting-ip",
     "client-ip",
     "fastly-client-ip",
     "forwarded",
     "forwarded-for",
+    "proxy",
     "true-client-ip",
     "x-client-ip",
     "x-cluster-client-ip",

@@ -116,6 +116,8 @@ reasons! {
     Quarantined = "quarantined", 403;
     /// The agent is shutting down.
     ShuttingDown = "shutting-down", 503;
+    /// TRACE, which would echo what was added on the way.
+    TraceRefused = "trace-refused", 405;
     /// An upgrade to another protocol, which no route allows.
     UpgradeRefused = "upgrade-refused", 400;
     /// The upstream broke the connection before its answer was complete.

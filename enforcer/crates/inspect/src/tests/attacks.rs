@@ -1,6 +1,7 @@
 //! How others fell, one test each: the request of the advisory is refused here, or cannot matter.
 
 use enforcer_model::Reason;
+use http::{HeaderMap, HeaderValue};
 
 use super::{accept, get, parts, plain, refuse};
 use crate::{fold, normalise, strip};
@@ -105,6 +106,17 @@ fn cve_2025_64484_underscore_twins() {
         assert_eq!(refuse(plain().header(name, "admin")), Reason::HeaderMalformed, "{name}");
     }
     accept(plain().header("x_custom", "1").header("my_header", "2"));
+}
+
+/// Behind a gateway interface `Proxy` becomes `HTTP_PROXY`, through which applications then called.
+#[test]
+fn cve_2016_5385_a_field_that_becomes_the_proxy_of_the_application() {
+    let mut headers = HeaderMap::new();
+    headers.insert("proxy", HeaderValue::from_static("http://192.0.2.1/"));
+
+    strip(&mut headers);
+
+    assert!(headers.is_empty());
 }
 
 /// Fabio removed forwarding headers that `Connection` named, after it had set them.

@@ -107,6 +107,13 @@ fn a_tunnel_is_refused() {
 }
 
 #[test]
+fn a_request_that_asks_for_its_own_echo_is_refused() {
+    let trace = Request::builder().method("TRACE").uri("/a").header("host", "h");
+
+    assert_eq!(refuse(trace), Reason::TraceRefused);
+}
+
+#[test]
 fn a_body_that_could_end_in_two_places_is_refused() {
     for fields in [
         &[("transfer-encoding", "chunked"), ("content-length", "5")][..],
