@@ -1,9 +1,12 @@
 //! The asking side: blocking, for commands that do one thing and end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::net::sockopt::Timeout;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::call::{Answer, Call, LINE_MAX, Refusal};
 
@@ -20,16 +23,32 @@ pub enum CallError {
         socket: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The agent went away or did not answer in time.
+    /// The agent listens and takes nothing: it is overloaded or stopped. Nothing was done.
+    #[error("the agent at {socket} took no call for {} s", .patience.as_secs())]
+    Busy {
+        /// Asked there.
+        socket: PathBuf,
+        /// How long.
+        patience: Duration,
+    },
+    /// The agent has the call and did not answer in time. It may have done what it was asked.
+    #[error("the agent at {socket} did not answer within {} s", .patience.as_secs())]
+    TimedOut {
+        /// Asked there.
+        socket: PathBuf,
+        /// How long.
+        patience: Duration,
+    },
+    /// The agent went away.
     #[error("the agent at {socket} broke off")]
     Broken {
         /// Asked there.
         socket: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The answer is not of this protocol: another version listens there.
     #[error("the agent at {socket} speaks another version")]
@@ -47,23 +66,104 @@ pub enum CallError {
 
 /// Sends `call` to the agent at `socket` and waits for its answer, at most half a minute.
 pub fn ask(socket: &Path, call: &Call) -> Result<Answer, CallError> {
-    let path = || socket.to_owned();
-    let mut stream = UnixStream::connect(socket)
-        .map_err(|source| CallError::Unreachable { socket: path(), source })?;
-    let broken = |source| CallError::Broken { socket: path(), source };
-    let foreign = |source| CallError::Foreign { socket: path(), source };
+    ask_within(PATIENCE, socket, call)
+}
 
-    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
+fn ask_within(patience: Duration, socket: &Path, call: &Call) -> Result<Answer, CallError> {
+    let path = || socket.to_owned();
+    let foreign = |source| CallError::Foreign { socket: path(), source };
+    let broken = |source| CallError::Broken { socket: path(), source };
+    let unsent = |source: io::Error| {
+        if is_late(&source) { CallError::Busy { socket: path(), patience } } else { broken(source) }
+    };
+    let unanswered = |source: io::Error| {
+        if is_late(&source) {
+            CallError::TimedOut { socket: path(), patience }
+        } else {
+            broken(source)
+        }
+    };
+
     let mut line = serde_json::to_vec(call).map_err(foreign)?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(broken)?;
+    let mut stream = connect(patience, socket).map_err(|source| {
+        if is_late(&source) {
+            CallError::Busy { socket: path(), patience }
+        } else {
+            CallError::Unreachable { socket: path(), source }
+        }
+    })?;
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
+    // Without its last byte a call is none.
+    stream.write_all(&line).map_err(unsent)?;
 
     let mut answer = Vec::new();
-    BufReader::new(stream.take(LINE_MAX)).read_until(b'\n', &mut answer).map_err(broken)?;
+    BufReader::new(stream.take(LINE_MAX)).read_until(b'\n', &mut answer).map_err(unanswered)?;
     if answer.is_empty() {
-        return Err(broken(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
     }
     let answer: Result<Answer, Refusal> = serde_json::from_slice(&answer).map_err(foreign)?;
     answer.map_err(CallError::Refused)
+}
+
+/// Connects with `patience` for connecting and for each write: the backlog of a stuck agent fills.
+fn connect(patience: Duration, path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // For a Unix socket the kernel applies this to `connect` as well (unix_stream_connect).
+    net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_call_that_was_sent_and_not_answered_may_have_been_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+
+        let late = ask_within(SHORT, &path, &Call::Status).unwrap_err();
+
+        assert!(matches!(late, CallError::TimedOut { .. }), "{late}");
+    }
+
+    #[test]
+    fn an_agent_that_takes_no_call_is_busy_and_does_not_hold_the_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let stuck =
+            net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        net::bind(&stuck, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        net::listen(&stuck, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+
+        let busy = ask_within(SHORT, &path, &Call::Status).unwrap_err();
+
+        assert!(matches!(busy, CallError::Busy { .. }), "{busy}");
+    }
+
+    #[test]
+    fn nobody_there_is_told_apart_by_its_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let kind = |error| {
+            let CallError::Unreachable { source, .. } = error else { panic!("{error}") };
+            source.kind()
+        };
+
+        assert_eq!(kind(ask(&path, &Call::Status).unwrap_err()), io::ErrorKind::NotFound);
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(kind(ask(&path, &Call::Status).unwrap_err()), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -62,6 +64,15 @@ pub enum BindError {
     /// A file that is no socket is in the way.
     #[error("{} is in the way and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// A socket is there, and whether an agent has it cannot be told.
+    #[error("cannot tell whether an agent answers at {}", path.display())]
+    Unclear {
+        /// Tried there.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The system refuses.
     #[error("cannot listen at {}", path.display())]
     System {
@@ -73,14 +84,29 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    /// What to do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Occupied(_) => "`enforcer status` shows it; stop it first",
+            Self::NotASocket(_) => "move it away, or name another place under `socket` in [agent]",
+            Self::Unclear { .. } => {
+                "`ss -xlp` shows who listens; stop that process, or remove the socket if nobody does"
+            }
+            Self::System { .. } => "the folder of `socket` in [agent] must be writable",
+        }
+    }
+}
+
 impl Server {
     /// Listens at `path` with mode 0660, owned by `group` when it is given.
     ///
+    /// A folder that is missing is made so that the group can reach the socket, whatever the umask.
     /// A socket that a killed agent left behind is replaced; one that answers is not.
     pub fn bind(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
         let system = |source| BindError::System { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(system)?;
+            make_folder(folder, group).map_err(system)?;
         }
         clear_stale(path)?;
         // Nobody may connect between bind and chmod: the mode comes from the umask at once.
@@ -133,16 +159,49 @@ impl Drop for Server {
     }
 }
 
+/// Makes `folder` and what is missing above it, open to `group`; what exists is left as it is.
+fn make_folder(folder: &Path, group: Option<u32>) -> io::Result<()> {
+    match std::fs::create_dir(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+            make_folder(above.ok_or(error)?, group)?;
+            std::fs::create_dir(folder)?;
+        }
+        Err(error) => return Err(error),
+    }
+    if group.is_some() {
+        std::os::unix::fs::chown(folder, None, group)?;
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o750))
+}
+
+/// Removes a socket at `path` that certainly nobody listens at.
 fn clear_stale(path: &Path) -> Result<(), BindError> {
     use std::os::unix::fs::FileTypeExt;
-    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let system = |source| BindError::System { path: path.to_owned(), source };
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system(error)),
+    };
     if !found.file_type().is_socket() {
         return Err(BindError::NotASocket(path.to_owned()));
     }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(BindError::Occupied(path.to_owned()));
+    match knock(path) {
+        Ok(()) => Err(BindError::Occupied(path.to_owned())),
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(system),
+        Err(error) => Err(BindError::Unclear { path: path.to_owned(), source: error.into() }),
     }
-    std::fs::remove_file(path).map_err(|source| BindError::System { path: path.to_owned(), source })
+}
+
+/// Connects and hangs up; a full backlog is `EAGAIN` at once, because a stuck agent must not make
+/// this one wait.
+fn knock(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 async fn accept(
@@ -231,6 +290,54 @@ mod tests {
 
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
+    }
+
+    #[tokio::test]
+    async fn the_group_can_reach_the_socket_in_a_folder_we_made_whatever_the_umask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/enforcer/admin.sock");
+        let group = rustix::process::getgid().as_raw();
+        let strict = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+
+        let server = Server::bind(&path, Some(group));
+
+        rustix::process::umask(strict);
+        server.unwrap();
+        for made in ["run", "run/enforcer"] {
+            let found = std::fs::metadata(folder.path().join(made)).unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, 0o750, "{made}");
+            assert_eq!(std::os::unix::fs::MetadataExt::gid(&found), group);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_exists_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(folder.path(), own).unwrap();
+
+        let _server = Server::bind(&folder.path().join("admin.sock"), None).unwrap();
+
+        let mode = std::fs::metadata(folder.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o711);
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_backlog_is_full_is_not_taken_for_a_dead_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let busy =
+            net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        net::bind(&busy, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        net::listen(&busy, 0).unwrap();
+        let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+
+        let refused = Server::bind(&path, None).unwrap_err();
+
+        assert!(matches!(refused, BindError::Unclear { .. }), "{refused}");
+        assert!(refused.hint().contains("ss -xlp"));
+        assert!(path.exists());
     }
 
     #[tokio::test]
