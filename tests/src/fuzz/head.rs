@@ -16,8 +16,9 @@ use super::fields;
 const WITHOUT_TWIN: &[&str] =
     &["AUTHORIZATION", "CONTENT_LENGTH", "CONTENT_TYPE", "COOKIE", "HOST", "TRANSFER_ENCODING"];
 
-/// Fields that no client may speak in.
-const OURS: &[&str] = &["ENFORCER", "FORWARDED", "X_FORWARDED", "X_REAL_IP", "X_REQUEST_ID"];
+/// Fields that no client may speak in, and beginnings of such.
+const OURS: &[&str] = &["FORWARDED", "TRUE_CLIENT_IP", "X_CLIENT_IP", "X_REAL_IP", "X_REQUEST_ID"];
+const OURS_BEGIN: &[&str] = &["ENFORCER_", "X_FORWARDED"];
 
 /// Fields of one connection.
 const HOP_BY_HOP: &[&str] =
@@ -166,7 +167,8 @@ fn upstream(mut headers: HeaderMap, host: &Host) {
         assert!(!HOP_BY_HOP.contains(&name), "{name} belongs to one connection");
         assert!(!named.iter().any(|other| other == name), "Connection named {name}");
         let seen = as_cgi_sees(name);
-        assert!(!OURS.iter().any(|ours| seen.starts_with(ours)), "{name} is the client's claim");
+        let claim = OURS.contains(&&*seen) || OURS_BEGIN.iter().any(|ours| seen.starts_with(ours));
+        assert!(!claim, "{name} is the client's claim");
         let twin = WITHOUT_TWIN.iter().any(|other| seen == *other && name.contains('_'));
         assert!(!twin, "{name} is read as another field");
         if name == AUTHORIZATION.as_str() || name == "x-api-key" {

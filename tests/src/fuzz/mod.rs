@@ -31,7 +31,7 @@ pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
 pub use head::request_head;
 pub use packet::packet;
-pub use policy::policy_file;
+pub use policy::{policy_file, route_table};
 pub use segment::audit_segment;
 pub use words::selector;
 
@@ -55,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packet", run: packet },
     Target { name: "policy_file", run: policy_file },
     Target { name: "request_head", run: request_head },
+    Target { name: "route_table", run: route_table },
     Target { name: "selector", run: selector },
 ];
 

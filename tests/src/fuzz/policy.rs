@@ -14,6 +14,10 @@ use super::methods;
 
 const FILE: &str = "policy.toml";
 
+/// What a policy needs besides its routes.
+const WITHOUT_ROUTES: &str =
+    "version=1\n[listen.a]\naddress='127.0.0.1:0'\n[upstream.u]\nhosts=['127.0.0.1:9']\n";
+
 /// Policies with more routes than this are not asked about each pair of them.
 const ROUTES_ASKED: usize = 12;
 
@@ -43,6 +47,21 @@ pub fn policy_file(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// The patterns of routes, one a line, in an otherwise plain policy.
+///
+/// What [`policy_file`] promises, where most inputs get as far as the table of routes.
+pub fn route_table(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut file = WITHOUT_ROUTES.to_owned();
+    for (number, pattern) in text.lines().take(ROUTES_ASKED).enumerate() {
+        // A string of JSON is one of TOML, DEL excepted.
+        let pattern = serde_json::to_string(pattern).expect("every text is JSON");
+        file +=
+            &format!("[[route]]\nname='{number}'\nmatch={pattern}\nupstream='u'\npublic=true\n");
+    }
+    policy_file(file.as_bytes());
 }
 
 fn refused(problems: &Problems, text: &str) {
