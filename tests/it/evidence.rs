@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use enforcer_tests::lab::{ATTACKER, CLIENT, DEADLINE, Family, Http, wait_until};
-use serde_json::Value;
 
 use crate::stage::{Hook, Stage, THRESHOLD, orders};
 
@@ -23,10 +22,7 @@ fn every_request_every_admin_action_and_every_map_change_is_a_record() {
     wait_until("the block is there", DEADLINE, || stage.block_of(&attacker).is_some()).unwrap();
     assert!(stage.enforcer(&["release", &attacker]).is_success());
 
-    let of_class = |class: &str| {
-        let all = records(&stage);
-        all.into_iter().filter(|record| record["class"] == class).collect::<Vec<_>>()
-    };
+    let of_class = |class| stage.records_of(class);
     wait_until("every request is on record", DEADLINE, || of_class("http").len() == 7 + THRESHOLD)
         .unwrap();
     let served = of_class("http").into_iter().find(|record| record["body"]["status"] == 200);
@@ -79,12 +75,9 @@ fn an_exported_record_convinces_a_shell_script_and_an_altered_one_does_not() {
     let stage = Stage::new(Hook::Native);
     let reader = stage.key("client", "reader");
     assert_eq!(stage.client(Family::V4).ask(&orders().key(&reader)).unwrap().status, 200);
-    wait_until("the request is on record", DEADLINE, || {
-        records(&stage).iter().any(|record| record["class"] == "http")
-    })
-    .unwrap();
-    let of_class = records(&stage).into_iter().find(|record| record["class"] == "http").unwrap();
-    let index = of_class["index"].as_u64().unwrap();
+    wait_until("the request is on record", DEADLINE, || !stage.records_of("http").is_empty())
+        .unwrap();
+    let index = stage.records_of("http")[0]["index"].as_u64().unwrap();
     let out = stage.site.folder().join("evidence");
 
     let exported =
@@ -126,12 +119,6 @@ fn nothing_that_was_answered_is_lost_by_kill_9() {
         let verified = stage.offline(&["audit", "verify"]);
         assert!(verified.is_success(), "round {round}: {verified}");
     }
-}
-
-fn records(stage: &Stage) -> Vec<Value> {
-    let tail = stage.offline(&["audit", "tail", "-n", "100000", "--json"]);
-    assert!(tail.is_success(), "{tail}");
-    tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn verify_sh(folder: &Path, key: &str) -> bool {

@@ -13,8 +13,10 @@
 mod block;
 mod command;
 mod corpus;
+mod detect;
 mod evidence;
 mod lab;
+mod packet;
 mod reload;
 mod request;
 mod stage;

@@ -83,6 +83,33 @@ fn a_bad_policy_is_refused_with_all_its_problems_and_the_old_one_stays() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn a_bad_file_that_is_read_on_a_signal_leaves_the_old_policy_in_force() {
+    let stage = Stage::new(Hook::Native);
+    let reader = stage.key("client", "reader");
+    let create = Ask::post("/v1/orders", "{}").key(&reader);
+    let mut connection = stage.client(Family::V4).connect(Http::Two).unwrap();
+    let before = stage.json(&["status"])["policy"]["sha256"].clone();
+    // The first change alone would let the reader write.
+    let bad =
+        policy(Hook::Native).replace("role   = \"writer\"", "role   = \"reader\"") + "\n[limt]\n";
+
+    stage.site.write_policy(&bad).unwrap();
+    let agent = stage.agent.as_ref().unwrap();
+    agent.hang_up().unwrap();
+
+    agent.wait_until_said("the old policy stays").unwrap();
+    assert!(agent.said().contains("limt"), "{}", agent.said());
+    assert_eq!(connection.ask(&create).unwrap().status, 403);
+    assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
+    assert_eq!(stage.json(&["status"])["policy"]["sha256"], before);
+    wait_until("the refusal is on record", DEADLINE, || {
+        stage.records_of("config").iter().any(|record| record["body"]["what"] == "policy-refused")
+    })
+    .unwrap();
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn an_applied_file_replaces_the_agents_own_and_survives_a_restart() {
     let mut stage = Stage::new(Hook::Native);
     let reader = stage.key("client", "reader");

@@ -1,11 +1,11 @@
 //! The lab with an upstream, an agent and its policy: what nearly every test begins with.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use enforcer_tests::lab::{
-    Addresses, Agent, Ask, Client, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, KeyGuesses, Lab,
-    Namespace, Output, Ping, Site, Upstream,
+    ATTACKER, Agent, Ask, Client, DEADLINE, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http,
+    KeyGuesses, Lab, Output, Ping, Site, UPSTREAM, Upstream, guess, wait_until,
 };
 use serde_json::Value;
 
@@ -21,13 +21,8 @@ pub(crate) const HOOKS: [Hook; 2] = [Hook::Native, Hook::Generic];
 /// The name of the API.
 pub(crate) const NAME: &str = "api.test";
 
-/// Where the agent listens.
-pub(crate) const PORT: u16 = 8443;
-
 /// Failures after which the policy blocks.
 pub(crate) const THRESHOLD: usize = 5;
-
-const UPSTREAM: SocketAddr = SocketAddr::new(Family::V4.loopback(), 9000);
 
 /// The whole of a policy but its kernel section.
 pub(crate) const LAYER_7: &str = r#"
@@ -117,7 +112,7 @@ impl Stage {
     pub(crate) fn without_agent(policy: &str) -> Self {
         let lab = Lab::new().unwrap();
         let upstream = Upstream::start(&lab.host, UPSTREAM).unwrap();
-        let site = Site::new(&lab.host, policy, &[NAME]).unwrap();
+        let site = Site::new(&lab.host, policy, NAME).unwrap();
         Self { lab, upstream, site, agent: None }
     }
 
@@ -133,12 +128,12 @@ impl Stage {
 
     /// The client, at an address of this family.
     pub(crate) fn client(&self, family: Family) -> Client {
-        self.from(&self.lab.client, HOST_FOR_CLIENT, family)
+        self.site.client(&self.lab.client, HOST_FOR_CLIENT, family)
     }
 
     /// The attacker, at an address of this family.
     pub(crate) fn attacker(&self, family: Family) -> Client {
-        self.from(&self.lab.attacker, HOST_FOR_ATTACKER, family)
+        self.site.client(&self.lab.attacker, HOST_FOR_ATTACKER, family)
     }
 
     /// Echoes from the client.
@@ -201,15 +196,84 @@ impl Stage {
 
     /// The attacker guesses so many keys, and gets a 401 each time.
     pub(crate) fn guess(&self, family: Family, times: usize) {
-        let mut connection = self.attacker(family).connect(enforcer_tests::lab::Http::One).unwrap();
-        for key in KeyGuesses::default().take(times) {
-            assert_eq!(connection.ask(&orders().key(&key)).unwrap().status, 401);
-        }
+        let mut connection = self.attacker(family).connect(Http::One).unwrap();
+        guess(&mut connection, KeyGuesses::default().take(times)).unwrap();
     }
 
-    fn from(&self, namespace: &Namespace, host: Addresses, family: Family) -> Client {
-        Client::new(namespace, host.at(family, PORT), NAME, Some(self.site.certificate()))
+    /// Who is blocked once the attacker has guessed too often at its address of this family.
+    ///
+    /// Failures are judged in the order in which they happened: when this one's block stands,
+    /// whatever happened before has been judged as well.
+    pub(crate) fn blocked_after_guessing(&self, family: Family) -> Vec<String> {
+        self.guess(family, THRESHOLD);
+        let own = ATTACKER.of(family).to_string();
+        wait_until("the guesses are answered by a block", DEADLINE, || {
+            self.block_of(&own).is_some()
+        })
+        .unwrap();
+        let rows = self.json(&["blocks"]);
+        let targets = rows.as_array().unwrap().iter().map(|row| row["target"].as_str().unwrap());
+        targets.map(str::to_owned).collect()
     }
+
+    /// An echo stays unanswered because the kernel drops it: this block counts it.
+    pub(crate) fn expect_dropped(&self, ping: &Ping, target: &str) {
+        let dropped = || self.block_of(target).unwrap()["kernel"]["packets"].as_u64().unwrap();
+        let before = dropped();
+        assert!(ping.once(SILENCE).unwrap().is_none(), "{target}: an echo passed");
+        wait_until("the block counts the echo", DEADLINE, || dropped() > before).unwrap();
+    }
+
+    /// How many packets the kernel has judged so: `drop blocked`.
+    pub(crate) fn packets(&self, counter: &str) -> u64 {
+        let status = self.json(&["status"]);
+        let mut counters = status["kernel"]["packets"].as_array().unwrap().iter();
+        counters.find(|one| one["name"] == counter).unwrap()["count"].as_u64().unwrap()
+    }
+
+    /// Everything on record, oldest first.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let tail = self.offline(&["audit", "tail", "-n", "100000", "--json"]);
+        assert!(tail.is_success(), "{tail}");
+        tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Everything of this class on record, oldest first.
+    pub(crate) fn records_of(&self, class: &str) -> Vec<Value> {
+        self.records().into_iter().filter(|record| record["class"] == class).collect()
+    }
+
+    /// A file system for the state that can be filled, in place before the first start.
+    pub(crate) fn small_disk(&self) {
+        let state = self.site.state();
+        std::fs::create_dir(&state).unwrap();
+        let mut mount = self.lab.host.command("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs"]).arg(&state);
+        self.lab.host.succeed(mount).unwrap();
+    }
+
+    /// Fills the disk of [`Self::small_disk`] until the returned ballast is dropped.
+    pub(crate) fn fill_disk(&self) -> Ballast {
+        let path = self.lab.host.path(self.site.state().join("ballast"));
+        fill(&path);
+        Ballast(path)
+    }
+}
+
+/// What fills a disk. Dropped, it leaves room again.
+pub(crate) struct Ballast(std::path::PathBuf);
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+fn fill(path: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).unwrap();
+    let chunk = [0x5a; 4096];
+    while file.write_all(&chunk).is_ok() {}
 }
 
 /// The request of a reader.

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use enforcer_tests::lab::{
-    ATTACKER, DEADLINE, Family, HOST_FOR_ATTACKER, Http, raw_exchange, wait_until,
+    ATTACKER, DEADLINE, Family, HOST_FOR_ATTACKER, Http, PORT, Train, raw_exchange, wait_until,
 };
 
-use crate::stage::{Hook, LAYER_7, PORT, SILENCE, Stage, orders, policy};
+use crate::stage::{Hook, LAYER_7, Stage, orders, policy};
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
@@ -105,7 +105,60 @@ fn an_interface_that_vanishes_is_told_and_put_back_when_it_returns() {
     .unwrap();
     host.ip("link set enf-attacker up").unwrap();
     attacker.ip("link set eth0 up").unwrap();
-    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
+    assert!(stage.enforcer(&["release", &target]).is_success());
+    stage.attacker_ping(Family::V4).until_answered().unwrap();
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_interface_that_goes_down_and_comes_up_is_guarded_all_along() {
+    let stage = Stage::new(Hook::Native);
+    let target = ATTACKER.of(Family::V4).to_string();
+    assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
+    let host = HOST_FOR_ATTACKER.of(Family::V4);
+    let train = Train::start(&stage.lab.attacker, host, Duration::from_millis(1)).unwrap();
+
+    stage.lab.attacker_cable.unplug().unwrap();
+    stage.lab.attacker_cable.plug().unwrap();
+
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
+    assert!(train.stop().iter().all(|echo| echo.answered.is_none()), "a packet passed");
+    assert!(stage.json(&["status"])["kernel"]["problem"].is_null());
+    assert!(stage.enforcer(&["release", &target]).is_success());
+    stage.attacker_ping(Family::V4).until_answered().unwrap();
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_interface_that_is_renamed_keeps_its_blocks_and_status_tells_of_it() {
+    let stage = Stage::new(Hook::Native);
+    let target = ATTACKER.of(Family::V4).to_string();
+    assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
+    let rename = |from: &str, to: &str| {
+        for words in [
+            format!("link set {from} down"),
+            format!("link set {from} name {to}"),
+            format!("link set {to} up"),
+        ] {
+            stage.lab.host.ip(&words).unwrap();
+        }
+    };
+
+    rename("enf-attacker", "enf-renamed");
+    wait_until("status tells of it", DEADLINE, || {
+        let problem = stage.json(&["status"])["kernel"]["problem"].to_string();
+        problem.contains("enf-attacker")
+    })
+    .unwrap();
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
+
+    rename("enf-renamed", "enf-attacker");
+    wait_until("all is well again", DEADLINE, || {
+        stage.json(&["status"])["kernel"]["problem"].is_null()
+    })
+    .unwrap();
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
     assert!(stage.enforcer(&["release", &target]).is_success());
     stage.attacker_ping(Family::V4).until_answered().unwrap();
 }
@@ -133,10 +186,13 @@ fn rubbish_at_every_door_harms_nobody() {
     assert_eq!(stage.upstream.requests(), 0);
     let mut connection = stage.client(Family::V4).connect(Http::Two).unwrap();
     assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
-    let status = stage.json(&["status"]);
-    let failed = status["requests"].as_array().unwrap().iter();
-    let failed = failed.clone().find(|counter| counter["name"] == "handshakes failed").unwrap();
-    assert!(failed["count"].as_u64().unwrap() >= 3, "{failed}");
+    wait_until("the failed handshakes are counted", DEADLINE, || {
+        let status = stage.json(&["status"]);
+        let mut counters = status["requests"].as_array().unwrap().iter();
+        let failed = counters.find(|counter| counter["name"] == "handshakes failed").unwrap();
+        failed["count"].as_u64().unwrap() >= 3
+    })
+    .unwrap();
 }
 
 #[test]
@@ -187,12 +243,7 @@ fn a_secret_that_others_can_read_stops_the_start() {
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn a_full_disk_refuses_requests_keeps_blocks_and_counts_what_it_refused() {
     let mut stage = Stage::without_agent(&policy(Hook::Native));
-    let state = stage.site.state();
-    fs::create_dir(&state).unwrap();
-    let mut mount = stage.lab.host.command("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs"]).arg(&state);
-    stage.lab.host.succeed(mount).unwrap();
-    let ballast = stage.lab.host.path(state.join("ballast"));
+    stage.small_disk();
     stage.start();
     let reader = stage.key("client", "reader");
     let target = ATTACKER.of(Family::V4).to_string();
@@ -200,20 +251,52 @@ fn a_full_disk_refuses_requests_keeps_blocks_and_counts_what_it_refused() {
     let mut connection = stage.client(Family::V4).connect(Http::One).unwrap();
     assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
 
-    fill(&ballast);
+    let ballast = stage.fill_disk();
     wait_until("requests are refused", DEADLINE, || {
         connection.ask(&orders().key(&reader)).unwrap().status == 503
     })
     .unwrap();
-    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
 
-    fs::remove_file(&ballast).unwrap();
+    drop(ballast);
     wait_until("requests are served again", DEADLINE, || {
         connection.ask(&orders().key(&reader)).unwrap().status == 200
     })
     .unwrap();
     let tail = stage.offline(&["audit", "tail", "-n", "1000"]);
     assert!(tail.stdout.contains("disk-full"), "{tail}");
+    assert!(stage.offline(&["audit", "verify"]).is_success());
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_full_disk_lets_an_operator_act_and_says_what_is_not_on_it() {
+    let mut stage = Stage::without_agent(&policy(Hook::Native));
+    stage.small_disk();
+    stage.start();
+    let target = ATTACKER.of(Family::V4).to_string();
+    let ping = stage.attacker_ping(Family::V4);
+    ping.until_answered().unwrap();
+    let ballast = stage.fill_disk();
+
+    let shut_out = stage.enforcer(&["quarantine", &target, "--reason", "test"]);
+    assert_eq!(shut_out.code, Some(6), "{shut_out}");
+    assert!(shut_out.stdout.contains("NOT recorded"), "{shut_out}");
+    assert!(shut_out.stdout.contains("NOT written"), "{shut_out}");
+    stage.expect_dropped(&ping, &target);
+
+    let let_in = stage.enforcer(&["release", &target]);
+    assert_eq!(let_in.code, Some(6), "{let_in}");
+    assert!(let_in.stdout.contains("NOT recorded"), "{let_in}");
+    ping.until_answered().unwrap();
+
+    drop(ballast);
+    wait_until("an operator's act is on record again", DEADLINE, || {
+        stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success()
+    })
+    .unwrap();
+    stage.expect_dropped(&ping, &target);
+    assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
     assert!(stage.offline(&["audit", "verify"]).is_success());
 }
 
@@ -232,13 +315,6 @@ fn init_writes_a_policy_that_runs_and_never_writes_over_one() {
     assert_eq!(again.code, Some(1), "{again}");
     assert!(again.stderr.contains("left alone"), "{again}");
     assert!(stage.site.program(&["--policy", path, "policy", "check"]).unwrap().is_success());
-}
-
-fn fill(path: &std::path::Path) {
-    use std::io::Write;
-    let mut file = fs::File::create(path).unwrap();
-    let chunk = [0x5a; 4096];
-    while file.write_all(&chunk).is_ok() {}
 }
 
 fn open_to_all(folder: &std::path::Path) {

@@ -12,6 +12,7 @@
 )]
 
 pub mod bench;
+pub mod demo;
 pub mod fuzz;
 pub mod lab;
 pub mod story;

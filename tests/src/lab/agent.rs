@@ -18,7 +18,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Certificate, DEADLINE, Namespace, process, wait_for, wait_until};
+use super::{
+    Addresses, Certificate, Client, DEADLINE, Family, Namespace, PORT, process, wait_for,
+    wait_until,
+};
 
 /// Stands for the site's folder in the text of a policy.
 const PLACE: &str = "{site}";
@@ -28,6 +31,7 @@ const PLACE: &str = "{site}";
 pub struct Site {
     host: Namespace,
     folder: Arc<TempDir>,
+    name: Arc<str>,
     certificate: Certificate,
     starts: Arc<AtomicU32>,
 }
@@ -52,16 +56,17 @@ pub struct Output {
 
 impl Site {
     /// Prepares a folder in `host`: `policy.toml` with `{site}` replaced by the folder, and
-    /// `tls/cert.pem` and `tls/key.pem` for `names`.
+    /// `tls/cert.pem` and `tls/key.pem` for `name`.
     ///
     /// The agent's state is expected in `{site}/state`, its socket at `{site}/admin.sock`.
-    pub fn new(host: &Namespace, policy: &str, names: &[&str]) -> Result<Self> {
+    pub fn new(host: &Namespace, policy: &str, name: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("enforcer-lab-").tempdir()?;
-        let certificate = Certificate::for_names(names)?;
+        let certificate = Certificate::for_names(&[name])?;
         certificate.write(&folder.path().join("tls"))?;
         let site = Self {
             host: host.clone(),
             folder: Arc::new(folder),
+            name: name.into(),
             certificate,
             starts: Arc::default(),
         };
@@ -89,9 +94,9 @@ impl Site {
         self.folder().join("admin.sock")
     }
 
-    /// What the agent's clients trust.
-    pub const fn certificate(&self) -> &Certificate {
-        &self.certificate
+    /// A client at `from`, which sees the host at one of `host`, that trusts this agent.
+    pub fn client(&self, from: &Namespace, host: Addresses, family: Family) -> Client {
+        Client::new(from, host.at(family, PORT), &self.name, Some(&self.certificate))
     }
 
     /// Replaces the policy in one step, as an editor does. The agent is not told.

@@ -1,4 +1,4 @@
-//! What an attacker does, in bounded amounts: raw bytes, datagrams, and guessed keys.
+//! What an attacker does, in bounded amounts: raw bytes and datagrams.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -134,35 +134,5 @@ impl Drop for Sink {
             // The thread has nothing that could panic.
             drop(thread.join());
         }
-    }
-}
-
-/// Invented keys, each different, none ever issued: the shape is right, the checksum is not.
-#[derive(Clone, Debug, Default)]
-pub struct KeyGuesses {
-    next: u64,
-}
-
-impl Iterator for KeyGuesses {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        let number = self.next;
-        self.next = number.checked_add(1)?;
-        Some(format!("enf_live_{number:012}_{number:043}000000"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn guesses_differ_and_have_the_length_of_keys() {
-        let guesses: Vec<String> = KeyGuesses::default().take(3).collect();
-
-        assert_eq!(guesses[0].len(), "enf_live_".len() + 12 + 1 + 43 + 6);
-        assert_ne!(guesses[0], guesses[1]);
-        assert_ne!(guesses[1], guesses[2]);
     }
 }

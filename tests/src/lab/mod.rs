@@ -19,6 +19,8 @@ mod agent;
 mod attacker;
 mod certificate;
 mod client;
+mod forgery;
+mod guess;
 mod namespace;
 mod ping;
 mod process;
@@ -27,9 +29,11 @@ mod veth;
 mod wait;
 
 pub use agent::{Agent, Output, Site};
-pub use attacker::{Flood, KeyGuesses, Sink, raw_exchange};
+pub use attacker::{Flood, Sink, raw_exchange};
 pub use certificate::Certificate;
 pub use client::{Answer, Ask, Client, Connection, Http, Steady, Tally, TlsStream};
+pub use forgery::Forgery;
+pub use guess::{KeyGuesses, guess};
 pub use namespace::Namespace;
 pub use ping::{Echo, Ping, Train};
 pub use upstream::{REMEMBERED, Seen, Upstream};
@@ -49,6 +53,11 @@ pub const HOST_FOR_CLIENT: Addresses = Addresses::numbered(1, 1);
 pub const ATTACKER: Addresses = Addresses::numbered(2, 2);
 /// The host's addresses, as the attacker sees them.
 pub const HOST_FOR_ATTACKER: Addresses = Addresses::numbered(2, 1);
+
+/// Where the agent listens for TLS, in every policy of the lab.
+pub const PORT: u16 = 8443;
+/// Where the upstream listens in the host, in every policy of the lab.
+pub const UPSTREAM: SocketAddr = SocketAddr::new(Family::V4.loopback(), 9000);
 
 /// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

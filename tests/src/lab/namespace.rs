@@ -23,7 +23,8 @@ use super::process;
 
 /// Runs inside the new namespaces, says `ready`, and waits for the end of its input.
 ///
-/// Duplicate address detection is off so that addresses work at once; every group may ping.
+/// Duplicate address detection is off so that addresses work at once; every group may ping; no
+/// address is refused for the interface on which it arrives.
 const KEEPER: &str = "\
 set -e
 mount -t sysfs sysfs /sys
@@ -31,6 +32,7 @@ mount -t bpf bpf /sys/fs/bpf
 echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad
 echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
 echo 0 > /proc/sys/net/ipv4/ip_forward
+for scope in all default; do echo 0 > /proc/sys/net/ipv4/conf/$scope/rp_filter; done
 echo '0 2147483647' > /proc/sys/net/ipv4/ping_group_range
 ip link set lo up
 echo ready

@@ -49,15 +49,31 @@ pub struct Train {
 impl Ping {
     /// Echoes from `namespace` to `target`.
     pub fn new(namespace: &Namespace, target: IpAddr) -> Result<Self> {
-        let (domain, protocol, kind) = match target {
-            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8),
-            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128),
-        };
-        let socket = namespace
-            .run(|| Socket::new(domain, Type::DGRAM, Some(protocol)))?
-            .context("an ICMP socket")?;
+        let socket = Self::socket(namespace, target)?;
+        Self::towards(target, socket)
+    }
+
+    /// Echoes from one address of `namespace` to `target`.
+    pub(super) fn bearing(namespace: &Namespace, source: IpAddr, target: IpAddr) -> Result<Self> {
+        let socket = Self::socket(namespace, target)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        Self::towards(target, socket)
+    }
+
+    fn towards(target: IpAddr, socket: Socket) -> Result<Self> {
         socket.connect(&SocketAddr::new(target, 0).into())?;
+        let kind = if target.is_ipv4() { 8 } else { 128 };
         Ok(Self { socket: socket.into(), kind })
+    }
+
+    fn socket(namespace: &Namespace, target: IpAddr) -> Result<Socket> {
+        let (domain, protocol) = match target {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+        };
+        namespace
+            .run(|| Socket::new(domain, Type::DGRAM, Some(protocol)))?
+            .context("an ICMP socket")
     }
 
     /// Sends one echo and waits for its answer; none when it does not come in time.

@@ -1,19 +1,20 @@
 //! From a decision to its effect: how soon the kernel drops what the proxy or an operator decided.
 //!
 //! The attacker sends an echo every 200 µs while it guesses keys, and the first echo that stays
-//! unanswered tells when the kernel began to drop: the resolution of both figures. The echo over
-//! the lab's own cable comes first, for no time below it can be seen by these means.
+//! unanswered tells when the kernel began to drop: the resolution of both figures. Only echoes sent
+//! after the request that crosses the threshold count, for a packet lost before has another cause.
+//! The echo over the lab's own cable comes first, for no time below it can be seen by these means.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::super::{Effort, Row, Samples, Target, alternate, milliseconds};
 use super::Area;
+use crate::demo::{NAME, POLICY, THRESHOLD};
 use crate::lab::{
-    ATTACKER, Ask, Client, Connection, DEADLINE, Echo, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT,
-    Http, KeyGuesses, Lab, Ping, Site, Train, Upstream, wait_until,
+    ATTACKER, DEADLINE, Echo, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http, KeyGuesses, Lab,
+    Ping, Site, Train, UPSTREAM, Upstream, guess, wait_until,
 };
 
 /// The area.
@@ -26,16 +27,6 @@ const ECHOES: u32 = 50;
 /// Pause between two echoes of a train.
 const PACE: Duration = Duration::from_micros(200);
 
-/// Failures after which the policy of the demo blocks.
-const THRESHOLD: usize = 10;
-
-/// The policy of the demo, with limits that an attack of a hundred rounds does not meet.
-const POLICY: &str = include_str!("../../../../policies/demo.toml");
-
-const NAME: &str = "api.demo.test";
-const UPSTREAM: SocketAddr = SocketAddr::new(Family::V4.loopback(), 9000);
-const PORT: u16 = 8443;
-
 fn measure(effort: Effort) -> Result<Vec<Row>> {
     let lab = Lab::new()?;
     let mut rows = Vec::new();
@@ -43,7 +34,7 @@ fn measure(effort: Effort) -> Result<Vec<Row>> {
         rows.push(cable(&lab, family, effort)?);
     }
     let _upstream = Upstream::start(&lab.host, UPSTREAM)?;
-    let site = Site::new(&lab.host, POLICY, &[NAME])?;
+    let site = Site::new(&lab.host, POLICY, NAME)?;
     let agent = site.start()?;
     for family in Family::BOTH {
         let trials = effort.rounds(100);
@@ -100,22 +91,31 @@ fn repeat(times: usize, mut trial: impl FnMut() -> Result<f64>) -> Result<Vec<f6
     (0..times).map(|_| trial()).collect()
 }
 
-/// One attack: from the answer to the guess that crosses the threshold to the first lost echo.
+/// One attack: from the answer to the guess that crosses the threshold to the first echo, sent after
+/// that guess, that is lost. Negative: the kernel dropped before the answer was out, which waits for
+/// its record on disk.
 fn by_rule(lab: &Lab, site: &Site, family: Family) -> Result<f64> {
     let train = begin(lab, family)?;
-    let target = HOST_FOR_ATTACKER.at(family, PORT);
-    let client = Client::new(&lab.attacker, target, NAME, Some(site.certificate()));
+    let client = site.client(&lab.attacker, HOST_FOR_ATTACKER, family);
     let mut connection = client.connect(Http::One)?;
-    guess(&mut connection)?;
+    let mut keys = KeyGuesses::default();
+    guess(&mut connection, keys.by_ref().take(THRESHOLD.saturating_sub(1)))?;
+    let crossing = Instant::now();
+    guess(&mut connection, keys.take(1))?;
     let answered = Instant::now();
 
     train.wait_for_silence(10, Duration::from_millis(10))?;
     let echoes = train.stop();
     release(site, family)?;
-    // Negative: the kernel dropped before the answer was out, for the answer waits for its record.
-    let lost = echoes.iter().find(|echo| echo.answered.is_none()).context("no echo was lost")?;
-    let after = milliseconds(lost.sent.saturating_duration_since(answered));
-    Ok(after - milliseconds(answered.saturating_duration_since(lost.sent)))
+    let lost = first_lost(&echoes, crossing).context("no echo was lost")?;
+    let after = milliseconds(lost.saturating_duration_since(answered));
+    Ok(after - milliseconds(answered.saturating_duration_since(lost)))
+}
+
+/// When the first echo was sent that was lost for good: none after it was answered.
+fn first_lost(echoes: &[Echo], since: Instant) -> Option<Instant> {
+    let silent = echoes.iter().rev().take_while(|echo| echo.answered.is_none());
+    silent.filter(|echo| echo.sent >= since).last().map(|echo| echo.sent)
 }
 
 /// One order: from the return of the command to the last echo that was sent later and answered.
@@ -140,17 +140,33 @@ fn begin(lab: &Lab, family: Family) -> Result<Train> {
     Ok(train)
 }
 
-fn guess(connection: &mut Connection) -> Result<()> {
-    for key in KeyGuesses::default().take(THRESHOLD) {
-        let answer = connection.ask(&Ask::get("/v1/orders").key(&key))?;
-        ensure!(answer.status == 401, "a guess got {}", answer.status);
-    }
-    Ok(())
-}
-
 fn release(site: &Site, family: Family) -> Result<()> {
     let target = ATTACKER.of(family).to_string();
     wait_until("the block can be released", DEADLINE, || {
         site.enforcer(&["release", &target]).is_ok_and(|done| done.is_success())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_lost_early_or_between_answered_ones_is_not_the_first_lost() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let echo = |ms, answered: bool| Echo { sent: at(ms), answered: answered.then(|| at(ms)) };
+        let echoes = [
+            echo(1, false),
+            echo(2, true),
+            echo(4, false),
+            echo(5, true),
+            echo(6, false),
+            echo(7, false),
+        ];
+
+        assert_eq!(first_lost(&echoes, at(3)), Some(at(6)));
+        assert_eq!(first_lost(&echoes, at(7)), Some(at(7)));
+        assert_eq!(first_lost(&echoes[..4], at(3)), None);
+    }
 }
