@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::record::told;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, Printed};
 
 /// How often `tail --follow` looks for new records.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -70,6 +70,13 @@ pub(crate) struct Export {
     out: PathBuf,
 }
 
+/// Where the key came from that a log was held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyFrom {
+    Elsewhere,
+    BesideTheLog,
+}
+
 /// What `verify` found, for programs.
 #[derive(Debug, Serialize)]
 struct Verified {
@@ -97,19 +104,24 @@ impl Audit {
 
 impl Place {
     /// The directory of the log.
-    pub(crate) fn folder(&self, context: &Context) -> PathBuf {
-        self.log.clone().unwrap_or_else(|| context.state().join("audit"))
+    pub(crate) fn folder(&self, context: &Context) -> Result<PathBuf, Failure> {
+        match &self.log {
+            Some(named) => Ok(named.clone()),
+            None => Ok(context.state()?.join("audit")),
+        }
     }
 
     /// The log, as of its newest checkpoint.
     pub(crate) fn open(&self, context: &Context) -> Result<Log, Failure> {
-        Log::open_read_only(&self.folder(context)).map_err(|error| unreadable(&error))
+        Log::open_read_only(&self.folder(context)?).map_err(|error| unreadable(&error))
     }
 }
 
 impl Verify {
     fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        let log = self.place.folder(context);
+        let log = self.place.folder(context)?;
+        let key_from =
+            if self.public_key.is_some() { KeyFrom::Elsewhere } else { KeyFrom::BesideTheLog };
         let bar = progress_bar();
         let checked = enforcer_audit::verify(&log, self.public_key.as_ref(), |done, all| {
             bar.set_length(all);
@@ -118,14 +130,14 @@ impl Verify {
         bar.finish_and_clear();
         match checked {
             Ok(report) => {
-                let text = held(&report, self.public_key.is_some());
-                context.printer.item(&Verified::held(log, &report), &text)?;
+                let lines = held(&report, key_from);
+                context.printer.item(&Verified::held(log, &report), &lines)?;
                 Ok(Exit::Done)
             }
             Err(VerifyError::Damaged(damage)) => {
                 let message = damage.to_string();
                 if context.printer.is_for_programs() {
-                    context.printer.item(&Verified::broken(log, damage), "")?;
+                    context.printer.item(&Verified::broken(log, damage), &[])?;
                 }
                 Err(Failure::failed(message).exit(Exit::VerificationFailed).hint(
                     "keep the directory as it is: it is evidence; compare it with a copy from elsewhere",
@@ -171,7 +183,7 @@ impl Verified {
     }
 }
 
-fn held(report: &Report, key_from_elsewhere: bool) -> String {
+fn held(report: &Report, key_from: KeyFrom) -> Vec<String> {
     let Report { checkpoint, tail_records, tail_torn_bytes, segments, bytes, .. } = report;
     let mut lines = vec![
         format!("the log {} holds", checkpoint.origin),
@@ -183,13 +195,13 @@ fn held(report: &Report, key_from_elsewhere: bool) -> String {
         ));
     }
     lines.push(format!("  key       {}", report.key));
-    if !key_from_elsewhere {
+    if key_from == KeyFrom::BesideTheLog {
         lines.push(
             "  the key was read beside the log; with --public-key from elsewhere it proves more"
                 .to_owned(),
         );
     }
-    lines.join("\n")
+    lines
 }
 
 impl Tail {
@@ -197,7 +209,10 @@ impl Tail {
         let log = self.place.open(context)?;
         let mut next = log.size();
         for record in log.tail(self.lines).map_err(|error| unreadable(&error))? {
-            print(context, &record.map_err(|error| unreadable(&error))?)?;
+            if print(context, &record.map_err(|error| unreadable(&error))?)? == Printed::ReaderGone
+            {
+                return Ok(Exit::Done);
+            }
         }
         if !self.follow {
             return Ok(Exit::Done);
@@ -206,7 +221,10 @@ impl Tail {
             std::thread::sleep(FOLLOW);
             let log = self.place.open(context)?;
             for record in log.records(next..log.size()).map_err(|error| unreadable(&error))? {
-                print(context, &record.map_err(|error| unreadable(&error))?)?;
+                let record = record.map_err(|error| unreadable(&error))?;
+                if print(context, &record)? == Printed::ReaderGone {
+                    return Ok(Exit::Done);
+                }
             }
             next = log.size();
         }
@@ -226,25 +244,28 @@ impl Export {
         }
         evidence.write_to(&self.out).map_err(|error| Failure::because(&error))?;
         let out = self.out.display();
-        let text = format!(
-            "record #{} with its proof is in {out}\ncheck it anywhere, with openssl and xxd alone:\n  \
-             sh {out}/verify.sh {out}/record.json {out}/record.tlog-proof '{}'",
-            self.index, evidence.key
-        );
+        let lines = [
+            format!("record #{} with its proof is in {out}", self.index),
+            "check it anywhere, with openssl and xxd alone:".to_owned(),
+            format!(
+                "  sh {out}/verify.sh {out}/record.json {out}/record.tlog-proof '{}'",
+                evidence.key
+            ),
+        ];
         let answer = serde_json::json!({
             "index": self.index, "folder": self.out, "key": evidence.key.to_string(),
         });
-        context.printer.item(&answer, &text)?;
+        context.printer.item(&answer, &lines)?;
         Ok(Exit::Done)
     }
 }
 
 /// One record: a line for people, the canonical bytes for programs.
-pub(crate) fn print(context: &Context, record: &Stored) -> Result<(), Failure> {
+pub(crate) fn print(context: &Context, record: &Stored) -> Result<Printed, Failure> {
     if context.printer.is_for_programs() {
         return context.printer.data(&record.text);
     }
-    context.printer.data(&told(record))
+    context.printer.text(&[told(record)])
 }
 
 /// Why the log cannot be read.

@@ -1,11 +1,9 @@
 //! `enforcer detach`: take the kernel half off this host, blocks and all; needs no agent.
 
-use std::io::IsTerminal;
-
 use clap::Args;
-use enforcer_admin::Call;
 use enforcer_kernel::Kernel;
 
+use super::confirm::confirm;
 use super::{Context, Exit, Failure};
 
 /// Take the kernel half off this host, blocks and all; needs no agent
@@ -18,45 +16,30 @@ pub(crate) struct Detach {
 
 impl Detach {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        if context.ask(&Call::Status).is_ok() {
-            return Err(Failure::failed("an agent runs and would attach the kernel half again")
-                .hint("stop it first, or set `mode = \"off\"` under [kernel] and `enforcer policy apply`"));
-        }
+        context.without_agent(
+            "it would attach the kernel half again: stop it first, or set `mode = \"off\"` under \
+             [kernel] and `enforcer policy apply`",
+        )?;
+        let pins = context.pins()?;
         if !self.yes {
-            confirm(context)?;
+            let question = "every block in the kernel ends; type `yes` to go on:";
+            confirm(context, question, |answer| answer == "yes")
+                .map_err(|failure| failure.hint("say `--yes` if that is meant"))?;
         }
-        let pins = context.pins();
-        let interfaces = Kernel::detach_pinned(&pins).map_err(|error| {
-            let failure = Failure::because(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })?;
+        let interfaces =
+            Kernel::detach_pinned(&pins).map_err(|error| Failure::advised(&error, error.hint()))?;
         let answer = serde_json::json!({ "pins": pins, "interfaces": interfaces });
-        let text = if interfaces.is_empty() {
-            format!("nothing was attached; {} is clear", pins.display())
+        let lines = if interfaces.is_empty() {
+            vec![format!("nothing was attached; {} is clear", pins.display())]
         } else {
-            format!(
-                "detached  {}\n  no packet is dropped any more; the decisions stay in the agent's store\n\
-                 undo: enforcer run",
-                interfaces.join(", ")
-            )
+            vec![
+                format!("detached  {}", interfaces.join(", ")),
+                "  no packet is dropped any more; the decisions stay in the agent's store"
+                    .to_owned(),
+                "undo: enforcer run".to_owned(),
+            ]
         };
-        context.printer.item(&answer, &text)?;
+        context.printer.item(&answer, &lines)?;
         Ok(Exit::Done)
     }
-}
-
-fn confirm(context: &Context) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("every block would end, and nobody can be asked")
-            .hint("say `--yes` if that is meant"));
-    }
-    context.printer.say("every block in the kernel ends; type `yes` to go on:");
-    let mut line = String::new();
-    std::io::stdin()
-        .read_line(&mut line)
-        .map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
-    if line.trim() == "yes" { Ok(()) } else { Err(Failure::usage("nothing was done")) }
 }

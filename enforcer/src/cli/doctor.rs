@@ -61,8 +61,8 @@ impl Doctor {
             }
         }
 
-        let text: Vec<_> = findings.iter().map(told).collect();
-        context.printer.item(&findings, &text.join("\n"))?;
+        let lines: Vec<_> = findings.iter().flat_map(told).collect();
+        context.printer.item(&findings, &lines)?;
         let sick = findings.iter().any(|finding| finding.grade == Grade::Bad);
         Ok(if sick { Exit::Failed } else { Exit::Done })
     }
@@ -179,16 +179,15 @@ fn ports(policy: &Policy, findings: &mut Vec<Finding>) {
     }
 }
 
-fn told(finding: &Finding) -> String {
+fn told(finding: &Finding) -> Vec<String> {
     let mark = match finding.grade {
         Grade::Good => "ok  ",
         Grade::Note => "note",
         Grade::Bad => "BAD ",
     };
-    match &finding.fix {
-        Some(fix) => format!("{mark}  {}\n      fix: {fix}", finding.what),
-        None => format!("{mark}  {}", finding.what),
-    }
+    let indents = std::iter::once(mark).chain(std::iter::repeat("    "));
+    let what = indents.zip(finding.what.lines()).map(|(indent, line)| format!("{indent}  {line}"));
+    what.chain(finding.fix.iter().map(|fix| format!("      fix: {fix}"))).collect()
 }
 
 fn good(what: impl Into<String>) -> Finding {

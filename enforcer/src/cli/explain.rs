@@ -18,7 +18,8 @@ impl Explain {
             Failure::nothing(format!("no code or reason is called `{}`", self.code))
                 .hint("codes stand in brackets behind `error`, reasons in the audit records")
         })?;
-        context.printer.item(&serde_json::json!({ "code": self.code, "meaning": text }), &text)?;
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        context.printer.item(&serde_json::json!({ "code": self.code, "meaning": text }), &lines)?;
         Ok(Exit::Done)
     }
 

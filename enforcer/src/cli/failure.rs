@@ -15,6 +15,7 @@ pub(crate) enum Exit {
     AgentUnreachable = 5,
     PartlyApplied = 6,
     VerificationFailed = 7,
+    TimedOut = 8,
 }
 
 /// Why a command did not do what it was asked.
@@ -57,6 +58,11 @@ impl Failure {
         Self::failed(chain(error))
     }
 
+    /// `error` with its chain of causes, and what its crate says to do about it.
+    pub(crate) fn advised(error: &dyn std::error::Error, hint: Option<impl Into<String>>) -> Self {
+        Self { hint: hint.map(Into::into), ..Self::because(error) }
+    }
+
     /// The same with another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
@@ -92,6 +98,12 @@ impl From<CallError> for Failure {
                 };
                 Self::because(&error).exit(Exit::AgentUnreachable).hint(hint)
             }
+            CallError::Busy { .. } => Self::because(&error)
+                .exit(Exit::TimedOut)
+                .hint("nothing was done; the agent is overloaded or stopped: look at its log"),
+            CallError::TimedOut { .. } => Self::because(&error)
+                .exit(Exit::TimedOut)
+                .hint("it may be done all the same: see `enforcer blocks` and `enforcer status`"),
             CallError::Broken { .. } | CallError::Foreign { .. } => {
                 Self::because(&error).exit(Exit::AgentUnreachable)
             }

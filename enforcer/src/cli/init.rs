@@ -61,17 +61,21 @@ impl Init {
         } else {
             format!(" --policy {}", file.display())
         };
-        let told = format!(
-            "wrote {}\n  a certificate for tests: {}\nnext:\n  enforcer{named} doctor\n  \
-             enforcer{named} run\n  enforcer{named} keys issue --name me --role reader\n  \
-             curl --cacert {} -H 'Authorization: Bearer KEY' https://localhost:{}/",
-            file.display(),
-            certificate.display(),
-            certificate.display(),
-            self.listen.port(),
-        );
+        let lines = [
+            format!("wrote {}", file.display()),
+            format!("  a certificate for tests: {}", certificate.display()),
+            "next:".to_owned(),
+            format!("  enforcer{named} doctor"),
+            format!("  enforcer{named} run"),
+            format!("  enforcer{named} keys issue --name me --role reader"),
+            format!(
+                "  curl --cacert {} -H 'Authorization: Bearer KEY' https://localhost:{}/",
+                certificate.display(),
+                self.listen.port(),
+            ),
+        ];
         let answer = serde_json::json!({ "policy": file, "certificate": certificate, "key": key });
-        context.printer.item(&answer, &told)?;
+        context.printer.item(&answer, &lines)?;
         Ok(Exit::Done)
     }
 

@@ -6,7 +6,7 @@ use enforcer_admin::{Answer, Call};
 use enforcer_model::{Clock, Prefix, SystemClock, Timestamp};
 
 use super::quarantine::parse_span;
-use super::{Context, Exit, Failure, Table, mismatched};
+use super::{Context, Exit, Failure, Table, mismatched, recorded};
 
 /// API keys
 #[derive(Debug, Subcommand)]
@@ -67,13 +67,8 @@ impl Keys {
         match self {
             Self::Issue(verb) => verb.execute(context),
             Self::List(List {}) => list(context),
-            Self::Show(Show { which }) => {
-                one(context, &Call::KeyShow { which: which.clone() }, None)
-            }
-            Self::Revoke(Revoke { which, reason }) => {
-                let call = Call::KeyRevoke { which: which.clone(), reason: reason.clone() };
-                one(context, &call, Some("revoked"))
-            }
+            Self::Show(verb) => verb.execute(context),
+            Self::Revoke(verb) => verb.execute(context),
         }
     }
 }
@@ -89,16 +84,17 @@ impl Issue {
         });
         let Answer::KeyIssued(issued) = context.ask(&call)? else { return Err(mismatched()) };
         if context.printer.is_for_programs() {
-            context.printer.item(&issued, "")?;
+            context.printer.item(&issued, &[])?;
             return Ok(Exit::Done);
         }
         // The credential alone on stdout, so that `$(enforcer keys issue …)` is the key.
-        context.printer.say(&told(&issued.key));
-        context.printer.say(&format!(
-            "undo: enforcer keys revoke {} --reason 'not needed'\n\
-             the key is shown this once; keep it where secrets are kept:",
-            issued.key.id
-        ));
+        let mut lines = told(&issued.key);
+        lines.push(format!("  audit     {}", recorded(issued.audit)));
+        lines.push(format!("undo: enforcer keys revoke {} --reason 'not needed'", issued.key.id));
+        lines.push("the key is shown this once; keep it where secrets are kept:".to_owned());
+        for line in lines {
+            context.printer.say(&line);
+        }
         context.printer.data(&issued.credential)?;
         Ok(Exit::Done)
     }
@@ -125,14 +121,31 @@ fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn one(context: &Context, call: &Call, done: Option<&str>) -> Result<Exit, Failure> {
-    let Answer::Key(key) = context.ask(call)? else { return Err(mismatched()) };
-    let text = done.map_or_else(String::new, |done| format!("{done}  "));
-    context.printer.item(&key, &(text + &told(&key)))?;
-    Ok(Exit::Done)
+impl Show {
+    fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        let call = Call::KeyShow { which: self.which.clone() };
+        let Answer::Key(key) = context.ask(&call)? else { return Err(mismatched()) };
+        context.printer.item(&key, &told(&key))?;
+        Ok(Exit::Done)
+    }
 }
 
-fn told(key: &Key) -> String {
+impl Revoke {
+    fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        let call = Call::KeyRevoke { which: self.which.clone(), reason: self.reason.clone() };
+        let Answer::Key(key) = context.ask(&call)? else { return Err(mismatched()) };
+        let mut lines = told(&key);
+        if let Some(first) = lines.first_mut() {
+            first.insert_str(0, "revoked  ");
+        }
+        lines.push(format!("  audit     {}", recorded(key.audit)));
+        lines.push("this cannot be undone; `enforcer keys issue` makes a new key".to_owned());
+        context.printer.item(&key, &lines)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn told(key: &Key) -> Vec<String> {
     let mut lines = vec![
         format!("key:{}  {}  {}", key.id, key.name, key.state),
         format!("  roles     {}", joined(&key.roles)),
@@ -152,7 +165,7 @@ fn told(key: &Key) -> String {
         let unknown = joined(&key.unknown_roles);
         lines.push(format!("  the policy in force knows no role {unknown}: it opens nothing"));
     }
-    lines.join("\n")
+    lines
 }
 
 fn joined(things: &[impl ToString]) -> String {

@@ -2,14 +2,17 @@
 
 mod audit;
 mod blocks;
+mod confirm;
 mod detach;
 mod doctor;
+mod escape;
 mod explain;
 mod failure;
 mod generate;
 mod init;
 mod keys;
 mod output;
+mod pinned;
 mod policy;
 mod quarantine;
 mod record;
@@ -18,16 +21,20 @@ mod run;
 mod status;
 mod trail;
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use enforcer_admin::{Answer, Call};
+use enforcer_admin::{Answer, Call, CallError};
+use enforcer_policy::LoadError;
 
 use crate::paths::Places;
 
 pub(crate) use failure::{Exit, Failure, chain};
-pub(crate) use output::{Format, Printer, Table};
+pub(crate) use output::{Format, Printed, Printer, Table};
 
 /// eBPF-assisted host-level API traffic enforcer.
 #[derive(Debug, Parser)]
@@ -119,7 +126,8 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let format = if cli.options.json { Format::Json } else { cli.options.output };
-    let printer = Printer::new(format, cli.options.no_color);
+    let color = if cli.options.no_color { ColorChoice::Never } else { ColorChoice::Auto };
+    let printer = Printer::new(format, color);
     let context = Context { options: cli.options, places: Places::of_this_user(), printer };
     let outcome = match cli.verb {
         Verb::Init(verb) => verb.execute(&context),
@@ -163,23 +171,59 @@ impl Context {
             }
             return Ok(path.into());
         }
-        // A policy that does not parse must not keep an operator from a running agent.
-        let policy = enforcer_policy::Policy::load(&self.policy_file());
+        let policy = self.policy().map_err(|failure| match failure.hint {
+            Some(_) => failure,
+            None => failure.hint("`--agent unix:PATH` reaches an agent without its policy file"),
+        })?;
         Ok(policy
-            .map_or_else(|_| self.places.socket.clone(), |policy| policy.agent().socket.clone()))
+            .map_or_else(|| self.places.socket.clone(), |policy| policy.agent().socket.clone()))
     }
 
     /// The state directory that the policy names, or this user's own.
-    pub(crate) fn state(&self) -> PathBuf {
-        let policy = enforcer_policy::Policy::load(&self.policy_file());
-        policy.map_or_else(|_| self.places.state.clone(), |policy| policy.agent().state.clone())
+    pub(crate) fn state(&self) -> Result<PathBuf, Failure> {
+        let policy = self.policy()?;
+        Ok(policy.map_or_else(|| self.places.state.clone(), |policy| policy.agent().state.clone()))
     }
 
     /// Where the policy pins maps and links, or the usual place.
-    pub(crate) fn pins(&self) -> PathBuf {
-        let policy = enforcer_policy::Policy::load(&self.policy_file());
-        let configured = policy.ok().and_then(|policy| Some(policy.kernel()?.pins.clone()));
-        configured.unwrap_or_else(|| "/sys/fs/bpf/enforcer".into())
+    pub(crate) fn pins(&self) -> Result<PathBuf, Failure> {
+        let configured = self.policy()?.and_then(|policy| Some(policy.kernel()?.pins.clone()));
+        Ok(configured.unwrap_or_else(|| "/sys/fs/bpf/enforcer".into()))
+    }
+
+    /// The policy, to know where things are: the one that was named, which must load, or this user's
+    /// own, where it does.
+    ///
+    /// A named file that does not load would otherwise lead to another agent. This user's own must
+    /// not keep an operator from a running agent. The TLS files are not read: whoever may call the
+    /// agent need not be allowed to.
+    pub(crate) fn policy(&self) -> Result<Option<enforcer_policy::Policy>, Failure> {
+        let file = self.policy_file();
+        let read = match fs::read_to_string(&file) {
+            Ok(text) => enforcer_policy::Policy::parse(&text, &file).map_err(LoadError::from),
+            Err(source) => Err(LoadError::Read { file, source }),
+        };
+        match (read, &self.options.policy) {
+            (Ok(policy), _) => Ok(Some(policy)),
+            (Err(_), None) => Ok(None),
+            (Err(error), Some(_)) => Err(policy::refused(&error)),
+        }
+    }
+
+    /// Refuses while an agent runs, or when that cannot be told; `instead` says what to do then.
+    pub(crate) fn without_agent(&self, instead: &str) -> Result<(), Failure> {
+        let socket = self.socket()?;
+        match enforcer_admin::ask(&socket, &Call::Status) {
+            Err(CallError::Unreachable { source, .. })
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            {
+                Ok(())
+            }
+            Ok(_) | Err(CallError::Refused(_)) => {
+                Err(Failure::failed(format!("an agent runs at {}", socket.display())).hint(instead))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends `call` to the agent and waits for the answer.
@@ -203,4 +247,12 @@ fn version() -> String {
 pub(crate) fn mismatched() -> Failure {
     Failure::failed("the agent's answer does not fit the question")
         .hint("use the `enforcer` command of the agent's own version")
+}
+
+/// Whether a deed is on record, for people.
+pub(crate) fn recorded(audit: Option<u64>) -> String {
+    audit.map_or_else(
+        || "NOT recorded: see `enforcer status`".to_owned(),
+        |record| format!("#{record}"),
+    )
 }

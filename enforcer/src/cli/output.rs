@@ -8,7 +8,8 @@ use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
-use super::Failure;
+use super::escape::{escaped, escaped_json, escaped_lines};
+use super::{Exit, Failure};
 
 /// The forms an answer can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,7 +35,26 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<String>>,
 }
 
+/// Whether anybody reads on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Printed {
+    /// All of it was taken.
+    Done,
+    /// The reader has what it wanted (`| head`).
+    ReaderGone,
+}
+
+/// How JSON looks.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    Indented,
+    OneLine,
+}
+
 /// The one way out for words and data.
+///
+/// Whatever may hold a stranger's words, every cell and every line, is escaped here and nowhere
+/// else; YAML escapes by its own rules, a signed record is printed as it was signed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
     format: Format,
@@ -42,30 +62,32 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    pub(crate) fn new(format: Format, no_color: bool) -> Self {
-        Self { format, color: if no_color { ColorChoice::Never } else { ColorChoice::Auto } }
+    pub(crate) fn new(format: Format, color: ColorChoice) -> Self {
+        Self { format, color }
     }
 
-    /// Prints one thing: `text` for people, `value` for programs.
-    pub(crate) fn item(self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+    /// Prints one thing: `lines` for people, `value` for programs.
+    pub(crate) fn item(self, value: &impl Serialize, lines: &[String]) -> Result<Printed, Failure> {
         match self.format {
-            Format::Auto | Format::Table | Format::Plain => self.data(text.trim_end()),
-            Format::Json => self.data(&json(value, true)?),
-            Format::Jsonl => self.data(&json(value, false)?),
+            Format::Auto | Format::Table | Format::Plain => self.text(lines),
+            Format::Json => self.data(&json(value, Layout::Indented)?),
+            Format::Jsonl => self.data(&json(value, Layout::OneLine)?),
             Format::Yaml => self.data(yaml(value)?.trim_end()),
         }
     }
 
     /// Prints many things: `table` for people, `values` for programs.
-    pub(crate) fn list(self, values: &[impl Serialize], table: &Table) -> Result<(), Failure> {
+    pub(crate) fn list(self, values: &[impl Serialize], table: &Table) -> Result<Printed, Failure> {
         match self.format {
             Format::Auto if std::io::stdout().is_terminal() => self.data(&aligned(table)),
             Format::Table => self.data(&aligned(table)),
-            Format::Auto | Format::Plain => self.lines(table.rows.iter().map(|row| row.join("\t"))),
-            Format::Json => self.data(&json(&values, true)?),
+            Format::Auto | Format::Plain => {
+                self.lines(escaped_rows(table).map(|row| row.join("\t")))
+            }
+            Format::Json => self.data(&json(&values, Layout::Indented)?),
             Format::Jsonl => {
                 let lines: Result<Vec<_>, _> =
-                    values.iter().map(|value| json(value, false)).collect();
+                    values.iter().map(|value| json(value, Layout::OneLine)).collect();
                 self.lines(lines?)
             }
             Format::Yaml => self.data(yaml(&values)?.trim_end()),
@@ -77,13 +99,22 @@ impl Printer {
         matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)
     }
 
-    /// One line of data.
-    pub(crate) fn data(self, text: &str) -> Result<(), Failure> {
+    /// Lines for people.
+    pub(crate) fn text(self, lines: &[String]) -> Result<Printed, Failure> {
+        self.lines(lines.iter().map(|line| escaped(line.trim_end())))
+    }
+
+    /// Data as it is: a document of ours, or one that is signed.
+    pub(crate) fn data(self, text: &str) -> Result<Printed, Failure> {
         self.lines([text])
     }
 
     /// Talk: what a person wants to know and a pipe does not.
-    pub(crate) fn say(self, text: &str) {
+    pub(crate) fn say(self, line: &str) {
+        self.talk(&escaped(line));
+    }
+
+    fn talk(self, text: &str) {
         let mut stderr = AutoStream::new(std::io::stderr(), self.color).lock();
         // Nobody can be told that stderr is gone.
         drop(writeln!(stderr, "{text}"));
@@ -92,13 +123,13 @@ impl Printer {
     /// A hint on its own line.
     pub(crate) fn hint(self, text: &str) {
         let style = AnsiColor::Cyan.on_default();
-        self.say(&format!("{style}hint:{style:#} {text}"));
+        self.talk(&format!("{style}hint:{style:#} {}", escaped_lines(text)));
     }
 
     /// Something legal and odd.
     pub(crate) fn warning(self, text: &str) {
         let style = AnsiColor::Yellow.on_default().bold();
-        self.say(&format!("{style}warning:{style:#} {text}"));
+        self.talk(&format!("{style}warning:{style:#} {}", escaped_lines(text)));
     }
 
     /// The reason why a command failed.
@@ -110,32 +141,33 @@ impl Printer {
                 "details": failure.details,
                 "hint": failure.hint,
             } });
-            self.say(&error.to_string());
+            self.talk(&escaped_json(&error.to_string()));
             return;
         }
         let style: Style = AnsiColor::Red.on_default().bold();
-        let word = if failure.exit == super::Exit::Guarded { "refused" } else { "error" };
-        let mut text = format!("{style}{word}:{style:#} {}", failure.message);
+        let word = if failure.exit == Exit::Guarded { "refused" } else { "error" };
+        let mut text = format!("{style}{word}:{style:#} {}", escaped_lines(&failure.message));
         for detail in &failure.details {
-            text.push_str(&format!("\n  {detail}"));
+            text.push_str(&format!("\n  {}", escaped(detail)));
         }
-        self.say(&text);
+        self.talk(&text);
         if let Some(hint) = &failure.hint {
             self.hint(hint);
         }
     }
 
-    fn lines<T: AsRef<str>>(self, lines: impl IntoIterator<Item = T>) -> Result<(), Failure> {
+    fn lines<T: AsRef<str>>(self, lines: impl IntoIterator<Item = T>) -> Result<Printed, Failure> {
         let mut stdout = AutoStream::new(std::io::stdout(), self.color).lock();
         for line in lines {
             match writeln!(stdout, "{}", line.as_ref()) {
                 Ok(()) => {}
-                // The reader has what it wanted (`| head`).
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Ok(Printed::ReaderGone);
+                }
                 Err(error) => return Err(Failure::failed(format!("cannot print: {error}"))),
             }
         }
-        Ok(())
+        Ok(Printed::Done)
     }
 }
 
@@ -147,15 +179,21 @@ fn exit_number(failure: &Failure) -> u8 {
 
 fn aligned(table: &Table) -> String {
     let mut drawn = comfy_table::Table::new();
-    drawn.load_preset(NOTHING).set_header(table.header).add_rows(&table.rows);
+    drawn.load_preset(NOTHING).set_header(table.header).add_rows(escaped_rows(table));
     let text = drawn.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-fn json(value: &impl Serialize, pretty: bool) -> Result<String, Failure> {
-    let text =
-        if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.map_err(|error| Failure::because(&error))
+fn escaped_rows(table: &Table) -> impl Iterator<Item = Vec<String>> {
+    table.rows.iter().map(|row| row.iter().map(|cell| escaped(cell)).collect())
+}
+
+fn json(value: &impl Serialize, layout: Layout) -> Result<String, Failure> {
+    let text = match layout {
+        Layout::Indented => serde_json::to_string_pretty(value),
+        Layout::OneLine => serde_json::to_string(value),
+    };
+    text.map(|text| escaped_json(&text)).map_err(|error| Failure::because(&error))
 }
 
 fn yaml(value: &impl Serialize) -> Result<String, Failure> {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use enforcer_admin::call::PolicyApplied;
 use enforcer_admin::{Answer, Call};
+use enforcer_policy::LoadError;
 use serde::Serialize;
 
 use super::quarantine::micros;
-use super::{Context, Exit, Failure, mismatched};
+use super::{Context, Exit, Failure, mismatched, recorded};
 
 /// Check a policy, or put it in force
 #[derive(Debug, Subcommand)]
@@ -75,25 +76,20 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Failure> {
     for warning in &checked.warnings {
         context.printer.warning(warning);
     }
-    let text = format!(
-        "{}: good; {} routes, sha256 {}",
-        checked.file.display(),
-        checked.routes,
-        checked.sha256
-    );
-    context.printer.item(&checked, &text)?;
+    let Checked { file, sha256, routes, .. } = &checked;
+    let line = format!("{}: good; {routes} routes, sha256 {sha256}", file.display());
+    context.printer.item(&checked, &[line])?;
     Ok(Exit::Done)
 }
 
 /// The policy in `file`, or everything that is wrong with it.
 pub(crate) fn load(file: &Path) -> Result<enforcer_policy::Policy, Failure> {
-    enforcer_policy::Policy::load(file).map_err(|error| {
-        let failure = Failure::failed(super::failure::chain(&error).trim_end());
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    enforcer_policy::Policy::load(file).map_err(|error| refused(&error))
+}
+
+/// Everything that is wrong with a policy file.
+pub(crate) fn refused(error: &LoadError) -> Failure {
+    Failure::advised(error, error.hint())
 }
 
 impl Apply {
@@ -114,11 +110,12 @@ impl Apply {
             context.printer.warning(warning);
         }
         context.printer.item(&applied, &told(&applied))?;
-        Ok(if applied.needs_restart.is_empty() { Exit::Done } else { Exit::PartlyApplied })
+        let whole = applied.needs_restart.is_empty() && applied.problems.is_empty();
+        Ok(if whole { Exit::Done } else { Exit::PartlyApplied })
     }
 }
 
-fn told(applied: &PolicyApplied) -> String {
+fn told(applied: &PolicyApplied) -> Vec<String> {
     let short = |sha: &str| sha.get(..12).unwrap_or(sha).to_owned();
     let mut lines = vec![format!(
         "in force  {}  {} (was {})  in {}",
@@ -133,9 +130,7 @@ fn told(applied: &PolicyApplied) -> String {
             .iter()
             .map(|section| format!("  {section}: changed, and waits for a restart of the agent")),
     );
-    lines.push(match applied.audit {
-        Some(record) => format!("  audit   #{record}"),
-        None => "  audit   NOT recorded: see `enforcer status`".to_owned(),
-    });
-    lines.join("\n")
+    lines.extend(applied.problems.iter().map(|problem| format!("  NOT in force: {problem}")));
+    lines.push(format!("  audit   {}", recorded(applied.audit)));
+    lines
 }

@@ -8,7 +8,8 @@ use enforcer_admin::call::{self, Blocked};
 use enforcer_admin::{Answer, Call};
 use enforcer_model::{Expiry, Target, Timestamp};
 
-use super::{Context, Exit, Failure, mismatched};
+use super::confirm::confirm;
+use super::{Context, Exit, Failure, mismatched, recorded};
 
 /// Shut out an address, a network or a key
 #[derive(Args, Debug)]
@@ -27,10 +28,13 @@ pub(crate) struct Quarantine {
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
-    /// Write to the pinned kernel maps without an agent
+    /// Write to the pinned kernel maps where no agent runs; the reason is not kept
     #[arg(long, conflicts_with_all = ["override_guard", "dry_run"])]
     kernel_only: bool,
 }
+
+/// What spans are told in, with their seconds.
+const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
 /// A time to live; `forever` must be typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,7 @@ impl Quarantine {
                 .hint("say in a few words why, such as `--reason 'credential stuffing'`"));
         }
         if self.kernel_only {
-            return super::blocks::quarantine_in_kernel(context, self.target, self.ttl);
+            return super::pinned::quarantine(context, self.target, self.ttl);
         }
         let call = Call::Quarantine(call::Quarantine {
             target: self.target,
@@ -61,26 +65,26 @@ impl Quarantine {
         });
         let Answer::Blocked(blocked) = context.ask(&call)? else { return Err(mismatched()) };
         context.printer.item(&blocked, &told(&blocked))?;
-        let kernel_lacks = blocked.kernel_wanted && blocked.kernel_off.is_some();
-        let partly = kernel_lacks || !blocked.layer7 && !blocked.dry_run;
-        Ok(if partly { Exit::PartlyApplied } else { Exit::Done })
+        Ok(if is_whole(&blocked) { Exit::Done } else { Exit::PartlyApplied })
     }
 
+    /// The target typed again, by somebody who was warned.
     fn confirm(&self, context: &Context) -> Result<Target, Failure> {
-        context.printer.say(&format!("type `{}` again to override the guards:", self.target));
-        let mut line = String::new();
-        std::io::stdin()
-            .read_line(&mut line)
-            .map_err(|error| Failure::failed(format!("cannot read the confirmation: {error}")))?;
-        let typed = line.trim().parse::<Target>();
-        typed.ok().filter(|typed| *typed == self.target).ok_or_else(|| {
-            Failure::usage(format!("`{}` is not `{}`: nothing was done", line.trim(), self.target))
-        })
+        let question = format!("type `{}` again to override the guards:", self.target);
+        confirm(context, &question, |answer| answer.parse() == Ok(self.target))?;
+        Ok(self.target)
     }
 }
 
+/// Whether every layer that should hold the block does, and the disk too.
+fn is_whole(blocked: &Blocked) -> bool {
+    let kernel_lacks = blocked.kernel_wanted && blocked.kernel_off.is_some();
+    let layer7_lacks = !blocked.layer7 && !blocked.dry_run;
+    !kernel_lacks && !layer7_lacks && blocked.not_stored.is_none()
+}
+
 /// The far end of the operator's own SSH session, so that nobody locks himself out.
-fn ssh_peer() -> Option<IpAddr> {
+pub(super) fn ssh_peer() -> Option<IpAddr> {
     #[expect(clippy::disallowed_methods, reason = "set by sshd for this very session")]
     let connection = std::env::var("SSH_CONNECTION").ok()?;
     connection.split_whitespace().next()?.parse().ok()
@@ -130,10 +134,9 @@ pub(crate) fn parse_span(text: &str) -> Option<Duration> {
 /// A span for people: its two largest units.
 pub(crate) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let mut rest = seconds;
     let mut parts = Vec::new();
-    for (unit, size) in units {
+    for (unit, size) in UNITS {
         if rest >= size {
             parts.push(format!("{}{unit}", rest / size));
             rest %= size;
@@ -141,6 +144,19 @@ pub(crate) fn span(duration: Duration) -> String {
     }
     parts.truncate(2);
     if parts.is_empty() { format!("{} ms", duration.as_millis()) } else { parts.concat() }
+}
+
+/// A span as arguments take it, to the second, and at least one.
+pub(crate) fn exact_span(duration: Duration) -> String {
+    let mut rest = duration.as_secs().max(1);
+    let mut text = String::new();
+    for (unit, size) in UNITS {
+        if rest >= size {
+            text.push_str(&format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    text
 }
 
 /// When a block ends, for people.
@@ -155,7 +171,7 @@ pub(crate) fn until(until: Expiry, since: Timestamp) -> String {
     }
 }
 
-fn told(blocked: &Blocked) -> String {
+fn told(blocked: &Blocked) -> Vec<String> {
     let block = &blocked.block;
     let word = if blocked.dry_run { "would block" } else { "blocked" };
     let mut lines = vec![format!(
@@ -189,15 +205,14 @@ fn told(blocked: &Blocked) -> String {
     if let Some(replaced) = blocked.replaced {
         lines.push(format!("  replaces {replaced}"));
     }
-    match blocked.audit {
-        Some(record) => lines.push(format!("  audit   #{record}")),
-        None if blocked.dry_run => {}
-        None => lines.push("  audit   NOT recorded: see `enforcer status`".to_owned()),
+    if let Some(why) = &blocked.not_stored {
+        lines.push(format!("  store   NOT written: {why}"));
     }
     if !blocked.dry_run {
+        lines.push(format!("  audit   {}", recorded(blocked.audit)));
         lines.push(format!("undo: enforcer release {}", block.id));
     }
-    lines.join("\n")
+    lines
 }
 
 /// `0.4 ms`, for people.
@@ -207,6 +222,8 @@ pub(crate) fn micros(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use enforcer_model::{Author, Block, BlockId};
+
     use super::*;
 
     #[test]
@@ -225,5 +242,49 @@ mod tests {
         assert_eq!(span(Duration::from_secs(3_600)), "1h");
         assert_eq!(span(Duration::from_secs(90_061)), "1d1h");
         assert_eq!(span(Duration::from_secs(59)), "59s");
+    }
+
+    #[test]
+    fn an_exact_span_is_read_back_as_it_was() {
+        assert_eq!(exact_span(Duration::from_millis(898_900)), "14m58s");
+        assert_eq!(exact_span(Duration::ZERO), "1s");
+        for seconds in [1, 59, 60, 3_599, 3_601, 86_399, 90_061, 10_000_000] {
+            let text = exact_span(Duration::from_secs(seconds));
+            assert_eq!(parse_span(&text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_decision_that_is_not_on_disk_is_a_partial_one_and_said() {
+        let mut blocked = blocked();
+        assert!(is_whole(&blocked));
+
+        blocked.not_stored = Some("no space left".to_owned());
+
+        assert!(!is_whole(&blocked));
+        assert!(told(&blocked).contains(&"  store   NOT written: no space left".to_owned()));
+    }
+
+    fn blocked() -> Blocked {
+        Blocked {
+            block: Block {
+                id: BlockId::from_bits(1),
+                target: "203.0.113.7".parse().unwrap(),
+                since: Timestamp::from_unix_seconds(0),
+                until: Expiry::Never,
+                author: Author::Agent,
+                reason: "test".to_owned(),
+            },
+            replaced: None,
+            kernel: None,
+            kernel_off: None,
+            kernel_wanted: false,
+            layer7: true,
+            not_stored: None,
+            connections_closed: 0,
+            audit: Some(1),
+            dry_run: false,
+            overridden: Vec::new(),
+        }
     }
 }

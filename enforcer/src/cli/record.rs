@@ -3,7 +3,8 @@
 use enforcer_audit::Stored;
 use serde_json::Value;
 
-/// Number, time, class, and what it says; text that a client chose is escaped.
+/// Number, time, class, and what it says, with a stranger's words as they are: not for a terminal
+/// before they are escaped.
 pub(crate) fn told(record: &Stored) -> String {
     let Ok(json) = record.json() else {
         return format!("#{} is not readable", record.index);
@@ -39,8 +40,7 @@ fn http(json: &Value) -> String {
 
 fn admin(json: &Value) -> String {
     let arguments = json.pointer("/body/arguments").and_then(Value::as_array);
-    let arguments: Vec<_> =
-        arguments.into_iter().flatten().filter_map(Value::as_str).map(escaped).collect();
+    let arguments: Vec<_> = arguments.into_iter().flatten().filter_map(Value::as_str).collect();
     format!(
         "{} {} {}: {}{}",
         author(json, "/body/operator"),
@@ -103,16 +103,16 @@ fn author(json: &Value, pointer: &str) -> String {
     let by = json.pointer(pointer);
     let named = |path| by.and_then(|by| by.pointer(path)).and_then(Value::as_str);
     if let Some(name) = named("/operator/name") {
-        return format!("operator {}", escaped(name));
+        return format!("operator {name}");
     }
     if let Some(rule) = named("/rule") {
-        return format!("rule {}", escaped(rule));
+        return format!("rule {rule}");
     }
     "the agent".to_owned()
 }
 
 fn optional(json: &Value, pointer: &str) -> Option<String> {
-    json.pointer(pointer)?.as_str().map(escaped)
+    json.pointer(pointer)?.as_str().map(str::to_owned)
 }
 
 fn text(json: &Value, pointer: &str) -> String {
@@ -123,18 +123,9 @@ fn number(json: &Value, pointer: &str) -> u64 {
     json.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Whatever a client wrote cannot move the cursor, break a line or colour a terminal.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| match letter {
-            letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
-            letter => vec![letter],
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::escape::escaped;
     use super::*;
 
     #[test]
@@ -145,7 +136,7 @@ mod tests {
                 .into(),
         };
 
-        let line = told(&record);
+        let line = escaped(&told(&record));
 
         assert!(!line.contains('\u{1b}') && !line.contains('\n'), "{line:?}");
         assert!(line.contains("GE\\u{1b}[31mT\\n"), "{line:?}");

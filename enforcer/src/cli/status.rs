@@ -22,7 +22,7 @@ impl Status {
     }
 }
 
-fn told(status: &call::Status) -> String {
+fn told(status: &call::Status) -> Vec<String> {
     let up = span(Duration::from_secs(status.uptime_seconds));
     let short = status.policy.sha256.get(..12).unwrap_or_default();
     let mut lines = vec![
@@ -45,7 +45,7 @@ fn told(status: &call::Status) -> String {
         Some(failed) => format!("audit    FAILED: {failed}"),
     });
     lines.extend(counters("requests", &status.requests));
-    lines.join("\n")
+    lines
 }
 
 fn counters(what: &str, counters: &[Counter]) -> Vec<String> {

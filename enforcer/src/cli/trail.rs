@@ -6,7 +6,7 @@ use enforcer_model::{Clock, SystemClock, Timestamp};
 
 use super::audit::{Place, print, unreadable};
 use super::quarantine::parse_span;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, Printed};
 
 /// Everything one key, address, request or block did, from the audit log
 #[derive(Args, Debug)]
@@ -28,7 +28,10 @@ impl Trail {
         let trail = log.trail(self.who.clone(), self.since).map_err(|error| unreadable(&error))?;
         for record in trail {
             matched = true;
-            print(context, &record.map_err(|error| unreadable(&error))?)?;
+            if print(context, &record.map_err(|error| unreadable(&error))?)? == Printed::ReaderGone
+            {
+                break;
+            }
         }
         if matched {
             return Ok(Exit::Done);
