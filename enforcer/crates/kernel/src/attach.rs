@@ -50,7 +50,7 @@ impl Kernel {
         for interface in &config.interfaces {
             check_interface(interface, &devices, &pins)?;
         }
-        make_pin_folder(&config.pins)?;
+        make_pin_folder(pins.top())?;
         if let Some(folder) = pins.other_layout().map_err(unusable(&config.pins))? {
             return Err(AttachError::OtherLayout { folder });
         }
@@ -98,10 +98,10 @@ impl Kernel {
 
     /// Takes the program off every interface and removes all pins: nothing is in force afterwards.
     pub fn detach(self) -> Result<(), DetachError> {
-        let top = self.pins.top().to_owned();
+        let pins = self.pins.clone();
         // Our own hold on maps and program goes first.
         drop(self);
-        Self::detach_pinned(&top).map(drop)
+        unpin(&pins).map(drop)
     }
 
     /// The same without an agent, whatever version it was. Returns the interfaces that had a link.
@@ -110,28 +110,7 @@ impl Kernel {
         if !missing.is_empty() {
             return Err(DetachError::Capabilities { missing });
         }
-        let pins = Pins::new(pins);
-        let mut programs = Vec::new();
-        let mut interfaces = Vec::new();
-        for (folder, files) in pins.all().map_err(stuck(pins.top()))? {
-            for file in files {
-                if let Some(interface) = file.interface {
-                    programs.extend(linked_program(&file.path).map(|id| (interface.clone(), id)));
-                    interfaces.push(interface);
-                }
-                fs::remove_file(&file.path).map_err(stuck(&file.path))?;
-            }
-            fs::remove_dir(&folder).map_err(stuck(&folder))?;
-        }
-        // Stays when somebody keeps other things in it.
-        let _refused = fs::remove_dir(pins.top());
-        let devices = Devices::open().map_err(stuck(pins.top()))?;
-        for (interface, program) in programs {
-            if !ends_in_time(&devices, &interface, program) {
-                return Err(DetachError::StillAttached { interface, program });
-            }
-        }
-        Ok(interfaces)
+        unpin(&Pins::new(pins))
     }
 
     /// One interface: change the program of its link, or make a link.
@@ -181,6 +160,31 @@ impl Kernel {
 }
 
 // === interfaces ===
+
+/// Removes all pins, and waits until no program of theirs is in force. Returns the interfaces.
+fn unpin(pins: &Pins) -> Result<Vec<String>, DetachError> {
+    let mut programs = Vec::new();
+    let mut interfaces = Vec::new();
+    for (folder, files) in pins.all().map_err(stuck(pins.top()))? {
+        for file in files {
+            if let Some(interface) = file.interface {
+                programs.extend(linked_program(&file.path).map(|id| (interface.clone(), id)));
+                interfaces.push(interface);
+            }
+            fs::remove_file(&file.path).map_err(stuck(&file.path))?;
+        }
+        fs::remove_dir(&folder).map_err(stuck(&folder))?;
+    }
+    // Stays when somebody keeps other things in it.
+    let _refused = fs::remove_dir(pins.top());
+    let devices = Devices::open().map_err(stuck(pins.top()))?;
+    for (interface, program) in programs {
+        if !ends_in_time(&devices, &interface, program) {
+            return Err(DetachError::StillAttached { interface, program });
+        }
+    }
+    Ok(interfaces)
+}
 
 /// There, of a kind that the program can read, and not somebody else's.
 fn check_interface(name: &str, devices: &Devices, pins: &Pins) -> Result<(), AttachError> {

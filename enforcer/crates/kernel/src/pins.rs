@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 
 use enforcer_ebpf::{ABI, PROGRAM};
 
+use crate::system::{Reached, reach};
+
 const LINK: &str = "link-";
 const NEXT: &str = "-next";
 
 /// The folder of this version's layout.
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
-    top: PathBuf,
+    reached: Reached,
     folder: PathBuf,
     /// Maps whose successor waits until every link uses it.
     replaced: Vec<&'static str>,
@@ -32,11 +34,13 @@ pub(crate) struct Pin {
 
 impl Pins {
     pub(crate) fn new(top: &Path) -> Self {
-        Self { top: top.to_owned(), folder: top.join(format!("v{ABI}")), replaced: Vec::new() }
+        let reached = reach(top);
+        let folder = reached.top.join(format!("v{ABI}"));
+        Self { reached, folder, replaced: Vec::new() }
     }
 
     pub(crate) fn top(&self) -> &Path {
-        &self.top
+        &self.reached.top
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -106,8 +110,8 @@ impl Pins {
         let is_layout = |name: &String| {
             name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
         };
-        let names = list(&self.top)?.into_iter().filter(is_layout);
-        Ok(names.map(|name| self.top.join(name)).collect())
+        let names = list(self.top())?.into_iter().filter(is_layout);
+        Ok(names.map(|name| self.top().join(name)).collect())
     }
 
     /// The pins of every layout: links before anything that they need.

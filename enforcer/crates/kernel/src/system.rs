@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::iter::successors;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::process::parent_id;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -60,6 +64,63 @@ pub(crate) fn make_pin_folder(pins: &Path) -> Result<(), AttachError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(pins).map_err(refused)
 }
 
+/// Where pins are, and what keeps the way there open.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    pub(crate) top: PathBuf,
+    /// The bpf file system of another process, which may end before us.
+    _held: Option<Arc<fs::File>>,
+}
+
+/// Finds `pins` on a bpf file system that outlives this process.
+///
+/// Who starts us with mounts of our own and nothing mounted there, as `ip netns exec` does, has one
+/// that stays: one that we mount would end with us, and everything in force with it. Several network
+/// namespaces may share it, so each has a folder there.
+pub(crate) fn reach(pins: &Path) -> Reached {
+    let here = Reached { top: pins.to_owned(), _held: None };
+    let Ok(below) = pins.strip_prefix(BPF_FS) else { return here };
+    if is_bpf_fs(Path::new(BPF_FS)) {
+        return here;
+    }
+    let Some((held, network)) = host_bpf_fs().zip(own_network()) else { return here };
+    let opened = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+    let top = opened.join(below).join(format!("net-{network}"));
+    Reached { top, _held: Some(Arc::new(held)) }
+}
+
+/// The bpf file system of init's mounts, else of the nearest ancestor whose mounts are not ours.
+fn host_bpf_fs() -> Option<fs::File> {
+    let own = namespace_of("self", "mnt")?;
+    let ancestors = successors(Some(parent_id()), |&process| parent_of(process));
+    let elsewhere = |process: &String| namespace_of(process, "mnt").is_some_and(|it| it != own);
+    [1].into_iter().chain(ancestors).map(|process| process.to_string()).filter(elsewhere).find_map(
+        |process| {
+            let root = Path::new("/proc").join(process).join("root");
+            let folder = fs::File::open(root.join(BPF_FS.trim_start_matches('/'))).ok()?;
+            let stat = rustix::fs::fstatfs(&folder).ok()?;
+            (stat.f_type == BPF_FS_MAGIC).then_some(folder)
+        },
+    )
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok().filter(|&parent| parent != 0)
+}
+
+/// The number of the calling thread's network namespace.
+fn own_network() -> Option<String> {
+    let name = namespace_of("thread-self", "net")?;
+    let number = name.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
+    Some(number.to_owned())
+}
+
+fn namespace_of(process: &str, kind: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/{kind}")).ok()
+}
+
 /// Once, whoever else wants to: a second file system on top would hide what is pinned in the first.
 fn mount_bpf_fs() -> io::Result<()> {
     let below = fs::File::open(BPF_FS)?;
@@ -84,8 +145,8 @@ fn is_bpf_fs(path: &Path) -> bool {
 
 /// Whether a mount made here is invisible to the host and ends with this process.
 fn has_private_mounts() -> bool {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    matches!((namespace("self"), namespace("1")), (Ok(own), Ok(host)) if own != host)
+    let namespaces = namespace_of("self", "mnt").zip(namespace_of("1", "mnt"));
+    namespaces.is_some_and(|(own, host)| own != host)
 }
 
 #[cfg(test)]

@@ -84,6 +84,11 @@ impl Lab {
     }
 
     pub fn config(&self) -> Config {
+        Config { pins: self.pins.clone(), ..Self::agents() }
+    }
+
+    /// What every agent of a lab has in common.
+    pub fn agents() -> Config {
         Config {
             interfaces: vec!["guard".to_owned()],
             attach: Attach::Native,
@@ -91,7 +96,7 @@ impl Lab {
             budget: None,
             blocks: 64,
             sources: 64,
-            pins: self.pins.clone(),
+            pins: PathBuf::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Agents that come and go, interfaces that vanish, programs of others.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -282,4 +283,46 @@ fn attached_program(kernel: &Kernel) -> u32 {
 /// Pins of another agent; its owner detaches it.
 fn tempfile_name() -> std::path::PathBuf {
     format!("/sys/fs/bpf/enforcer-other-{}", std::process::id()).into()
+}
+
+/// `ip netns exec` gives a process mounts of its own, in which no bpf file system is mounted.
+#[test]
+#[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
+fn what_an_agent_with_mounts_of_its_own_has_blocked_stays_so_when_it_is_gone() {
+    const AGENT: &str = "ENFORCER_TEST_PINS";
+    const NAME: &str =
+        "life::what_an_agent_with_mounts_of_its_own_has_blocked_stays_so_when_it_is_gone";
+    if let Some(pins) = std::env::var_os(AGENT) {
+        let config = Config { pins: pins.into(), ..Lab::agents() };
+        let mut kernel = match Kernel::open_pinned(&config.pins) {
+            Ok(left) => {
+                assert_eq!(left.blocks().unwrap().len(), 1, "the second agent finds the block");
+                return left.detach().unwrap();
+            }
+            Err(_) => Kernel::attach(&config, &[]).unwrap(),
+        };
+        kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
+        return;
+    }
+    let lab = Lab::new();
+    let agent = || {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", lab.host_namespace()]);
+        command.arg(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME, "--ignored"]).env(AGENT, &lab.pins);
+        assert!(command.status().unwrap().success());
+    };
+
+    agent();
+    let pins = fs::read_dir(&lab.pins).unwrap().next().unwrap().unwrap().path();
+    let left = Kernel::open_pinned(&pins).unwrap();
+    assert_eq!(lab.send(PEERS4[0], || left.counters().unwrap()), Verdict::Drop);
+    assert_eq!(lab.send(PEERS4[1], || left.counters().unwrap()), Verdict::Pass);
+    drop(left);
+    agent();
+
+    let mouth = lab.mouth(PEERS4[0]);
+    mouth.send(b"knock").unwrap();
+    wait_for("the program to be gone", || lab.heard_anything());
+    fs::remove_dir(&lab.pins).unwrap();
 }
