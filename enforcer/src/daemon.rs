@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::desk::Desk;
 use crate::reload::{Policies, guards};
-use crate::respond::{KernelPart, ORDERS_MAX, Order, Responder, Store};
+use crate::respond::{self, Decisions, KernelPart, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
 use crate::{operators, watcher};
 
@@ -48,6 +48,13 @@ const CALLS_MAX: usize = 32;
 /// Connections served at once, in all and from one source; one too many is closed. A source may be
 /// a whole company behind one address, or a client of HTTP/1.1 with a large pool.
 const CAPS: Caps = Caps { total: 16_384, per_source: 1_024 };
+
+/// A lock file that is a link would lock, or make, somebody else's file.
+const NOFOLLOW: i32 = {
+    #[expect(clippy::as_conversions, reason = "a flag of one bit, in a constant")]
+    let flag = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    flag
+};
 
 /// How often expired blocks are cleared away and interfaces looked after.
 const TICK: Duration = Duration::from_secs(1);
@@ -75,6 +82,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         warn!(%warning, "policy");
     }
 
+    let program = own_sha256();
     let listeners = Listeners::bind(&policy, policy.agent().threads.unwrap_or_else(cores))?;
     let certificates = Arc::new(Certificates::load(&policy)?);
     let admin = Server::bind(&policy.agent().socket, operators::admin_group())
@@ -105,12 +113,12 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
     let clients = Arc::new(Mutex::new(Clients::default()));
     let guards = guards(&policy);
-    let allow: Vec<_> =
-        guards.never_block.iter().flat_map(|(_, prefixes)| prefixes.clone()).collect();
-    let mut kernel = KernelPart::attach(policy.kernel(), &allow);
+    let decisions = Decisions::load(Store::open(&state.join("blocks.db"))?)?;
+    let mut kernel = KernelPart::attach(policy.kernel(), guards.networks());
+    let started_with = kernel.described();
     let events = kernel.take_events();
-    let mut responder = Responder {
-        store: Store::open(&state.join("blocks.db"))?,
+    let mut responder = Responder::new(respond::Parts {
+        decisions,
         kernel,
         quarantine,
         connections,
@@ -118,7 +126,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         guards,
         clients: Arc::clone(&clients),
         clock: Arc::clone(&clock),
-    };
+    });
     responder.restore().map_err(|refusal| anyhow!("the blocks cannot be put back: {refusal}"))?;
 
     let stop = CancellationToken::new();
@@ -165,7 +173,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     if let Some(events) = events {
         tokio::task::spawn_local(watcher::tell_kernel_events(events));
     }
-    note(&audit, ConfigEvent::Started, &policy).await;
+    note(&audit, ConfigEvent::Started, &policy, program.clone(), started_with).await;
     for listener in &told {
         info!(listener, "listening");
     }
@@ -174,7 +182,8 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let asked_to_stop = loop {
         tokio::select! {
             wish = wishes.next() => match wish {
-                Wish::Reload => reload(&calls).await,
+                // Beside the loop: a disk that hangs must not keep anybody from stopping.
+                Wish::Reload => drop(tokio::task::spawn_local(reload(calls.clone()))),
                 Wish::Stop => break true,
             },
             () = stop.cancelled() => break false,
@@ -184,15 +193,19 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     stop.cancel();
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
-    let parts = Parts { listening, attending, serving, shared, watching, answering };
+    let running = Running { listening, attending, serving, shared, watching, answering };
+    let wound_down = async {
+        running.wind_down(patience).await;
+        let version = format!("version {}", env!("CARGO_PKG_VERSION"));
+        note(&audit, ConfigEvent::Stopped, &policy, program, version).await;
+        match audit.close().await {
+            Ok(size) => info!(records = size, "stopped; blocks stay in force in the kernel"),
+            Err(error) => error!(%error, "the audit log was not closed cleanly"),
+        }
+    };
     tokio::select! {
-        () = parts.wind_down(patience) => {}
-        () = wishes.impatient() => {}
-    }
-    note(&audit, ConfigEvent::Stopped, &policy).await;
-    match audit.close().await {
-        Ok(size) => info!(records = size, "stopped; blocks stay in force in the kernel"),
-        Err(error) => error!(%error, "the audit log was not closed cleanly"),
+        () = wound_down => {}
+        () = wishes.impatient() => bail!("ended at once, as asked; what was committed is kept"),
     }
     if !asked_to_stop {
         bail!("a part of the agent ended unasked; the log above says which; blocks stay in force");
@@ -201,7 +214,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 }
 
 /// What runs, in the order in which it ends: each part ends when those before it are gone.
-struct Parts {
+struct Running {
     listening: tokio::task::JoinHandle<()>,
     attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
@@ -210,23 +223,26 @@ struct Parts {
     answering: JoinHandle<()>,
 }
 
-impl Parts {
-    /// Waits for every part; this thread goes on acknowledging audit records meanwhile.
+impl Running {
+    /// Waits for every part, and for none longer than `patience`; this thread goes on acknowledging
+    /// audit records meanwhile.
     async fn wind_down(self, patience: Duration) {
-        ended(self.listening).await;
+        ended("admin socket", self.listening, patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
         // With the last of the shared parts goes the sender of finished requests, then the watcher,
         // then the last one who could order a block.
         drop(self.shared);
-        ended(self.watching).await;
+        ended("watcher", self.watching, patience).await;
         join(vec![self.answering], patience).await;
     }
 }
 
-async fn ended(task: tokio::task::JoinHandle<()>) {
-    if let Err(error) = task.await {
-        warn!(%error, "a control task ended badly");
+async fn ended(name: &str, task: tokio::task::JoinHandle<()>, patience: Duration) {
+    match tokio::time::timeout(patience, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(name, %error, "a control task ended badly"),
+        Err(_) => warn!(name, "a control task did not end in time"),
     }
 }
 
@@ -258,7 +274,7 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
 }
 
 /// Asks the desk to read the policy file again, as a call like any other.
-async fn reload(calls: &mpsc::Sender<Incoming>) {
+async fn reload(calls: mpsc::Sender<Incoming>) {
     let (reply, answer) = oneshot::channel();
     let peer = Peer {
         uid: rustix::process::geteuid().as_raw(),
@@ -292,14 +308,20 @@ async fn tick(orders: mpsc::Sender<Order>, stop: CancellationToken) {
     }
 }
 
-async fn note(audit: &Audit, what: ConfigEvent, policy: &Policy) {
+async fn note(
+    audit: &Audit,
+    what: ConfigEvent,
+    policy: &Policy,
+    program: Option<String>,
+    detail: String,
+) {
     let change = ConfigChange {
         what,
         by: Some(Author::Agent),
         policy: Some(Arc::clone(policy.sha256())),
-        program: own_sha256(),
+        program,
         kernel_program: enforcer_kernel::object_sha256(),
-        detail: Some(format!("version {}", env!("CARGO_PKG_VERSION"))),
+        detail: Some(detail),
     };
     if let Err(error) = audit.append(Record::Config(change)).await {
         warn!(%error, "start or stop is not on record");
@@ -314,11 +336,20 @@ fn own_sha256() -> Option<String> {
 }
 
 fn make_private(folder: &Path) -> Result<()> {
+    let told = folder.display();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .with_context(|| format!("cannot make the state directory {}", folder.display()))
+        .with_context(|| format!("cannot make the state directory {told}"))?;
+    let found = std::fs::metadata(folder).with_context(|| format!("cannot look at {told}"))?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        bail!("the state directory {told} belongs to another user; chown it, or name another");
+    }
+    if found.mode() & 0o022 != 0 {
+        bail!("the state directory {told} can be changed by others; chmod 700 {told}");
+    }
+    Ok(())
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -326,6 +357,7 @@ fn lock(path: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        .custom_flags(NOFOLLOW)
         .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

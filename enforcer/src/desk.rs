@@ -10,20 +10,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use enforcer_admin::call::{
-    AuditStatus, Blocks, Counter, KernelStatus, Key, KeyIssue, KeyIssued, Keys, PolicyStatus,
+    self, AuditStatus, Blocks, Counter, KernelStatus, Key, KeyIssue, KeyIssued, Keys, PolicyStatus,
     Status,
 };
-use enforcer_admin::{Answer, Call, Incoming, Refusal, RefusalKind};
+use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
 use enforcer_audit::{AdminAction, Audit, Health, Outcome, Record, Ticket};
-use enforcer_authn::{Environment, KeyRecord, KeyState, KeyStore, NewKey};
+use enforcer_authn::{Environment, KeyRecord, KeyState, KeyStore, NewKey, StoreError};
 use enforcer_model::{Author, Clock, Role};
 use enforcer_policy::Policy;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::operators::operator;
+use crate::operators::{operator, ssh_peer};
 use crate::reload::Policies;
-use crate::respond::{KernelView, Order};
+use crate::respond::{KernelView, Order, Repair};
+
+/// Longest reason that goes on record, in characters.
+const REASON_MAX: usize = 500;
 
 /// What the answers are made of.
 pub(crate) struct Desk {
@@ -45,19 +48,22 @@ impl Desk {
     /// it has a thread to itself, where nobody's packets wait behind it.
     pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
         while let Some(Incoming { call, peer, reply }) = calls.recv().await {
-            let by = operator(peer.uid);
-            let answer = self.answer(call, &by).await;
+            let answer = self.answer(call, peer).await;
             // Whoever asked may be gone; the deed stands.
             drop(reply.send(answer));
         }
         Ok(())
     }
 
-    async fn answer(&mut self, call: Call, by: &Author) -> Result<Answer, Refusal> {
+    async fn answer(&mut self, call: Call, peer: Peer) -> Result<Answer, Refusal> {
+        // Calls over the socket have a process; a signal to the agent has none.
+        let by = &peer.pid.map_or(Author::Agent, |_| operator(peer.uid));
         match call {
             Call::Status => self.status().await,
-            Call::Quarantine(asked) => {
-                let arguments = vec![asked.target.to_string(), asked.reason.clone()];
+            Call::Quarantine(mut asked) => {
+                checked(&asked.reason)?;
+                asked.ssh_peer = asked.ssh_peer.or_else(|| ssh_peer(peer.pid?));
+                let arguments = arguments(&asked);
                 let by_whom = by.clone();
                 let done = self
                     .order(|reply| Order::Quarantine { asked, by: by_whom, reply })
@@ -66,7 +72,8 @@ impl Desk {
                 self.recorded("quarantine", arguments, by, done).await
             }
             Call::Release { what, reason } => {
-                let arguments = vec![format!("{what:?}"), reason.clone().unwrap_or_default()];
+                reason.as_deref().map_or(Ok(()), checked)?;
+                let arguments = vec![what.to_string(), reason.clone().unwrap_or_default()];
                 let by_whom = by.clone();
                 let done = self
                     .order(|reply| Order::Release { what, reason, by: by_whom, reply })
@@ -82,18 +89,27 @@ impl Desk {
                 let why = self.order(|reply| Order::Why { address, reply }).await?;
                 Ok(Answer::Why(Box::new(why)))
             }
-            Call::VerifyBlocks { repair } => {
+            Call::VerifyBlocks { repair: false } => {
+                let repair = Repair::Tell;
+                let found = self.order(|reply| Order::Verify { repair, reply }).await?;
+                Ok(Answer::Verified(found))
+            }
+            Call::VerifyBlocks { repair: true } => {
+                let repair = Repair::Mend;
                 let done = self.order(|reply| Order::Verify { repair, reply }).await;
                 let done = done.map(|verified| (Answer::Verified(verified), None));
-                if repair {
-                    return self.recorded("blocks --repair", Vec::new(), by, done).await;
-                }
-                done.map(|(answer, _)| answer)
+                self.recorded("blocks --repair", Vec::new(), by, done).await
             }
             Call::KeyIssue(asked) => {
                 let mut arguments = vec![asked.name.clone()];
                 arguments.extend(asked.roles.iter().cloned());
-                let done = self.issue(asked).map(|answer| (answer, None));
+                arguments.extend(asked.networks.iter().map(ToString::to_string));
+                arguments.extend(asked.expires.map(|end| format!("until {end}")));
+                let done = self.issue(asked);
+                if let Ok(Answer::KeyIssued(issued)) = &done {
+                    arguments.push(format!("key:{}", issued.key.id));
+                }
+                let done = done.map(|answer| (answer, None));
                 self.recorded("keys issue", arguments, by, done).await
             }
             Call::KeyList => self.list_keys(),
@@ -102,7 +118,9 @@ impl Desk {
                 Ok(Answer::Key(Box::new(self.key(&record))))
             }
             Call::KeyRevoke { which, reason } => {
-                let arguments = vec![which.clone(), reason.clone()];
+                checked(&reason)?;
+                let mut arguments = vec![which.clone(), reason.clone()];
+                arguments.extend(self.keys.show(&which).ok().map(|key| format!("key:{}", key.id)));
                 let done = self.revoke(&which, &reason).await.map(|answer| (answer, None));
                 self.recorded("keys revoke", arguments, by, done).await
             }
@@ -161,12 +179,12 @@ impl Desk {
             Answer::Blocked(blocked) => blocked.audit = effect.filter(|_| !blocked.dry_run),
             Answer::Released(released) => released.audit = effect,
             Answer::KeyIssued(issued) => issued.audit = own,
+            Answer::Key(key) => key.audit = own,
+            Answer::Verified(verified) => verified.audit = own,
             Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::Why(_)
-            | Answer::Verified(_)
             | Answer::Keys(_)
-            | Answer::Key(_)
             | Answer::PolicyApplied(_) => {}
         }
         Ok(answer)
@@ -203,8 +221,17 @@ impl Desk {
 
     async fn revoke(&mut self, which: &str, reason: &str) -> Result<Answer, Refusal> {
         let now = self.clock.now().wall;
-        let record = self.keys.revoke(which, reason, now).map_err(|error| key_refusal(&error))?;
-        self.order(|reply| Order::Cut { key: record.id, reply }).await?;
+        let revoked = self.keys.revoke(which, reason, now);
+        // A disk that refuses does not keep the key alive, nor its requests.
+        let key = match &revoked {
+            Ok(record) => Some(record.id),
+            Err(StoreError::RevokedInMemoryOnly { id, .. }) => Some(*id),
+            Err(_) => None,
+        };
+        if let Some(key) = key {
+            self.order(|reply| Order::Cut { key, reply }).await?;
+        }
+        let record = revoked.map_err(|error| key_refusal(&error))?;
         info!(key = %record.id, name = record.name, "key revoked");
         Ok(Answer::Key(Box::new(self.key(&record))))
     }
@@ -235,6 +262,7 @@ impl Desk {
             expires: record.expires,
             revoked: record.revoked.as_ref().map(|revocation| revocation.at),
             revoked_because: record.revoked.as_ref().map(|revocation| revocation.reason.clone()),
+            audit: None,
         }
     }
 
@@ -302,8 +330,29 @@ pub(crate) async fn committed(ticket: Option<Ticket>) -> Option<u64> {
     ticket?.committed().await.ok()
 }
 
-fn key_refusal(error: &enforcer_authn::StoreError) -> Refusal {
-    use enforcer_authn::StoreError;
+/// What a quarantine was asked to be, for the record: a rehearsal and an override are told.
+fn arguments(asked: &call::Quarantine) -> Vec<String> {
+    let mut arguments = vec![asked.target.to_string(), asked.reason.clone()];
+    arguments.push(match asked.ttl_seconds {
+        Some(seconds) => format!("for {seconds} s"),
+        None => "forever".to_owned(),
+    });
+    arguments.extend(asked.dry_run.then(|| "dry-run".to_owned()));
+    arguments.extend(asked.override_guard.map(|_| "override-guard".to_owned()));
+    arguments
+}
+
+/// A reason is for people who read it later: a few words, on one line.
+fn checked(reason: &str) -> Result<(), Refusal> {
+    let length = reason.chars().count();
+    if reason.trim().is_empty() || length > REASON_MAX || reason.chars().any(char::is_control) {
+        return Err(Refusal::new(RefusalKind::Usage, "the reason is not one line of words")
+            .hint(format!("say in 1 to {REASON_MAX} characters why")));
+    }
+    Ok(())
+}
+
+fn key_refusal(error: &StoreError) -> Refusal {
     let kind = match error {
         StoreError::NoSuchKey(_) => RefusalKind::NotFound,
         StoreError::New(_) | StoreError::NameTaken(_) => RefusalKind::Usage,

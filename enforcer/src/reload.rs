@@ -5,6 +5,7 @@
 //! for a restart. Requests see the old policy or the new one, never a mixture.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record, Ticket};
 use enforcer_model::{Author, Clock};
 use enforcer_policy::{LoadError, Policy};
-use enforcer_proxy::Shared;
+use enforcer_proxy::{Certificates, Shared};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::respond::{Guards, Order, as_micros};
 
@@ -61,42 +62,46 @@ impl Policies {
         let next = match self.read(text.as_deref()) {
             Ok(next) => Arc::new(next),
             Err(refusal) => {
-                warn!(reason = refusal.message, "the new policy is refused; the old one stays");
-                drop(self.note(ConfigEvent::PolicyRefused, &by, &before, Some(&refusal.message)));
-                return Err(refusal);
+                return Err(self.refused(refusal, &by, &before));
             }
         };
-        // The certificates of a good policy are known to be good; reading them again is the last
-        // thing that can fail.
-        self.proxy.certificates.reload(&next).map_err(|error| {
-            Refusal::new(RefusalKind::Failed, crate::cli::chain(&error))
-                .hint("the old policy stays in force")
-        })?;
+        // Certificates that cannot be read refuse the policy before anything of it is in force.
+        if let Err(error) = Certificates::load(&next) {
+            let refusal = Refusal::new(RefusalKind::Failed, crate::cli::chain(&error));
+            return Err(self.refused(refusal, &by, &before));
+        }
         // Nothing is in force until the file is safe: a restart must not bring back the old one.
-        if let Some(text) = &text {
-            replace(&self.file, text).map_err(|error| {
-                if let Err(error) = self.proxy.certificates.reload(&before) {
-                    warn!(%error, "the certificates of the old policy cannot be read again");
-                }
-                Refusal::new(
-                    RefusalKind::Failed,
-                    format!("cannot write {}: {error}; the old policy stays", self.file.display()),
-                )
-            })?;
+        let replaced = text.as_deref().map(|text| replace(&self.file, text)).transpose();
+        if let Err(error) = replaced {
+            let file = self.file.display();
+            let refusal =
+                Refusal::new(RefusalKind::Failed, format!("cannot write {file}: {error}"));
+            return Err(self.refused(refusal, &by, &before));
+        }
+        let mut problems = Vec::new();
+        if let Err(error) = self.proxy.certificates.reload(&next) {
+            problems.push(format!("certificates: {}", crate::cli::chain(&error)));
         }
         self.proxy.policy.store(Arc::clone(&next));
         self.rules.send_replace(Arc::clone(&next));
         let (reply, done) = oneshot::channel();
         let kernel = next.kernel().cloned();
         let reguard = Order::Reguard { guards: guards(&next), kernel, reply };
-        if orders.send(reguard).await.is_ok() && done.await.is_err() {
-            warn!("the responder ended before it saw the new policy");
+        problems.extend(match orders.send(reguard).await {
+            Ok(()) => {
+                done.await.unwrap_or_else(|_| vec!["guards: the agent is stopping".to_owned()])
+            }
+            Err(_) => vec!["guards: the agent is stopping".to_owned()],
+        });
+        for problem in &problems {
+            error!(problem, "a part of the new policy is not in force");
         }
 
         let needs_restart = before.needs_restart(&next);
         let took = self.clock.now().monotonic.saturating_duration_since(begun);
         info!(sha256 = %next.sha256(), %by, "policy in force");
-        let ticket = self.note(ConfigEvent::PolicyApplied, &by, &next, None);
+        let detail = (!problems.is_empty()).then(|| problems.join("; "));
+        let ticket = self.note(ConfigEvent::PolicyApplied, &by, &next, detail.as_deref());
         let applied = PolicyApplied {
             file: self.file.clone(),
             sha256: next.sha256().to_string(),
@@ -104,6 +109,7 @@ impl Policies {
             took_us: as_micros(took),
             needs_restart: needs_restart.into_iter().map(str::to_owned).collect(),
             warnings: next.warnings().iter().map(ToString::to_string).collect(),
+            problems,
             audit: None,
         };
         Ok((applied, ticket))
@@ -114,10 +120,13 @@ impl Policies {
             Some(text) => Policy::parse(text, &self.file).map_err(LoadError::from),
             None => Policy::load(&self.file),
         };
-        read.map_err(|error| {
-            Refusal::new(RefusalKind::Failed, crate::cli::chain(&error))
-                .hint("the old policy stays in force")
-        })
+        read.map_err(|error| Refusal::new(RefusalKind::Failed, crate::cli::chain(&error)))
+    }
+
+    fn refused(&self, refusal: Refusal, by: &Author, before: &Policy) -> Refusal {
+        warn!(reason = refusal.message, "the new policy is refused; the old one stays");
+        drop(self.note(ConfigEvent::PolicyRefused, by, before, Some(&refusal.message)));
+        refusal.hint("the old policy stays in force")
     }
 
     fn note(
@@ -153,18 +162,27 @@ pub(crate) fn guards(policy: &Policy) -> Guards {
     }
 }
 
-/// Replaces `file` in one step that survives a power cut.
+/// Replaces `file` in one step that survives a power cut; a link stays a link, owner and mode stay.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let file = std::fs::canonicalize(file)?;
     let draft = file.with_extension("toml.new");
-    let mut written = std::fs::File::create(&draft)?;
-    written.write_all(text.as_bytes())?;
-    if let Ok(old) = std::fs::metadata(file) {
-        written.set_permissions(old.permissions())?;
+    let written = write_draft(&draft, &file, text).and_then(|()| std::fs::rename(&draft, &file));
+    if let Err(error) = written {
+        // Whatever is left of the draft is of no use to anybody.
+        drop(std::fs::remove_file(&draft));
+        return Err(error);
     }
-    written.sync_all()?;
-    std::fs::rename(&draft, file)?;
     match file.parent() {
         Some(folder) => std::fs::File::open(folder)?.sync_all(),
         None => Ok(()),
     }
+}
+
+fn write_draft(draft: &Path, file: &Path, text: &str) -> std::io::Result<()> {
+    let old = std::fs::metadata(file)?;
+    let mut written = std::fs::File::create(draft)?;
+    written.write_all(text.as_bytes())?;
+    written.set_permissions(old.permissions())?;
+    std::os::unix::fs::fchown(&written, Some(old.uid()), Some(old.gid()))?;
+    written.sync_all()
 }

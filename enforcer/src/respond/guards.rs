@@ -84,6 +84,11 @@ impl Guards {
         objections
     }
 
+    /// Every network of the never-block lists.
+    pub(crate) fn networks(&self) -> Vec<Prefix> {
+        self.never_block.iter().flat_map(|(_, networks)| networks.iter().copied()).collect()
+    }
+
     /// The never-block list that covers the whole of `target`, where a block could never act.
     pub(crate) fn never_blocks(&self, target: Prefix) -> Option<&str> {
         let covering = |prefixes: &[Prefix]| prefixes.iter().any(|prefix| prefix.covers(target));

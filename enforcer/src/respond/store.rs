@@ -7,8 +7,8 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use enforcer_model::{Author, Block, BlockId, Target, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use enforcer_model::{Author, Block, Target};
+use rusqlite::{Connection, Row, params};
 
 /// Version of the table below, in `SQLite`'s `user_version`.
 const SCHEMA: i64 = 1;
@@ -39,7 +39,9 @@ pub(crate) enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
-    #[error("cannot record the decision")]
+    #[error("cannot read the decisions")]
+    Read(#[source] rusqlite::Error),
+    #[error("cannot write the decision to blocks.db")]
     Write(#[source] rusqlite::Error),
     #[error("row {id} of the decisions cannot be read: {what}")]
     Row { id: String, what: String },
@@ -84,19 +86,9 @@ impl Store {
             .prepare_cached(
                 "SELECT id, target, reason, author, since, until FROM block ORDER BY since",
             )
-            .map_err(StoreError::Write)?;
-        let rows = query.query_map([], |row| Ok(read(row))).map_err(StoreError::Write)?;
-        rows.map(|row| row.map_err(StoreError::Write)?).collect()
-    }
-
-    /// The decision with this id.
-    pub(crate) fn by_id(&self, id: BlockId) -> Result<Option<Block>, StoreError> {
-        self.one("id", &id.to_string())
-    }
-
-    /// The decision about this target.
-    pub(crate) fn by_target(&self, target: Target) -> Result<Option<Block>, StoreError> {
-        self.one("target", &target.to_string())
+            .map_err(StoreError::Read)?;
+        let rows = query.query_map([], |row| Ok(read(row))).map_err(StoreError::Read)?;
+        rows.map(|row| row.map_err(StoreError::Read)?).collect()
     }
 
     /// Puts `block` in the place of an earlier one about the same target.
@@ -104,8 +96,10 @@ impl Store {
         let author = serde_json::to_string(&block.author).unwrap_or_default();
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO block (id, target, reason, author, since, until)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO block (id, target, reason, author, since, until)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (target) DO UPDATE SET id = excluded.id, reason = excluded.reason,
+                     author = excluded.author, since = excluded.since, until = excluded.until",
             )
             .and_then(|mut insert| {
                 insert.execute(params![
@@ -121,43 +115,24 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the decision with this id.
-    pub(crate) fn remove(&self, id: BlockId) -> Result<(), StoreError> {
+    /// Removes the decision about this target, if there is one.
+    pub(crate) fn remove(&self, target: Target) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("DELETE FROM block WHERE id = ?1")
-            .and_then(|mut delete| delete.execute(params![id.to_string()]))
+            .prepare_cached("DELETE FROM block WHERE target = ?1")
+            .and_then(|mut delete| delete.execute(params![target.to_string()]))
             .map_err(StoreError::Write)?;
         Ok(())
     }
 
-    /// Decisions whose time is over at `now`.
-    pub(crate) fn over(&self, now: Timestamp) -> Result<Vec<Block>, StoreError> {
-        // Times are written in UTC with six decimals, so their order is the order of their text;
-        // `forever` sorts after every digit.
-        let mut query = self
-            .connection
-            .prepare_cached(
-                "SELECT id, target, reason, author, since, until FROM block WHERE until <= ?1",
-            )
-            .map_err(StoreError::Write)?;
-        let rows =
-            query.query_map([now.to_string()], |row| Ok(read(row))).map_err(StoreError::Write)?;
-        rows.map(|row| row.map_err(StoreError::Write)?).collect()
-    }
-
-    fn one(&self, column: &'static str, value: &str) -> Result<Option<Block>, StoreError> {
-        self.connection
-            .prepare_cached(&format!(
-                "SELECT id, target, reason, author, since, until FROM block WHERE {column} = ?1"
-            ))
-            .and_then(|mut query| query.query_row([value], |row| Ok(read(row))).optional())
-            .map_err(StoreError::Write)?
-            .transpose()
+    /// Makes every write fail, as a full disk does.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self, refuse: bool) {
+        self.connection.pragma_update(None, "query_only", refuse).unwrap();
     }
 }
 
 fn read(row: &Row<'_>) -> Result<Block, StoreError> {
-    let text = |column: usize| row.get::<_, String>(column).map_err(StoreError::Write);
+    let text = |column: usize| row.get::<_, String>(column).map_err(StoreError::Read);
     let id = text(0)?;
     let wrong =
         |what: &dyn std::fmt::Display| StoreError::Row { id: id.clone(), what: what.to_string() };
@@ -173,10 +148,8 @@ fn read(row: &Row<'_>) -> Result<Block, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use enforcer_model::{BlockId, Expiry, Timestamp};
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
-
-    use enforcer_model::Expiry;
 
     use super::*;
 
@@ -189,9 +162,7 @@ mod tests {
         Store::open(&path).unwrap().put(&block).unwrap();
 
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.all().unwrap(), std::slice::from_ref(&block));
-        assert_eq!(store.by_id(block.id).unwrap(), Some(block.clone()));
-        assert_eq!(store.by_target(block.target).unwrap(), Some(block));
+        assert_eq!(store.all().unwrap(), [block]);
     }
 
     #[test]
@@ -203,19 +174,6 @@ mod tests {
         store.put(&block(2, "203.0.113.7", Expiry::Never)).unwrap();
 
         assert_eq!(store.all().unwrap(), [block(2, "203.0.113.7", Expiry::Never)]);
-    }
-
-    #[test]
-    fn only_what_is_over_is_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("blocks.db")).unwrap();
-        let now = Timestamp::from_unix_seconds(1_000_000);
-        let later = now.saturating_add(Duration::from_nanos(1_000));
-        store.put(&block(1, "203.0.113.1", Expiry::Never)).unwrap();
-        store.put(&block(2, "203.0.113.2", Expiry::At(now))).unwrap();
-        store.put(&block(3, "203.0.113.3", Expiry::At(later))).unwrap();
-
-        assert_eq!(store.over(now).unwrap(), [block(2, "203.0.113.2", Expiry::At(now))]);
     }
 
     #[test]

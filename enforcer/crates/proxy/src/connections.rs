@@ -107,16 +107,20 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Closes every connection from inside `prefix`, whatever is under way on it; how many.
+    /// Closes every connection from inside `prefix` but those that `spared` says, whatever is under
+    /// way on it; how many.
     ///
     /// Block the prefix first: a connection is registered before its source is looked up in the
     /// quarantine, so each one is either found here or refused there.
-    pub fn close_from(&self, prefix: Prefix) -> usize {
+    pub fn close_from(&self, prefix: Prefix, spared: impl Fn(IpAddr) -> bool) -> usize {
         let close = |shard: &Mutex<HashMap<Prefix, Vec<Open>>>| {
             let shard = shard.lock();
             let near = shard.iter().filter(|(around, _)| around.overlaps(prefix));
             let hit = near.flat_map(|(_, open)| open);
-            let hit = hit.filter(|open| prefix.contains(open.source.address()));
+            let hit = hit.filter(|open| {
+                let address = open.source.address();
+                prefix.contains(address) && !spared(address)
+            });
             hit.map(|open| open.cut.cancel()).count()
         };
         self.sources.iter().map(close).sum()
@@ -240,7 +244,7 @@ mod tests {
         let _one = connections.register(source("192.0.2.7"), hit.clone()).unwrap();
         let _two = connections.register(source("192.0.3.7"), spared.clone()).unwrap();
 
-        assert_eq!(connections.close_from("192.0.2.0/24".parse().unwrap()), 1);
+        assert_eq!(connections.close_from("192.0.2.0/24".parse().unwrap(), |_| false), 1);
 
         assert!(hit.is_cancelled());
         assert!(!spared.is_cancelled());
@@ -253,7 +257,7 @@ mod tests {
         let _one = connections.register(source("2001:db8::1"), hit.clone()).unwrap();
         let _two = connections.register(source("2001:db8::2"), spared.clone()).unwrap();
 
-        assert_eq!(connections.close_from("2001:db8::1".parse().unwrap()), 1);
+        assert_eq!(connections.close_from("2001:db8::1".parse().unwrap(), |_| false), 1);
 
         assert!(hit.is_cancelled());
         assert!(!spared.is_cancelled());

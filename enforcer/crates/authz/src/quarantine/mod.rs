@@ -5,11 +5,14 @@
 //! only layer 7 can see. Readers take one shard's read lock per prefix length in use and never wait
 //! for each other; changes go through one writer at a time. The set is bounded: a full one refuses
 //! to grow and says so. An expired entry no longer refuses, and never hides a live one behind it.
+//! Networks on the never-block lists are spared even inside a blocked one, as in the kernel.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use enforcer_model::{Block, BlockId, Expiry, KeyId, Prefix, Reason, Rejection, Source};
 use enforcer_model::{Target, Timestamp};
@@ -22,6 +25,7 @@ pub struct Quarantine {
     keys: DashMap<KeyId, Held>,
     v4: Lengths,
     v6: Lengths,
+    spared: ArcSwap<Vec<Prefix>>,
     /// Held by whoever changes anything. Counts how many networks have each prefix length, so that
     /// a bit of [`Lengths`] is cleared exactly when its last network leaves.
     writer: Mutex<Counts>,
@@ -77,6 +81,7 @@ impl Quarantine {
             keys: DashMap::new(),
             v4: Lengths::default(),
             v6: Lengths::default(),
+            spared: ArcSwap::default(),
             writer: Mutex::new(counts),
         }
     }
@@ -161,10 +166,24 @@ impl Quarantine {
             let prefix = Prefix::around(address, length);
             let Some(held) = self.networks.get(&prefix).map(|held| *held) else { continue };
             if !held.until.is_over(now) {
+                // Asked only about who would be refused, so it costs nobody else anything.
+                if self.is_spared(address) {
+                    return Ok(());
+                }
                 return Err(held.shut(Target::Network(prefix)));
             }
         }
         Ok(())
+    }
+
+    /// Lets `networks` through whatever is blocked around them.
+    pub fn spare(&self, networks: Vec<Prefix>) {
+        self.spared.store(Arc::new(networks));
+    }
+
+    /// Whether `address` is let through whatever is blocked around it.
+    pub fn is_spared(&self, address: IpAddr) -> bool {
+        self.spared.load().iter().any(|network| network.contains(address))
     }
 
     /// Refuses a blocked key.

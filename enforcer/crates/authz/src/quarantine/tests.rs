@@ -10,6 +10,23 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
+fn a_spared_network_passes_inside_a_blocked_one() {
+    let quarantine = Quarantine::new(4);
+    let now = Timestamp::from_unix_seconds(1);
+    quarantine.insert(&block("203.0.113.0/24", 1, Expiry::Never)).unwrap();
+
+    quarantine.spare(vec!["203.0.113.8/31".parse().unwrap()]);
+
+    let from = |address: &str| {
+        quarantine.refuse_source(Source::new(address.parse().unwrap()), now).is_ok()
+    };
+    assert!(from("203.0.113.9"));
+    assert!(!from("203.0.113.10"));
+    quarantine.spare(Vec::new());
+    assert!(!from("203.0.113.9"));
+}
+
+#[test]
 fn a_blocked_network_is_refused_and_the_refusal_names_the_block() {
     let quarantine = Quarantine::new(10);
     quarantine.insert(&block("192.0.2.0/24", 7, Expiry::Never)).unwrap();

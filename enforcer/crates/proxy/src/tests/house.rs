@@ -177,7 +177,7 @@ impl House {
         self.shared.quarantine.insert(&block).unwrap();
         match target {
             Target::Key(key) => self.shared.connections.close_key(key),
-            Target::Network(prefix) => self.shared.connections.close_from(prefix),
+            Target::Network(prefix) => self.shared.connections.close_from(prefix, |_| false),
         }
     }
 
