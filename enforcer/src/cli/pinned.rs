@@ -147,8 +147,17 @@ fn objections(context: &Context, kernel: &Kernel, prefix: Prefix) -> Result<Vec<
     };
     let mut around = Surroundings::read();
     around.ssh_peers.extend(ssh_peer());
-    let mut objections = guards.objections(prefix, &around, ClientShare::default());
     let allowed = kernel.allow().map_err(|error| Failure::advised(&error, error.hint()))?;
+    Ok(protected(prefix, &guards, &around, &allowed))
+}
+
+fn protected(
+    prefix: Prefix,
+    guards: &Guards,
+    around: &Surroundings,
+    allowed: &[Prefix],
+) -> Vec<String> {
+    let mut objections = guards.objections(prefix, around, ClientShare::default());
     let listed = |network| guards.never_block.iter().any(|(_, list)| list.contains(network));
     objections.extend(
         allowed
@@ -156,7 +165,7 @@ fn objections(context: &Context, kernel: &Kernel, prefix: Prefix) -> Result<Vec<
             .filter(|network| network.overlaps(prefix) && !listed(network))
             .map(|network| format!("{:<15} the kernel's allow list", network.to_string())),
     );
-    Ok(objections)
+    objections
 }
 
 fn open(context: &Context) -> Result<Kernel, Failure> {
@@ -170,4 +179,28 @@ fn nothing(what: Which) -> Failure {
 
 fn left(entry: &Installed) -> String {
     entry.remaining.map_or_else(|| "forever".to_owned(), span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_lets_pass_cannot_be_blocked_with_or_without_a_policy() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let allowed = [prefix("10.0.5.0/24")];
+        let guards = Guards {
+            never_block: vec![("monitoring".into(), vec![prefix("10.0.5.0/24")])],
+            ..Guards::default()
+        };
+        let judge = |target, guards: &Guards| {
+            protected(prefix(target), guards, &Surroundings::default(), &allowed)
+        };
+
+        let inside = judge("10.0.5.7", &Guards::default());
+        assert_eq!(inside, ["10.0.5.0/24     the kernel's allow list"]);
+        let around = judge("10.0.0.0/16", &guards);
+        assert_eq!(around, ["10.0.5.0/24     never-block list `monitoring`"], "told once");
+        assert!(judge("203.0.113.7", &guards).is_empty());
+    }
 }
