@@ -145,7 +145,7 @@ impl Connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Crowded::Total);
         }
-        let around = neighbourhood(source);
+        let around = source.neighbourhood();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut shard = self.shard_of(&self.sources, &around).lock();
         let open = shard.entry(around).or_default();
@@ -223,13 +223,6 @@ impl Drop for InFlight {
                 under_way.remove();
             }
         }
-    }
-}
-
-fn neighbourhood(source: Source) -> Prefix {
-    match source.address() {
-        IpAddr::V4(_) => source.into(),
-        address @ IpAddr::V6(_) => Prefix::around(address, 64),
     }
 }
 
