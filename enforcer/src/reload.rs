@@ -23,6 +23,9 @@ use crate::respond::{Guards, Order, as_micros};
 /// The owner of the policy in force.
 pub(crate) struct Policies {
     file: PathBuf,
+    /// The text in force, and where it goes when another takes its place.
+    text: Option<String>,
+    previous: PathBuf,
     proxy: Arc<Shared>,
     rules: watch::Sender<Arc<Policy>>,
     audit: Audit,
@@ -37,7 +40,11 @@ impl Policies {
         audit: Audit,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { file, proxy, rules, audit, clock }
+        let policy = proxy.policy.load();
+        let previous = policy.agent().state.join("policy.previous.toml");
+        let text = text_of(&policy, &file);
+        drop(policy);
+        Self { file, text, previous, proxy, rules, audit, clock }
     }
 
     /// The policy in force.
@@ -52,7 +59,7 @@ impl Policies {
 
     /// Puts `text`, or what the file holds by now, in force; `text` then also replaces the file.
     pub(crate) async fn apply(
-        &self,
+        &mut self,
         text: Option<String>,
         by: Author,
         orders: &mpsc::Sender<Order>,
@@ -82,6 +89,8 @@ impl Policies {
         if let Err(error) = self.proxy.certificates.reload(&next) {
             problems.push(format!("certificates: {}", crate::cli::chain(&error)));
         }
+        let text = text.or_else(|| text_of(&next, &self.file));
+        let previous = self.keep_previous(text);
         self.proxy.policy.store(Arc::clone(&next));
         self.rules.send_replace(Arc::clone(&next));
         let (reply, done) = oneshot::channel();
@@ -110,9 +119,25 @@ impl Policies {
             needs_restart: needs_restart.into_iter().map(str::to_owned).collect(),
             warnings: next.warnings().iter().map(ToString::to_string).collect(),
             problems,
+            previous,
             audit: None,
         };
         Ok((applied, ticket))
+    }
+
+    /// Keeps the text that was in force, so that the change can be undone.
+    fn keep_previous(&mut self, next: Option<String>) -> Option<PathBuf> {
+        let before = std::mem::replace(&mut self.text, next)?;
+        if self.text.as_ref() == Some(&before) {
+            return None;
+        }
+        match std::fs::write(&self.previous, before) {
+            Ok(()) => Some(self.previous.clone()),
+            Err(error) => {
+                warn!(%error, "the policy before is not kept");
+                None
+            }
+        }
     }
 
     fn read(&self, text: Option<&str>) -> Result<Policy, Refusal> {
@@ -146,6 +171,13 @@ impl Policies {
         };
         self.audit.reserve().ok().map(|slot| slot.write(Record::Config(change)))
     }
+}
+
+/// The text that `policy` was read from, if the file still holds it.
+fn text_of(policy: &Policy, file: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let same = Policy::parse(&text, file).is_ok_and(|read| read.sha256() == policy.sha256());
+    same.then_some(text)
 }
 
 /// What `policy` protects from being blocked.

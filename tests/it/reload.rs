@@ -128,6 +128,26 @@ fn an_applied_file_replaces_the_agents_own_and_survives_a_restart() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn an_applied_policy_is_undone_by_the_line_that_the_answer_ends_with() {
+    let stage = Stage::new(Hook::Native);
+    let reader = stage.key("client", "reader");
+    let create = Ask::post("/v1/orders", "{}").key(&reader);
+    let good = std::fs::read_to_string(stage.site.policy()).unwrap();
+    let draft = stage.site.folder().join("draft.toml");
+    std::fs::write(&draft, good.replace("role   = \"writer\"", "role   = \"reader\"")).unwrap();
+    let applied = stage.enforcer(&["policy", "apply", draft.to_str().unwrap()]);
+    assert_eq!(stage.client(Family::V4).ask(&create).unwrap().status, 200);
+
+    let undo = applied.stdout.lines().last().unwrap();
+    let words: Vec<&str> = undo.strip_prefix("undo: enforcer ").unwrap().split(' ').collect();
+    assert!(stage.enforcer(&words).is_success());
+
+    assert_eq!(stage.client(Family::V4).ask(&create).unwrap().status, 403);
+    assert_eq!(std::fs::read_to_string(stage.site.policy()).unwrap(), good);
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn what_waits_for_a_restart_is_named() {
     let stage = Stage::new(Hook::Native);
     let moved = policy(Hook::Native).replace("0.0.0.0:8443", "0.0.0.0:9443");

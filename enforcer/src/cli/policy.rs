@@ -132,5 +132,7 @@ fn told(applied: &PolicyApplied) -> Vec<String> {
     );
     lines.extend(applied.problems.iter().map(|problem| format!("  NOT in force: {problem}")));
     lines.push(format!("  audit   {}", recorded(applied.audit)));
+    let undo = |file: &PathBuf| format!("undo: enforcer policy apply {}", file.display());
+    lines.extend(applied.previous.as_ref().map(undo));
     lines
 }

@@ -333,6 +333,8 @@ pub struct PolicyApplied {
     pub warnings: Vec<String>,
     /// What of the policy is not in force, and why.
     pub problems: Vec<String>,
+    /// Where the policy before is kept, to be applied again.
+    pub previous: Option<PathBuf>,
     /// Number of the audit record.
     pub audit: Option<u64>,
 }
