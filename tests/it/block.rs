@@ -20,7 +20,7 @@ fn quarantine_is_in_the_kernel_when_it_returns_and_release_lifts_it() {
             ping.until_answered().unwrap();
 
             let done = stage.json(&["quarantine", &target, "--for", "5m", "--reason", "test"]);
-            assert!(ping.once(SILENCE).unwrap().is_none());
+            stage.expect_dropped(&ping, &target);
 
             let interfaces = done["kernel"]["interfaces"].to_string();
             assert!(interfaces.contains("enf-client xdp-"), "{interfaces}");
@@ -240,14 +240,20 @@ fn a_difference_between_decision_and_kernel_is_found_and_mended() {
     let target = ATTACKER.of(Family::V4).to_string();
     assert!(stage.enforcer(&["quarantine", &target, "--reason", "test"]).is_success());
 
-    assert!(stage.offline(&["release", "--from-kernel", &target]).is_success());
+    let asked = stage.offline(&["release", "--from-kernel", &target]);
+    assert_eq!(asked.code, Some(1), "that is the agent's to do: {asked}");
+    // Somebody who does not ask for the agent where it is.
+    let nowhere = format!("unix:{}", stage.site.folder().join("nobody.sock").display());
+    let behind = ["--agent", nowhere.as_str(), "release", "--from-kernel", &target];
+    let behind = stage.offline(&behind);
+    assert!(behind.is_success(), "{behind}");
 
     let found = stage.enforcer(&["blocks", "--verify"]);
     assert_eq!(found.code, Some(7), "{found}");
     assert!(found.stdout.contains("not in the kernel"), "{found}");
     stage.attacker_ping(Family::V4).until_answered().unwrap();
     assert!(stage.enforcer(&["blocks", "--verify", "--repair"]).is_success());
-    assert!(stage.attacker_ping(Family::V4).once(SILENCE).unwrap().is_none());
+    stage.expect_dropped(&stage.attacker_ping(Family::V4), &target);
     assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
 }
 
@@ -321,5 +327,5 @@ fn a_block_written_without_an_agent_is_adopted_at_the_next_start() {
     let row = stage.block_of(&target).unwrap();
     assert_eq!(row["author"], "agent", "{row}");
     assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
-    assert!(stage.attacker_ping(Family::V6).once(SILENCE).unwrap().is_none());
+    stage.expect_dropped(&stage.attacker_ping(Family::V6), &target);
 }

@@ -1,6 +1,6 @@
 //! The lab with an upstream, an agent and its policy: what nearly every test begins with.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use enforcer_tests::lab::{
@@ -216,12 +216,15 @@ impl Stage {
         targets.map(str::to_owned).collect()
     }
 
-    /// An echo stays unanswered because the kernel drops it: this block counts it.
+    /// Echoes stay unanswered because the kernel drops them: this block counts them.
     pub(crate) fn expect_dropped(&self, ping: &Ping, target: &str) {
         let dropped = || self.block_of(target).unwrap()["kernel"]["packets"].as_u64().unwrap();
         let before = dropped();
-        assert!(ping.once(SILENCE).unwrap().is_none(), "{target}: an echo passed");
-        wait_until("the block counts the echo", DEADLINE, || dropped() > before).unwrap();
+        wait_until("the block counts an echo", DEADLINE, || {
+            assert!(ping.once(SILENCE).unwrap().is_none(), "{target}: an echo passed");
+            dropped() > before
+        })
+        .unwrap();
     }
 
     /// How many packets the kernel has judged so: `drop blocked`.
@@ -233,7 +236,10 @@ impl Stage {
 
     /// Everything on record, oldest first.
     pub(crate) fn records(&self) -> Vec<Value> {
-        let tail = self.offline(&["audit", "tail", "-n", "100000", "--json"]);
+        // Named by its folder: the policy file may be a bad one.
+        let log = self.site.state().join("audit");
+        let words = ["audit", "tail", "--log", log.to_str().unwrap(), "-n", "100000", "--json"];
+        let tail = self.site.program(&words).unwrap();
         assert!(tail.is_success(), "{tail}");
         tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -254,26 +260,29 @@ impl Stage {
 
     /// Fills the disk of [`Self::small_disk`] until the returned ballast is dropped.
     pub(crate) fn fill_disk(&self) -> Ballast {
-        let path = self.lab.host.path(self.site.state().join("ballast"));
-        fill(&path);
-        Ballast(path)
+        let ballast = Ballast(self.lab.host.path(self.site.state().join("ballast")));
+        ballast.fill();
+        ballast
     }
 }
 
 /// What fills a disk. Dropped, it leaves room again.
-pub(crate) struct Ballast(std::path::PathBuf);
+pub(crate) struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Takes what room there is.
+    pub(crate) fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::options().create(true).append(true).open(&self.0).unwrap();
+        let page = [0x5a; 4096];
+        while file.write_all(&page).is_ok() {}
+    }
+}
 
 impl Drop for Ballast {
     fn drop(&mut self) {
         std::fs::remove_file(&self.0).unwrap();
     }
-}
-
-fn fill(path: &Path) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path).unwrap();
-    let chunk = [0x5a; 4096];
-    while file.write_all(&chunk).is_ok() {}
 }
 
 /// The request of a reader.
