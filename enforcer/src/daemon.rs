@@ -85,8 +85,11 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let program = own_sha256();
     let listeners = Listeners::bind(&policy, policy.agent().threads.unwrap_or_else(cores))?;
     let certificates = Arc::new(Certificates::load(&policy)?);
-    let admin = Server::bind(&policy.agent().socket, operators::admin_group())
-        .context("cannot open the admin socket")?;
+    let admin =
+        Server::bind(&policy.agent().socket, operators::admin_group()).map_err(|error| {
+            let hint = error.hint();
+            anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
+        })?;
     let (audit, audit_folder) = open_audit(&policy, state, &clock)?;
     let keys =
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
@@ -264,7 +267,7 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
     config.queue = plan.queue.get();
     let (audit, opened) = Audit::open(config, Arc::clone(clock)).map_err(|error| {
         let hint = error.hint();
-        anyhow::Error::new(error).context(format!("{hint}; the audit log cannot be opened"))
+        anyhow!("the audit log cannot be opened: {}\nhint: {hint}", crate::cli::chain(&error))
     })?;
     info!(records = opened.size, folder = %folder.display(), "audit log is open");
     for warning in &opened.warnings {
