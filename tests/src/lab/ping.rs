@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ const HEADER: usize = 8;
 pub struct Ping {
     socket: UdpSocket,
     kind: u8,
+    next: AtomicU64,
 }
 
 /// One echo of a train.
@@ -63,7 +64,7 @@ impl Ping {
     fn towards(target: IpAddr, socket: Socket) -> Result<Self> {
         socket.connect(&SocketAddr::new(target, 0).into())?;
         let kind = if target.is_ipv4() { 8 } else { 128 };
-        Ok(Self { socket: socket.into(), kind })
+        Ok(Self { socket: socket.into(), kind, next: AtomicU64::new(0) })
     }
 
     fn socket(namespace: &Namespace, target: IpAddr) -> Result<Socket> {
@@ -76,12 +77,24 @@ impl Ping {
             .context("an ICMP socket")
     }
 
-    /// Sends one echo and waits for its answer; none when it does not come in time.
+    /// Sends one echo and waits for its answer; none when it does not come in time. The answer to
+    /// an earlier echo is not taken for its own.
     pub fn once(&self, patience: Duration) -> Result<Option<Duration>> {
         let begun = Instant::now();
-        self.send(0)?;
-        self.socket.set_read_timeout(Some(patience))?;
-        Ok(self.receive()?.map(|_| begun.elapsed()))
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.send(number)?;
+        loop {
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match self.receive()? {
+                Some(answered) if answered == number => return Ok(Some(begun.elapsed())),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Echoes until one is answered.
@@ -140,7 +153,8 @@ impl Train {
     /// Starts sending an echo `every` so often.
     pub fn start(namespace: &Namespace, target: IpAddr, every: Duration) -> Result<Self> {
         let outgoing = Ping::new(namespace, target)?;
-        let incoming = Ping { socket: outgoing.socket.try_clone()?, kind: outgoing.kind };
+        let socket = outgoing.socket.try_clone()?;
+        let incoming = Ping { socket, kind: outgoing.kind, next: AtomicU64::new(0) };
         // A short time-out is how the receiver notices that it should end.
         incoming.socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         let echoes = Arc::new(Mutex::new(Vec::new()));
