@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use enforcer_tests::lab::{
     ATTACKER, ATTACKER_FACING, Ask, CLIENT, CLIENT_FACING, Client, DEADLINE, Family, Flood,
-    HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http, Lab, Ping, Sink, Train, Upstream, raw_exchange,
-    wait_for, wait_until,
+    Forgery, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http, Lab, Ping, Sink, Train, Upstream,
+    raw_exchange, wait_for, wait_until,
 };
 
 #[test]
@@ -189,6 +189,28 @@ fn datagrams_are_counted_where_they_arrive() {
         let sent = Flood { packets: 100, payload: 32 }.send(&lab.attacker, sink.address()).unwrap();
         assert_eq!(sent, 100);
         sink.wait_for(100).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn what_a_forger_sends_arrives_and_what_is_answered_goes_to_the_owner() {
+    let lab = Lab::new().unwrap();
+
+    for family in Family::BOTH {
+        let host = HOST_FOR_ATTACKER.of(family);
+        Ping::new(&lab.attacker, host).unwrap().until_answered().unwrap();
+        let sink = Sink::open(&lab.host, HOST_FOR_ATTACKER.at(family, 0)).unwrap();
+        let forgery = Forgery::begin(&lab.attacker, CLIENT.of(family)).unwrap();
+
+        forgery.datagrams(sink.address(), 50).unwrap();
+
+        sink.wait_for(50).unwrap();
+        let answered = forgery.ping(host).unwrap().once(Duration::from_millis(200)).unwrap();
+        assert_eq!(answered, None, "the client is answered");
+        drop(forgery);
+        Ping::new(&lab.attacker, host).unwrap().until_answered().unwrap();
+        Ping::new(&lab.client, HOST_FOR_CLIENT.of(family)).unwrap().until_answered().unwrap();
     }
 }
 
