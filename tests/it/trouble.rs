@@ -295,6 +295,7 @@ fn a_full_disk_lets_an_operator_act_and_says_what_is_not_on_it() {
     stage.expect_dropped(&ping, &target);
 
     let let_in = stage.enforcer(&["release", &target]);
+    assert_eq!(let_in.code, Some(6), "{let_in}");
     assert!(let_in.stdout.contains("NOT recorded"), "{let_in}");
     ping.until_answered().unwrap();
     // This one is on the disk, from which it cannot be taken.

@@ -147,7 +147,7 @@ openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey "$work/key" \
 # ---- the path from the record to the root (RFC 9162, section 2.1.3.2)
 
 [ "$index" -lt "$size" ] || refuse 'the index is behind the end of the log'
-node=$( { printf '\000'; cat "$1"; } | sha256)
+node=$( { printf '\000'; cat < "$1"; } | sha256)
 place=$index
 last=$((size - 1))
 for sibling in $path; do

@@ -145,8 +145,15 @@ impl Printer {
             return;
         }
         let style: Style = AnsiColor::Red.on_default().bold();
-        let word = if failure.exit == Exit::Guarded { "refused" } else { "error" };
-        let mut text = format!("{style}{word}:{style:#} {}", escaped_lines(&failure.message));
+        // Problems of a policy begin with the word already, and with their code.
+        let word = if failure.message.starts_with("error[") {
+            ""
+        } else if failure.exit == Exit::Guarded {
+            "refused: "
+        } else {
+            "error: "
+        };
+        let mut text = format!("{style}{word}{style:#}{}", escaped_lines(&failure.message));
         for detail in &failure.details {
             text.push_str(&format!("\n  {}", escaped(detail)));
         }
@@ -197,5 +204,7 @@ fn json(value: &impl Serialize, layout: Layout) -> Result<String, Failure> {
 }
 
 fn yaml(value: &impl Serialize) -> Result<String, Failure> {
-    serde_yaml_ng::to_string(value).map_err(|error| Failure::because(&error))
+    // By way of JSON: the same document in both, and no tags that only Rust would read.
+    let document = serde_json::to_value(value).map_err(|error| Failure::because(&error))?;
+    serde_yaml_ng::to_string(&document).map_err(|error| Failure::because(&error))
 }

@@ -76,11 +76,12 @@ impl Quarantine {
     }
 }
 
-/// Whether every layer that should hold the block does, and the disk too.
+/// Whether every layer that should hold the block does, and the disk and the record too.
 fn is_whole(blocked: &Blocked) -> bool {
     let kernel_lacks = blocked.kernel_wanted && blocked.kernel_off.is_some();
     let layer7_lacks = !blocked.layer7 && !blocked.dry_run;
-    !kernel_lacks && !layer7_lacks && blocked.not_stored.is_none()
+    let unrecorded = blocked.audit.is_none() && !blocked.dry_run;
+    !kernel_lacks && !layer7_lacks && !unrecorded && blocked.not_stored.is_none()
 }
 
 /// The far end of the operator's own SSH session, so that nobody locks himself out.

@@ -30,7 +30,8 @@ impl Release {
         let call = Call::Release { what: self.what, reason: self.reason.clone() };
         let Answer::Released(released) = context.ask(&call)? else { return Err(mismatched()) };
         context.printer.item(&released, &told(&released, SystemClock.now().wall))?;
-        Ok(if released.problems.is_empty() { Exit::Done } else { Exit::PartlyApplied })
+        let is_whole = released.problems.is_empty() && released.audit.is_some();
+        Ok(if is_whole { Exit::Done } else { Exit::PartlyApplied })
     }
 }
 

@@ -56,6 +56,9 @@ impl Guards {
                 objections.push(format!("{:<15} loopback", loopback.to_string()));
             }
         }
+        if let Some(why) = never_a_sender(target) {
+            objections.push(format!("{:<15} {why}", target.to_string()));
+        }
         let named: [(&[IpAddr], &str); 5] = [
             (&around.ssh_peers, "an SSH session to this host"),
             (&around.gateways, "default gateway"),
@@ -102,6 +105,19 @@ impl Guards {
     }
 }
 
+/// Addresses that no packet comes from: a block of them would only look like one.
+fn never_a_sender(target: Prefix) -> Option<&'static str> {
+    let address = target.address();
+    if address.is_multicast() {
+        return Some("multicast: nobody sends from there");
+    }
+    if target.is_single() && address.is_unspecified() {
+        return Some("no address at all");
+    }
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    broadcast.then_some("broadcast: nobody sends from there")
+}
+
 fn too_wide(target: Prefix) -> Option<u8> {
     let widest = if target.address().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
     (target.length() < widest).then_some(widest)
@@ -115,16 +131,23 @@ impl Surroundings {
         let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let tcp = file("/proc/net/tcp") + &file("/proc/net/tcp6");
         Self {
-            gateways: gateways_v4(&file("/proc/net/route"))
-                .chain(gateways_v6(&file("/proc/net/ipv6_route")))
-                .collect(),
-            resolvers: resolvers(&file("/etc/resolv.conf")).collect(),
-            own: own_v4(&file("/proc/net/fib_trie"))
-                .chain(own_v6(&file("/proc/net/if_inet6")))
-                .collect(),
-            ssh_peers: ssh_peers(&tcp).collect(),
+            gateways: once(
+                gateways_v4(&file("/proc/net/route"))
+                    .chain(gateways_v6(&file("/proc/net/ipv6_route"))),
+            ),
+            resolvers: once(resolvers(&file("/etc/resolv.conf"))),
+            own: once(
+                own_v4(&file("/proc/net/fib_trie")).chain(own_v6(&file("/proc/net/if_inet6"))),
+            ),
+            ssh_peers: once(ssh_peers(&tcp)),
         }
     }
+}
+
+/// Each address once: the tables of the kernel name some of them again and again.
+fn once(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let unique: std::collections::BTreeSet<_> = addresses.collect();
+    unique.into_iter().collect()
 }
 
 fn gateways_v4(route: &str) -> impl Iterator<Item = IpAddr> + '_ {
@@ -255,6 +278,16 @@ mod tests {
             let objections =
                 guards.objections(prefix(target), &Surroundings::default(), ClientShare::default());
             assert_eq!(objections.len(), 1, "{target}");
+        }
+    }
+
+    #[test]
+    fn who_never_sends_cannot_be_blocked() {
+        let guards = Guards { clients_percent_max: 100, ..Guards::default() };
+        for target in ["224.0.0.1", "ff02::1", "255.255.255.255", "0.0.0.0", "::"] {
+            let objections =
+                guards.objections(prefix(target), &Surroundings::default(), ClientShare::default());
+            assert!(!objections.is_empty(), "{target}");
         }
     }
 

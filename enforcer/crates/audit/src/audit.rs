@@ -10,6 +10,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use enforcer_model::{Clock, Timestamp};
 use tokio::sync::{broadcast, oneshot};
@@ -20,6 +21,9 @@ use crate::record::Record;
 use crate::shared::{Health, Shared};
 use crate::stored::Stored;
 use crate::writer::{self, Message};
+
+/// How often whoever waits for room looks again. A commit frees thousands of places at once.
+const ROOM_EVERY: Duration = Duration::from_millis(2);
 
 /// Where the log lives and how much may wait.
 #[derive(Clone, Debug)]
@@ -158,6 +162,17 @@ impl Audit {
     pub fn reserve(&self) -> Result<Slot, Full> {
         self.0.shared.take_slot()?;
         Ok(Slot { audit: self.clone(), written: false })
+    }
+
+    /// Room for one record, waiting at most `patience` while the queue is full: a disk that pauses
+    /// slows requests down before it refuses them. Any other refusal comes at once.
+    pub async fn reserve_within(&self, patience: Duration) -> Result<Slot, Full> {
+        let mut waited = Duration::ZERO;
+        while waited < patience && !self.0.shared.has_room() {
+            tokio::time::sleep(ROOM_EVERY).await;
+            waited += ROOM_EVERY;
+        }
+        self.reserve()
     }
 
     /// Writes `record` and waits until it is on disk; gives its index.

@@ -170,6 +170,9 @@ impl Log {
 pub(crate) fn read_key(layout: &Layout) -> Result<VerifierKey, ReadError> {
     let path = layout.public_key();
     let text = files::read_text(&path)?;
+    if text.is_none() && layout.checkpoint().exists() {
+        return Err(ReadError::Segment(ChainError::Missing(path)));
+    }
     let text = text.ok_or_else(|| ReadError::NoLog(layout.root().to_owned()))?;
     let line = text.strip_suffix('\n').unwrap_or_default();
     line.parse().map_err(|source| ReadError::Key { path, source })

@@ -96,6 +96,12 @@ impl Shared {
         Err(full)
     }
 
+    /// Whether waiting for a slot is of no use: there is one, or the log takes no records at all.
+    pub(crate) fn has_room(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.health != Health::Serving || inner.slots_used < self.capacity
+    }
+
     pub(crate) fn free_slots(&self, count: usize) {
         let mut inner = self.inner.lock();
         inner.slots_used = inner.slots_used.saturating_sub(count);

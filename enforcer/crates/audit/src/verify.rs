@@ -61,7 +61,8 @@ pub struct Damage {
     pub file: PathBuf,
     /// The first record that is not what was signed; none when it is not about records.
     pub first_bad: Option<u64>,
-    /// The last record known to be good before it.
+    /// The last record before it that was read and fits its own check. Whether it is what was signed
+    /// only the root of a whole log can say.
     pub last_good: Option<u64>,
     /// What does not fit.
     pub why: String,
@@ -109,7 +110,10 @@ pub fn verify(
     let (mut previous, mut bytes, mut torn) = (None, 0, 0);
     for &first in &firsts {
         let path = layout.segment(first);
-        let end = audit.segment(first, previous, first == last, &mut progress)?;
+        let end = match audit.segment(first, previous, first == last, &mut progress) {
+            Ok(end) => end,
+            Err(error) => return Err(error.up_to(audit.tree.size())),
+        };
         let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
         torn = length.saturating_sub(end);
         bytes += length;
@@ -327,6 +331,16 @@ fn damage(file: &Path, first_bad: Option<u64>, why: &impl fmt::Display) -> Damag
     Damage { file: file.to_owned(), first_bad, last_good, why: why.to_string() }
 }
 
+impl VerifyError {
+    /// The same, with nothing said about records from `read` on, which were not read.
+    fn up_to(mut self, read: u64) -> Self {
+        if let Self::Damaged(damage) = &mut self {
+            damage.last_good = damage.last_good.min(read.checked_sub(1));
+        }
+        self
+    }
+}
+
 impl From<Damage> for VerifyError {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
@@ -340,8 +354,8 @@ impl fmt::Display for Damage {
             None => write!(f, "`{}`: {}", self.file.display(), self.why)?,
         }
         match self.last_good {
-            Some(0) => write!(f, "; record 0 is good"),
-            Some(last) => write!(f, "; the records 0 to {last} are good"),
+            Some(0) => write!(f, "; record 0 fits its check"),
+            Some(last) => write!(f, "; the records 0 to {last} fit their checks"),
             None => Ok(()),
         }
     }

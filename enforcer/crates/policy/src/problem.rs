@@ -123,12 +123,21 @@ impl Found {
             file: Arc::clone(&text.file),
             line: place.line,
             column: place.column,
-            message: self.message,
-            hint: self.hint,
+            message: harmless(&self.message),
+            hint: self.hint.as_deref().map(harmless),
             excerpt,
             caret: Caret { indent, width: place.width.clamp(1, room) },
         }
     }
+}
+
+/// Text from a file must not move the cursor of a terminal.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() { shown.extend(letter.escape_unicode()) } else { shown.push(letter) }
+    }
+    shown
 }
 
 impl Problems {

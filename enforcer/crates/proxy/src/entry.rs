@@ -67,17 +67,16 @@ const LEFT: &str = "the client left before the answer was complete";
 const PANICKED: &str = "serving the request ended in a panic";
 
 impl Entry {
-    /// Reserves the place. No room in the audit log means no service: an unrecorded request cannot
-    /// happen.
+    /// Takes the place that was reserved. No slot, no entry: an unrecorded request cannot happen.
     pub(crate) fn open(
+        slot: Slot,
         id: RequestId,
         origin: &Origin,
         method: &str,
         policy: &Arc<str>,
         now: Moment,
         shared: &Arc<Shared>,
-    ) -> Result<Self, Rejection> {
-        let slot = shared.audit.reserve().map_err(|full| Reason::AuditUnavailable.because(full))?;
+    ) -> Self {
         let exchange = Box::new(Exchange {
             id,
             at: now.wall,
@@ -104,7 +103,7 @@ impl Entry {
         });
         let open =
             Open { slot, exchange, began: now.monotonic, received: Rc::default(), active: None };
-        Ok(Self { open: Some(open), shared: Arc::clone(shared) })
+        Self { open: Some(open), shared: Arc::clone(shared) }
     }
 
     /// Keeps `active` until the request is over.

@@ -44,6 +44,10 @@ pub(crate) struct Arrival<'a> {
     pub(crate) framing: Result<(), Rejection>,
 }
 
+/// How long a request waits for a place in the audit log before it is refused: longer than a disk
+/// pauses when it is well, shorter than a client's patience.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+
 /// No route of the policy matches.
 #[derive(Debug, thiserror::Error)]
 #[error("no route matches host and path")]
@@ -76,12 +80,17 @@ impl Engine {
         let reply = Reply::to(&request, id, arrival.origin.http);
 
         // No room in the audit log means no service: an unrecorded request cannot happen.
-        let method = request.method().as_str();
-        let opened = Entry::open(id, arrival.origin, method, policy.sha256(), now, &self.shared);
-        let mut entry = match opened {
-            Ok(entry) => entry.keeps_busy(active),
-            Err(rejection) => return reply.unrecorded(&rejection, &self.shared.counters),
+        let slot = match self.shared.audit.reserve_within(ROOM_WAIT).await {
+            Ok(slot) => slot,
+            Err(full) => {
+                let rejection = Reason::AuditUnavailable.because(full);
+                return reply.unrecorded(&rejection, &self.shared.counters);
+            }
         };
+        let method = request.method().as_str();
+        let entry =
+            Entry::open(slot, id, arrival.origin, method, policy.sha256(), now, &self.shared);
+        let mut entry = entry.keeps_busy(active);
         match self.serve(request, arrival, id, &policy, now, &mut entry).await {
             Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
             Err(rejection) => reply.refuse(&rejection, entry, policy.audit().denied).await,
@@ -92,13 +101,13 @@ impl Engine {
     pub(crate) fn refuse_unread(&self, origin: &Origin, rejection: &Rejection) {
         let policy = self.shared.policy.load();
         let now = self.shared.clock.now();
-        match Entry::open(self.ids.next(), origin, "", policy.sha256(), now, &self.shared) {
-            Ok(mut entry) => {
-                entry.refused(rejection);
-                drop(entry.close());
-            }
-            Err(unrecorded) => self.shared.counters.refuse(unrecorded.reason),
-        }
+        let Ok(slot) = self.shared.audit.reserve() else {
+            return self.shared.counters.refuse(Reason::AuditUnavailable);
+        };
+        let id = self.ids.next();
+        let mut entry = Entry::open(slot, id, origin, "", policy.sha256(), now, &self.shared);
+        entry.refused(rejection);
+        drop(entry.close());
     }
 
     async fn serve(

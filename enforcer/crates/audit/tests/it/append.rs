@@ -159,6 +159,26 @@ async fn a_full_queue_refuses_at_once_and_a_gap_counts_the_refusals_exactly() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_room_gets_it_when_there_is_some_and_is_counted_once_when_not() {
+    let lab = Lab::with_queue(1);
+    let (audit, _) = lab.open().unwrap();
+    let slot = audit.reserve().unwrap();
+
+    let refused = audit.reserve_within(Duration::from_millis(20)).await.err();
+    assert_eq!(refused, Some(Full::Queue));
+    assert_eq!(audit.state().refused, 1);
+
+    let waiting = tokio::spawn({
+        let audit = audit.clone();
+        async move { audit.reserve_within(Duration::from_secs(60)).await.is_ok() }
+    });
+    tokio::task::yield_now().await;
+    drop(slot);
+    assert!(waiting.await.unwrap());
+    assert_eq!(audit.state().refused, 1);
+}
+
+#[tokio::test]
 async fn offered_is_stored_plus_counted_under_a_flood_from_many_threads() {
     let lab = Lab::with_queue(64);
     let (audit, _) = lab.open().unwrap();

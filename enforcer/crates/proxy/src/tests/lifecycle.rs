@@ -284,7 +284,8 @@ async fn a_request_that_ends_in_a_panic_is_recorded() {
         http: HttpVersion::H1,
     };
     let (id, now) = (RequestId::from_bits(7), SystemClock.now());
-    let entry = Entry::open(id, &origin, "GET", &"sha".into(), now, &house.shared).unwrap();
+    let slot = house.shared.audit.reserve().unwrap();
+    let entry = Entry::open(slot, id, &origin, "GET", &"sha".into(), now, &house.shared);
 
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _open = entry;
