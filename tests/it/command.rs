@@ -57,6 +57,24 @@ fn every_form_of_output_says_the_same() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn records_are_one_document_or_one_line_each_as_asked() {
+    let stage = Stage::new(Hook::Native);
+
+    let one = stage.offline(&["audit", "tail", "-o", "json"]).stdout;
+    let records: serde_json::Value = serde_json::from_str(&one).unwrap();
+    assert_eq!(records[0]["class"], "config", "{one}");
+    let lines = stage.offline(&["audit", "tail", "-o", "jsonl"]).stdout;
+    for line in lines.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+    let yaml = stage.offline(&["audit", "tail", "-o", "yaml"]).stdout;
+    assert!(yaml.starts_with("- "), "{yaml}");
+    let none = stage.offline(&["audit", "tail", "-n", "0", "-o", "json"]).stdout;
+    assert_eq!(none.trim(), "[]");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn a_refusal_for_programs_is_json_too() {
     let stage = Stage::new(Hook::Native);
 

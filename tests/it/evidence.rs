@@ -109,9 +109,9 @@ fn nothing_that_was_answered_is_lost_by_kill_9() {
         }
         stage.kill();
 
-        let kept = stage.offline(&["audit", "tail", "-n", "100000", "--json"]).stdout;
+        let kept = stage.offline(&["audit", "tail", "-n", "100000", "-o", "jsonl"]).stdout;
         stage.start();
-        let kept_after = stage.offline(&["audit", "tail", "-n", "100000", "--json"]).stdout;
+        let kept_after = stage.offline(&["audit", "tail", "-n", "100000", "-o", "jsonl"]).stdout;
         for id in ids {
             assert!(kept_after.contains(&id), "round {round}: {id} is lost");
         }

@@ -238,7 +238,8 @@ impl Stage {
     pub(crate) fn records(&self) -> Vec<Value> {
         // Named by its folder: the policy file may be a bad one.
         let log = self.site.state().join("audit");
-        let words = ["audit", "tail", "--log", log.to_str().unwrap(), "-n", "100000", "--json"];
+        let words =
+            ["audit", "tail", "--log", log.to_str().unwrap(), "-n", "100000", "-o", "jsonl"];
         let tail = self.site.program(&words).unwrap();
         assert!(tail.is_success(), "{tail}");
         tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

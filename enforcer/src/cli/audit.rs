@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::record::told;
-use super::{Context, Exit, Failure, Printed};
+use super::{Context, Exit, Failure, Format, Printed, Printer, Table};
 
 /// How often `tail --follow` looks for new records.
 const FOLLOW: Duration = Duration::from_millis(200);
@@ -208,13 +208,16 @@ impl Tail {
     fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let log = self.place.open(context)?;
         let mut next = log.size();
+        let extent = if self.follow { Extent::Endless } else { Extent::Whole };
+        let mut scroll = Scroll::new(context, extent);
         for record in log.tail(self.lines).map_err(|error| unreadable(&error))? {
-            if print(context, &record.map_err(|error| unreadable(&error))?)? == Printed::ReaderGone
-            {
+            let record = record.map_err(|error| unreadable(&error))?;
+            if scroll.print(&record)? == Printed::ReaderGone {
                 return Ok(Exit::Done);
             }
         }
         if !self.follow {
+            scroll.end()?;
             return Ok(Exit::Done);
         }
         loop {
@@ -222,7 +225,7 @@ impl Tail {
             let log = self.place.open(context)?;
             for record in log.records(next..log.size()).map_err(|error| unreadable(&error))? {
                 let record = record.map_err(|error| unreadable(&error))?;
-                if print(context, &record)? == Printed::ReaderGone {
+                if scroll.print(&record)? == Printed::ReaderGone {
                     return Ok(Exit::Done);
                 }
             }
@@ -260,12 +263,51 @@ impl Export {
     }
 }
 
-/// One record: a line for people, the canonical bytes for programs.
-pub(crate) fn print(context: &Context, record: &Stored) -> Result<Printed, Failure> {
-    if context.printer.is_for_programs() {
-        return context.printer.data(&record.text);
+/// Records one after the other: lines for people, one document or canonical lines for programs.
+pub(crate) struct Scroll {
+    printer: Printer,
+    extent: Extent,
+    printed: u64,
+}
+
+/// Whether the last record is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// It is: JSON is one array.
+    Whole,
+    /// More may come: JSON is one line each.
+    Endless,
+}
+
+impl Scroll {
+    pub(crate) fn new(context: &Context, extent: Extent) -> Self {
+        Self { printer: context.printer, extent, printed: 0 }
     }
-    context.printer.text(&[told(record)])
+
+    pub(crate) fn print(&mut self, record: &Stored) -> Result<Printed, Failure> {
+        let first = self.printed == 0;
+        self.printed += 1;
+        match (self.printer.format(), self.extent) {
+            (Format::Json, Extent::Whole) => {
+                let before = if first { '[' } else { ',' };
+                self.printer.data(&format!("{before}{}", record.text))
+            }
+            (Format::Json, Extent::Endless) | (Format::Jsonl, _) => self.printer.data(&record.text),
+            (Format::Yaml, _) => {
+                let json = record.json().map_err(|error| Failure::because(&error))?;
+                self.printer.list(&[json], &Table { header: &[], rows: Vec::new() })
+            }
+            (Format::Auto | Format::Table | Format::Plain, _) => self.printer.text(&[told(record)]),
+        }
+    }
+
+    /// How many there were; the document is complete.
+    pub(crate) fn end(self) -> Result<u64, Failure> {
+        if self.printer.format() == Format::Json && self.extent == Extent::Whole {
+            self.printer.data(if self.printed == 0 { "[]" } else { "]" })?;
+        }
+        Ok(self.printed)
+    }
 }
 
 /// Why the log cannot be read.

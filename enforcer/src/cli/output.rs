@@ -94,6 +94,11 @@ impl Printer {
         }
     }
 
+    /// The form that was asked for.
+    pub(crate) const fn format(self) -> Format {
+        self.format
+    }
+
     /// Whether answers go to a program.
     pub(crate) fn is_for_programs(self) -> bool {
         matches!(self.format, Format::Json | Format::Jsonl | Format::Yaml)

@@ -4,7 +4,7 @@ use clap::Args;
 use enforcer_audit::Selector;
 use enforcer_model::{Clock, SystemClock, Timestamp};
 
-use super::audit::{Place, print, unreadable};
+use super::audit::{Extent, Place, Scroll, unreadable};
 use super::quarantine::parse_span;
 use super::{Context, Exit, Failure, Printed};
 
@@ -24,16 +24,15 @@ pub(crate) struct Trail {
 impl Trail {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let log = self.place.open(context)?;
-        let mut matched = false;
+        let mut scroll = Scroll::new(context, Extent::Whole);
         let trail = log.trail(self.who.clone(), self.since).map_err(|error| unreadable(&error))?;
         for record in trail {
-            matched = true;
-            if print(context, &record.map_err(|error| unreadable(&error))?)? == Printed::ReaderGone
-            {
-                break;
+            let record = record.map_err(|error| unreadable(&error))?;
+            if scroll.print(&record)? == Printed::ReaderGone {
+                return Ok(Exit::Done);
             }
         }
-        if matched {
+        if scroll.end()? > 0 {
             return Ok(Exit::Done);
         }
         Err(Failure::nothing("no record has to do with it").hint(

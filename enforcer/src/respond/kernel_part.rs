@@ -404,9 +404,15 @@ fn lock_pins(pins: &Path, lock: &mut Option<File>) -> Result<(), String> {
 }
 
 fn hinted(error: &dyn std::error::Error, hint: Option<impl std::fmt::Display>) -> String {
+    let whole = chain(error);
+    // The verifier's words run to thousands of lines; they are for whoever builds the program.
+    let told = whole.lines().next().unwrap_or_default();
+    if told.len() < whole.len() {
+        debug!(error = whole, "the kernel's own words");
+    }
     match hint {
-        Some(hint) => format!("{}; {hint}", chain(error)),
-        None => chain(error),
+        Some(hint) => format!("{told}; {hint}"),
+        None => told.to_owned(),
     }
 }
 
