@@ -91,6 +91,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
             anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
         })?;
     let (audit, audit_folder) = open_audit(&policy, state, &clock)?;
+    warn_of_loss(state);
     let keys =
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
     let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
@@ -274,6 +275,21 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
         warn!(%warning, "audit log");
     }
     Ok((audit, folder))
+}
+
+/// A state directory that was used before and lacks a database begins anew; somebody should know.
+fn warn_of_loss(state: &Path) {
+    if !state.join("pepper").exists() {
+        return;
+    }
+    for (name, lost) in [
+        ("keys.db", "every key that was issued is unknown"),
+        ("blocks.db", "blocks are known only as far as the kernel holds them"),
+    ] {
+        if !state.join(name).exists() {
+            warn!(name, lost, "a database of the last run is gone; a new one begins");
+        }
+    }
 }
 
 /// Asks the desk to read the policy file again, as a call like any other.
