@@ -134,7 +134,9 @@ impl Printer {
     /// Something legal and odd.
     pub(crate) fn warning(self, text: &str) {
         let style = AnsiColor::Yellow.on_default().bold();
-        self.talk(&format!("{style}warning:{style:#} {}", escaped_lines(text)));
+        // Those of a policy begin with the word already, and with their code.
+        let word = if text.starts_with("warning[") { "" } else { "warning: " };
+        self.talk(&format!("{style}{word}{style:#}{}", escaped_lines(text)));
     }
 
     /// The reason why a command failed.
