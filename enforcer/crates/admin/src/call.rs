@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use enforcer_model::{Block, BlockId, KeyId, Prefix, Role, Target, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Longest line either side accepts: a policy of 1 MiB in JSON, with room.
+/// Longest call that an agent accepts: a policy of 1 MiB in JSON, with room.
 pub const LINE_MAX: u64 = 8 << 20;
+
+/// Longest answer that a caller accepts: some hundred thousand blocks.
+pub const ANSWER_MAX: u64 = 256 << 20;
 
 /// What an operator asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

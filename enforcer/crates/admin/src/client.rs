@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::call::{Answer, Call, LINE_MAX, Refusal};
+use crate::call::{ANSWER_MAX, Answer, Call, Refusal};
 
 /// Longest time one call may take; a quarantine takes milliseconds, a big policy a second.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +98,7 @@ fn ask_within(patience: Duration, socket: &Path, call: &Call) -> Result<Answer, 
     stream.write_all(&line).map_err(unsent)?;
 
     let mut answer = Vec::new();
-    BufReader::new(stream.take(LINE_MAX)).read_until(b'\n', &mut answer).map_err(unanswered)?;
+    BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer).map_err(unanswered)?;
     if answer.is_empty() {
         return Err(broken(io::ErrorKind::UnexpectedEof.into()));
     }

@@ -2,7 +2,8 @@
 //!
 //! [`call`] has the words of the protocol, [`client`] asks, [`server`] listens and says who asks, by
 //! the peer credentials that the kernel vouches for. What a call does is the program's business.
-//! A call and an answer are one line of JSON each, at most [`call::LINE_MAX`] bytes.
+//! A call and an answer are one line of JSON each, of at most [`call::LINE_MAX`] and
+//! [`call::ANSWER_MAX`] bytes.
 
 pub mod call;
 pub mod client;
