@@ -120,3 +120,25 @@ pub(crate) fn forget(mut number: u64, noise: u64) -> u64 {
     }
     number
 }
+
+/// The number of the lowest bit that is set.
+///
+/// As the number of bits below it: what the compiler has instead for a BPF machine is a table, and
+/// an index into a table makes the kernel follow the exact value of everything that it came from.
+#[inline(always)]
+pub(crate) fn lowest_bit(word: u64) -> u32 {
+    let below = (word & word.wrapping_neg()).wrapping_sub(1);
+    opaque(below).count_ones()
+}
+
+/// One of four, by the last two bits of its number.
+#[inline(always)]
+pub(crate) fn pick(four: &[Shared; 4], index: u64) -> &Shared {
+    let [a, b, c, d] = four;
+    match index & 3 {
+        0 => a,
+        1 => b,
+        2 => c,
+        _ => d,
+    }
+}

@@ -1,0 +1,128 @@
+//! An IPv6 attacker who changes the /64 with every packet: the network around answers for its parts.
+//!
+//! When [`escalate_after`](crate::Config::escalate_after) different /64s of one /56 exceed their
+//! budgets within a time, the whole /56 has one budget for a while; /56s of one /48 likewise. A
+//! table of fixed size with one place for each hash: two networks that want the same place share
+//! it by turns, so that an escalation may come late, never for the wrong network.
+
+use crate::Shared;
+use crate::table::hash;
+use crate::{Config, Tables};
+
+/// Places.
+pub const PLACES: u32 = 4096;
+
+/// One network whose parts misbehave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Escalation<W = u64> {
+    /// Its [`network_key`].
+    pub network: W,
+    /// Since when parts are counted, on `CLOCK_MONOTONIC`.
+    pub since_ns: W,
+    /// How many.
+    pub parts: W,
+    /// Until when it answers for all of them, on `CLOCK_MONOTONIC`.
+    pub until_ns: W,
+}
+
+const _: () = assert!(size_of::<Escalation>() == 32);
+
+/// Networks that can answer for their parts, the narrowest first.
+const LEVELS: [u32; 2] = [56, 48];
+
+/// What the network of this length around an address is called in [`Set::key`](crate::Set::key).
+///
+/// The complement of its bits, with the length in the last byte: no address that is in use looks
+/// like that, and one that is forged to look so spends the budget of a misbehaving network.
+#[inline(always)]
+pub fn network_key(high: u64, length: u32) -> u64 {
+    let mask = u64::MAX << (64 - (length & 63));
+    (!high & mask & !0xff) | u64::from(length)
+}
+
+/// The network and length behind a [`network_key`]; `None` when it is a /64.
+pub const fn network_of(key: u64) -> Option<(u64, u8)> {
+    // Global, unique local, link local: the only networks that anybody has.
+    let is_in_use = !key >> 61 == 1 || !key >> 57 == 0x7e || !key >> 54 == 0x3fa;
+    match key & 0xff {
+        56 if is_in_use => Some((!key & !0xff, 56)),
+        48 if is_in_use && key & 0xff00 == 0 => Some((!key & !0xffff, 48)),
+        _ => None,
+    }
+}
+
+/// Who pays for an address: its /64, or the widest network around that answers for it.
+#[inline(always)]
+pub fn payer<T: Tables>(high: u64, config: &Config<Shared>, tables: &T, now_ns: u64) -> (u64, u32) {
+    if tables.state().is_none_or(|state| now_ns >= state.escalated_until_ns.get()) {
+        return (high, 64);
+    }
+    let mut payer = (high, 64);
+    for length in LEVELS {
+        let key = network_key(high, length);
+        if let Some(place) = place(key, config, tables)
+            && place.network.get() == key
+            && now_ns < place.until_ns.get()
+        {
+            payer = (key, length);
+        }
+    }
+    payer
+}
+
+/// Takes note that a payer exceeded its budget, once for each of its reports.
+#[inline(always)]
+pub fn blame<T: Tables>(high: u64, length: u32, config: &Config<Shared>, tables: &T, now_ns: u64) {
+    let after = config.escalate_after.get();
+    let wider = match length {
+        64 => 56,
+        56 => 48,
+        _ => return,
+    };
+    if after == 0 {
+        return;
+    }
+    let key = network_key(high, wider);
+    let Some(place) = place(key, config, tables) else { return };
+    let is_over = now_ns.saturating_sub(place.since_ns.get()) > config.escalate_within_ns.get();
+    if place.network.get() != key {
+        // Somebody else's, until nothing of it counts any more.
+        if !is_over || now_ns < place.until_ns.get() {
+            return;
+        }
+        place.until_ns.set(0);
+        place.network.set(key);
+        place.since_ns.set(now_ns);
+        place.parts.set(1);
+    } else if is_over {
+        place.since_ns.set(now_ns);
+        place.parts.set(1);
+    } else {
+        place.parts.set(place.parts.get().wrapping_add(1));
+    }
+    if place.parts.get() >= after {
+        let until_ns = now_ns.saturating_add(config.escalate_for_ns.get());
+        place.until_ns.set(until_ns);
+        if let Some(state) = tables.state() {
+            state.escalated_until_ns.set(until_ns);
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::as_conversions, reason = "12 bits of a word")]
+fn place<'t, T: Tables>(
+    key: u64,
+    config: &Config<Shared>,
+    tables: &'t T,
+) -> Option<&'t Escalation<Shared>> {
+    let hash = hash(&[key], 1, seed(config)).wrapping_shr(32);
+    tables.escalation((hash & u64::from(PLACES - 1)) as u32)
+}
+
+#[inline(always)]
+pub(crate) fn seed(config: &Config<Shared>) -> [u64; 2] {
+    let [first, second] = &config.seed;
+    [first.get(), second.get()]
+}

@@ -1,0 +1,94 @@
+//! Does any block touch the neighbourhood of this address?
+//!
+//! For IPv4 two bits for each of the 16.7 million /24s, exact. For IPv6 one bit for the hash of a
+//! /48 and one for that of a /32; blocks wider than a /32 are always looked for. Nearly every
+//! packet of a legitimate client ends here, for one load. Bits are set before a block is in force
+//! and cleared long after: a bit too many costs a look-up, a bit too few cannot happen.
+
+use crate::Lengths;
+use crate::config::Span;
+use crate::table::hash;
+
+/// Words of `PREFILTER4`: 32 /24s in each.
+pub const WORDS4: u32 = 1 << 19;
+
+/// Words of `PREFILTER6`.
+pub const WORDS6: u32 = 1 << 19;
+
+/// Of a /24: a block longer than /24 lies in it.
+pub const INSIDE: u64 = 1;
+
+/// Of a /24: a block of /24 or shorter covers it.
+pub const AROUND: u64 = 2;
+
+/// Lengths of 25 to 32.
+const LONG4: u64 = 0xff;
+/// Lengths of 0 to 24.
+const SHORT4: u64 = ((1 << 33) - 1) & !LONG4;
+
+/// Where the two bits of an IPv4 address are: word, and how far to shift it.
+#[inline(always)]
+#[expect(clippy::as_conversions, reason = "19 bits of a number")]
+pub const fn place4(address: u32) -> (u32, u32) {
+    let cell = address >> 8;
+    (cell >> 5, (cell & 31) << 1)
+}
+
+/// The lengths that these two bits leave over.
+#[inline(always)]
+pub const fn span4(bits: u64) -> Span {
+    let long = if bits & INSIDE != 0 { LONG4 } else { 0 };
+    let short = if bits & AROUND != 0 { SHORT4 } else { 0 };
+    Span([long | short, 0, 0])
+}
+
+/// The two neighbourhoods of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Blocks of /48 and longer.
+    Site,
+    /// Blocks of /32 to /47.
+    Provider,
+}
+
+impl Level {
+    /// Where blocks of this length leave a bit; `None`: they are always looked for.
+    pub const fn of(length: u8) -> Option<Self> {
+        match length {
+            48.. => Some(Self::Site),
+            32..48 => Some(Self::Provider),
+            _ => None,
+        }
+    }
+
+    /// Where the bit of an address is, whose first half this is: word, and how far to shift it.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "25 bits of a number")]
+    pub fn place(self, high: u64, seed: [u64; 2]) -> (u32, u32) {
+        let (network, length) = match self {
+            Self::Site => (high.wrapping_shr(16), 48),
+            Self::Provider => (high.wrapping_shr(32), 32),
+        };
+        let bit = hash(&[network], length, seed).wrapping_shr(39);
+        (bit.wrapping_shr(6) as u32, (bit & 63) as u32)
+    }
+}
+
+/// The IPv6 lengths that are left over: those of a level where its bit is set, and the widest.
+#[inline(always)]
+pub const fn span6(site: bool, provider: bool) -> Span {
+    // Host bits 0 to 80 are /48 and longer, 81 to 96 are /32 to /47, the rest is wider.
+    const SITE: [u64; 2] = [u64::MAX, (1 << 17) - 1];
+    const PROVIDER: u64 = ((1 << 33) - 1) & !((1 << 17) - 1);
+    const WIDEST: u64 = !((1 << 33) - 1);
+    let [first, second] = if site { SITE } else { [0, 0] };
+    let third = if provider { PROVIDER } else { 0 };
+    Span([first, second | third | WIDEST, 1])
+}
+
+/// Whether any of these lengths is one that the prefilter of IPv6 keeps bits of.
+#[inline(always)]
+pub fn is_kept(lengths: &Lengths<crate::Shared>) -> bool {
+    let Lengths([a, b, _]) = lengths;
+    a.get() != 0 || b.get() & ((1 << 33) - 1) != 0
+}
