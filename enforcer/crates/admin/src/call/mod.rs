@@ -1,0 +1,242 @@
+//! The words of the protocol, as JSON; the CLI prints the same structures with `-o json`.
+//!
+//! What an agent may have a million of comes in pages, so that no answer grows without bound: the
+//! caller asks again with the place where the page before ended.
+
+mod blocks;
+mod kernel;
+mod keys;
+mod lists;
+mod networks;
+mod refusal;
+mod status;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use blocks::{
+    BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
+    Which, Why,
+};
+pub use kernel::{
+    FloodStatus, HookStatus, KernelReport, KernelStatus, KernelVerb, LeaseStatus, OccupancyStatus,
+    Peer, Talker, Talkers,
+};
+pub use keys::{Key, KeyIssue, KeyIssued, Keys};
+pub use lists::{
+    Exported, Import, Imported, ListInKernel, ListName, ListNameError, ListReleased, ListRow,
+    Lists, REFUSED_TOLD, Refused,
+};
+pub use networks::Networks;
+pub use refusal::{Refusal, RefusalKind};
+pub use status::{AuditStatus, Counter, PolicyApplied, PolicyStatus, Status};
+
+/// Longest call that an agent accepts: an import of a million IPv6 networks, with room.
+pub const LINE_MAX: u64 = 64 << 20;
+
+/// Longest answer that a caller accepts; those that could be long come in pages.
+pub const ANSWER_MAX: u64 = 64 << 20;
+
+/// Networks in one answer to [`Call::Export`].
+pub const NETWORKS_PAGE: usize = 50_000;
+
+/// Decisions in one answer to [`Call::Blocks`].
+pub const BLOCKS_PAGE: usize = 10_000;
+
+/// What an operator asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Call {
+    /// How the agent is.
+    #[serde(deserialize_with = "nothing_else")]
+    Status,
+    /// Shut somebody out.
+    Quarantine(Quarantine),
+    /// End one block.
+    Release {
+        /// By id or target.
+        what: Which,
+        /// For the record.
+        reason: Option<String>,
+    },
+    /// Every block, read back from where it is enforced, oldest first, by the page.
+    Blocks {
+        /// Only those behind the page that ended here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Place>,
+    },
+    /// What would happen to a packet and a request from `address`.
+    Why {
+        /// Of the sender.
+        address: IpAddr,
+    },
+    /// Compares store, kernel and layer 7.
+    VerifyBlocks {
+        /// Mend what differs.
+        repair: bool,
+    },
+    /// Puts a list of networks in force, in place of what the list held before.
+    Import(Import),
+    /// Every list.
+    #[serde(deserialize_with = "nothing_else")]
+    Lists,
+    /// Ends a list and all its blocks.
+    ReleaseList {
+        /// Of the list.
+        name: ListName,
+        /// For the record.
+        reason: Option<String>,
+    },
+    /// The networks that are blocked, each once, in their order, by the page.
+    Export {
+        /// Those of one list; none: those of every list and every single block.
+        list: Option<ListName>,
+        /// Only those behind this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<enforcer_model::Prefix>,
+    },
+    /// The kernel half: what it is, or what becomes of it.
+    Kernel {
+        /// What to do.
+        verb: KernelVerb,
+    },
+    /// Who sends most, and where most goes to, from the kernel's own tables.
+    Talkers {
+        /// Rows of each kind, at most.
+        most: u32,
+    },
+    /// Makes an API key.
+    KeyIssue(KeyIssue),
+    /// Every key.
+    #[serde(deserialize_with = "nothing_else")]
+    KeyList,
+    /// One key by id or name.
+    KeyShow {
+        /// Id or name.
+        which: String,
+    },
+    /// Ends one key.
+    KeyRevoke {
+        /// Id or name.
+        which: String,
+        /// For the record.
+        reason: String,
+    },
+    /// Puts a policy in force: `text` replaces the agent's file, none reads the file again.
+    PolicyApply {
+        /// A whole policy file.
+        text: Option<String>,
+    },
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Call::Status`].
+    Status(Box<Status>),
+    /// To [`Call::Quarantine`].
+    Blocked(Box<Blocked>),
+    /// To [`Call::Release`].
+    Released(Box<Released>),
+    /// To [`Call::Blocks`].
+    Blocks(Blocks),
+    /// To [`Call::Why`].
+    Why(Box<Why>),
+    /// To [`Call::VerifyBlocks`].
+    Verified(Verified),
+    /// To [`Call::Import`].
+    Imported(Box<Imported>),
+    /// To [`Call::Lists`].
+    Lists(Lists),
+    /// To [`Call::ReleaseList`].
+    ListReleased(Box<ListReleased>),
+    /// To [`Call::Export`].
+    Exported(Exported),
+    /// To [`Call::Kernel`].
+    Kernel(Box<KernelReport>),
+    /// To [`Call::Talkers`].
+    Talkers(Box<Talkers>),
+    /// To [`Call::KeyIssue`].
+    KeyIssued(Box<KeyIssued>),
+    /// To [`Call::KeyList`].
+    Keys(Keys),
+    /// To [`Call::KeyShow`] and [`Call::KeyRevoke`].
+    Key(Box<Key>),
+    /// To [`Call::PolicyApply`].
+    PolicyApplied(PolicyApplied),
+}
+
+impl Call {
+    /// How long a caller waits for the answer: milliseconds are the rule, a second for a big policy;
+    /// a million blocks take longer on a machine that has other work.
+    pub const fn patience(&self) -> Duration {
+        match self {
+            Self::Import(_)
+            | Self::Kernel { .. }
+            | Self::ReleaseList { .. }
+            | Self::VerifyBlocks { .. } => Duration::from_secs(300),
+            Self::Blocks { .. }
+            | Self::Export { .. }
+            | Self::KeyIssue(_)
+            | Self::KeyList
+            | Self::KeyRevoke { .. }
+            | Self::KeyShow { .. }
+            | Self::Lists
+            | Self::PolicyApply { .. }
+            | Self::Quarantine(_)
+            | Self::Release { .. }
+            | Self::Status
+            | Self::Talkers { .. }
+            | Self::Why { .. } => Duration::from_secs(30),
+        }
+    }
+}
+
+/// A call without particulars has none: serde alone would pass over what it does not know.
+fn nothing_else<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+
+    Nothing::deserialize(from).map(|Nothing {}| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_with_a_key_that_nobody_knows_is_refused_whichever_it_is() {
+        let calls = [
+            r#""call":"status""#,
+            r#""call":"lists""#,
+            r#""call":"key-list""#,
+            r#""call":"blocks""#,
+            r#""call":"export","list":null"#,
+            r#""call":"talkers","most":3"#,
+            r#""call":"kernel","verb":"status""#,
+            r#""call":"release-list","name":"drop","reason":null"#,
+            r#""call":"import","list":"drop","networks":"192.0.2.1","ttl_seconds":null,
+               "reason":"r","override_guard":false,"dry_run":true"#,
+        ];
+        for fields in calls {
+            serde_json::from_str::<Call>(&format!("{{{fields}}}")).unwrap();
+            let more = serde_json::from_str::<Call>(&format!("{{{fields},\"typo\":1}}"));
+            assert!(more.unwrap_err().to_string().contains("typo"), "{fields}");
+        }
+    }
+
+    #[test]
+    fn calls_without_particulars_are_written_as_one_word() {
+        for (call, line) in [
+            (Call::Status, r#"{"call":"status"}"#),
+            (Call::Blocks { after: None }, r#"{"call":"blocks"}"#),
+            (Call::KeyList, r#"{"call":"key-list"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&call).unwrap(), line);
+        }
+    }
+}
