@@ -11,7 +11,9 @@ use crate::escalation::seed;
 use crate::flood;
 use crate::packet::{Transport, transport};
 use crate::shared::Shared;
-use crate::source::{Class, KEEP_NS, Place, SPENT_NS, SYN_AHEAD, SYN_NS, Set, Spent, Tally, set_of};
+use crate::source::{
+    CLASSES, Class, KEEP_NS, Place, SPENT_NS, SYN_AHEAD, SYN_NS, Spent, Tally, set_of,
+};
 use crate::{Address, Config, Lists, Packet, Reason, Tables};
 
 /// A budget that does not cover a packet.
@@ -38,88 +40,168 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     if !config.has(flag::BUDGETS) {
         return None;
     }
-    let ports = &config.ports;
-    let opens = if ports.are_all() && !config.has(flag::SYNS) {
-        false
-    } else {
-        let transport = transport::<P, A>(packet);
-        if !concerns(&transport, config) {
-            return None;
-        }
-        transport.is_some_and(|transport| transport.opens)
-    };
-    let now_ns = tables.coarse_ns();
+    let all_ports = config.ports.are_all();
+    let transport = if all_ports && !config.has(flag::SYNS) { None } else { transport::<P, A>(packet) };
+    if !all_ports && !concerns(transport.as_ref(), config) {
+        return None;
+    }
+    let mut now_ns = tables.coarse_ns();
     let (payer, length) = source.payer(config, tables, now_ns);
     let set = lists.sources(set_of(payer, seed(config), A::source_mask(config)))?;
-    if let Some(place) = set.find(payer) {
-        let spending = Spending { payer, length, bytes: packet.length(), opens };
-        return spending.settle(&place, source, config, lists, tables, now_ns);
+    let place = match set.find(payer) {
+        Some(place) => place,
+        None => {
+            let flooded = flood::is_flooded(config, tables, now_ns);
+            let stale = now_ns.saturating_sub(KEEP_NS) / SPENT_NS;
+            let room = if flooded { None } else { set.room(stale, 8) };
+            let Some(place) = room else {
+                return overspent_together(source, config, tables, now_ns);
+            };
+            place.spent().set(Spent::new(now_ns / SPENT_NS, CLASS_UNKNOWN).0);
+            place.bytes().set(0);
+            place.tally().set(0);
+            place.key().set(payer);
+            place
+        }
+    };
+    let number = class_of(Spent(place.spent().get()), source, config, lists);
+    let class = tables.class(number & (CLASSES_IN_WORD - 1))?;
+    let opens = transport.is_some_and(|transport| transport.opens);
+    let bytes = packet.length();
+    let mut reason = pay(&place, class, number, bytes, opens, now_ns);
+    if reason.is_some() {
+        now_ns = tables.monotonic_ns();
+        reason = pay(&place, class, number, bytes, opens, now_ns);
     }
-    let flooded = flood::is_flooded(config, tables, now_ns);
-    let room = if flooded { None } else { room(set, now_ns) };
-    if let Some(place) = room {
-        place.spent().set(Spent::new(now_ns / SPENT_NS, UNKNOWN_CLASS).0);
-        place.bytes().set(0);
-        place.tally().set(0);
-        place.key().set(payer);
-        let spending = Spending { payer, length, bytes: packet.length(), opens };
-        return spending.settle(&place, source, config, lists, tables, now_ns);
+    count(&place);
+    let reason = reason?;
+    punish(&place, class, number, now_ns);
+    Some(Excess { reason, payer, length, observe: class.observe.get() != 0 })
+}
+
+/// Of no generation that there is: the first packet looks its class up.
+const CLASS_UNKNOWN: u64 = CLASSES_IN_WORD - 1;
+
+#[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
+const CLASSES_IN_WORD: u64 = CLASSES as u64;
+
+/// Whether budgets are kept for a packet: it goes to a protected port, or cannot be told not to.
+#[inline(always)]
+fn concerns(transport: Option<&Transport>, config: &Config<Shared>) -> bool {
+    transport.is_none_or(|transport| config.ports.contain(transport.port))
+}
+
+/// The number of the source's class, and above it the generation of the list that says so.
+#[inline(always)]
+fn class_of<A: Address, L: Lists<A>>(
+    spent: Spent,
+    source: A,
+    config: &Config<Shared>,
+    lists: &L,
+) -> u64 {
+    let generation = config.class_generation.get() & 3;
+    let known = spent.class();
+    if known >> 6 == generation && known & CLASS_UNKNOWN != CLASS_UNKNOWN {
+        return known;
     }
+    let listed = if config.has(flag::CLASSES) { lists.class(source) } else { None };
+    let number = listed.map_or(0, u64::from);
+    // Nobody's class has the number that stands for "unknown".
+    let number = if number < CLASS_UNKNOWN { number } else { 0 };
+    generation << 6 | number
+}
+
+/// Spends what a packet costs, or says what there is too little of and spends nothing.
+#[inline(always)]
+fn pay(
+    place: &Place<'_>,
+    class: &Class<Shared>,
+    number: u64,
+    bytes: u64,
+    opens: bool,
+    now_ns: u64,
+) -> Option<Reason> {
+    let now = now_ns / SPENT_NS;
+    let until = Spent(place.spent().get()).until();
+    let from = if until < now { now } else { until };
+    if from.wrapping_sub(now) > class.packet_tolerance.get() {
+        return Some(Reason::Budget);
+    }
+    let byte_cost = class.byte_cost.get();
+    if byte_cost != 0 {
+        let until = place.bytes().get();
+        let from = if until < now_ns { now_ns } else { until };
+        if from.wrapping_sub(now_ns) > class.byte_tolerance.get() {
+            return Some(Reason::ByteBudget);
+        }
+        if !pay_for_opening(place, class, opens, now_ns) {
+            return Some(Reason::SynBudget);
+        }
+        place.bytes().set(from.wrapping_add(bytes.wrapping_mul(byte_cost).wrapping_shr(16)));
+    } else if !pay_for_opening(place, class, opens, now_ns) {
+        return Some(Reason::SynBudget);
+    }
+    let until = from.wrapping_add(class.packet_cost.get());
+    place.spent().set(Spent::new(until, number).0);
+    None
+}
+
+/// Spends a TCP connection, if the packet opens one; whether there was one left.
+#[inline(always)]
+fn pay_for_opening(place: &Place<'_>, class: &Class<Shared>, opens: bool, now_ns: u64) -> bool {
+    let cost = class.syn_cost.get();
+    if !opens || cost == 0 {
+        return true;
+    }
+    let now = now_ns / SYN_NS;
+    let tally = Tally(place.tally().get());
+    let ahead = tally.syn_until().wrapping_sub(now) & 0xffff_ffff;
+    // Half a circle and more ahead is behind.
+    let ahead = if ahead > SYN_AHEAD + SYN_AHEAD { 0 } else { ahead };
+    if ahead > class.syn_tolerance.get() {
+        return false;
+    }
+    let until = now.wrapping_add(ahead).wrapping_add(cost);
+    place.tally().set(Tally::new(tally.packets(), until).0);
+    true
+}
+
+/// Counts a packet of the source, paid for or not.
+#[inline(always)]
+fn count(place: &Place<'_>) {
+    let tally = Tally(place.tally().get());
+    place.tally().set(Tally::new(tally.packets().wrapping_add(1), tally.syn_until()).0);
+}
+
+/// Marks who was over a budget as heard of, and takes the penalty off him.
+#[inline(always)]
+fn punish(place: &Place<'_>, class: &Class<Shared>, number: u64, now_ns: u64) {
+    let now = now_ns / SPENT_NS;
+    let penalty = class.penalty.get();
+    let least = if penalty == 0 {
+        now
+    } else {
+        now.wrapping_add(class.packet_tolerance.get()).wrapping_add(penalty)
+    };
+    let until = Spent(place.spent().get()).until();
+    let until = if until < least { least } else { until };
+    place.spent().set(Spent::new(until, number).0);
+}
+
+#[inline(always)]
+fn overspent_together<A: Address, T: Tables>(
+    source: A,
+    config: &Config<Shared>,
+    tables: &T,
+    now_ns: u64,
+) -> Option<Excess> {
     let class = tables.class(0)?;
-    let (network, length) = source.neighbourhood();
-    if !flood::overspends(network, class, config, tables, now_ns)
-        || !flood::overspends(network, class, config, tables, tables.monotonic_ns())
+    let (payer, length) = source.neighbourhood();
+    if !flood::overspends(payer, class, config, tables, now_ns)
+        || !flood::overspends(payer, class, config, tables, tables.monotonic_ns())
     {
         return None;
     }
     let observe = class.observe.get() != 0;
-    Some(Excess { reason: Reason::Flood, payer: network, length, observe })
-}
-
-/// No generation of classes: the first packet looks its class up.
-const UNKNOWN_CLASS: u64 = 0x3f;
-
-#[inline(always)]
-fn room(set: &Set<Shared>, now_ns: u64) -> Option<Place<'_>> {
-    set.room(now_ns.saturating_sub(KEEP_NS) / SPENT_NS, 8)
-}
-
-/// Whether budgets are kept for this packet: it goes to a protected port, or cannot be told not to.
-#[inline(always)]
-fn concerns(transport: &Option<Transport>, config: &Config<Shared>) -> bool {
-    config.ports.are_all()
-        || transport.as_ref().is_none_or(|transport| config.ports.contain(transport.port))
-}
-
-/// A packet that somebody has to pay for.
-struct Spending {
-    payer: u64,
-    length: u32,
-    bytes: u64,
-    opens: bool,
-}
-
-impl Spending {
-    #[inline(always)]
-    fn settle<A: Address, L: Lists<A>, T: Tables>(
-        self,
-        place: &Place<'_>,
-        source: A,
-        config: &Config<Shared>,
-        lists: &L,
-        tables: &T,
-        now_ns: u64,
-    ) -> Option<Excess> {
-        let spent = Spent(place.spent().get());
-        let number = class_of(spent, source, config, lists);
-        let class = tables.class(number_in(number))?;
-        let over = self.over(place, spent, class, now_ns)?;
-        // The coarse clock is late: ask the exact one before anybody is refused.
-        drop_reason(over);
-        let over = self.over(place, spent, class, tables.monotonic_ns());
-        if over.is_none() {
-            return None;
-        }
-        None
-    }
+    Some(Excess { reason: Reason::Flood, payer, length, observe })
 }

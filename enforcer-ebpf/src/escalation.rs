@@ -7,7 +7,7 @@
 
 use crate::Shared;
 use crate::table::hash;
-use crate::{Config, Tables};
+use crate::{Config, Tables, events};
 
 /// Places.
 pub const PLACES: u32 = 4096;
@@ -18,9 +18,9 @@ pub const PLACES: u32 = 4096;
 pub struct Escalation<W = u64> {
     /// Its [`network_key`].
     pub network: W,
-    /// Since when parts are counted, on `CLOCK_MONOTONIC`.
-    pub since_ns: W,
-    /// How many.
+    /// The stretch of [`escalate_within_ns`](crate::Config::escalate_within_ns) that is counted.
+    pub stretch: W,
+    /// Different parts that misbehaved in it.
     pub parts: W,
     /// Until when it answers for all of them, on `CLOCK_MONOTONIC`.
     pub until_ns: W,
@@ -71,21 +71,32 @@ pub fn payer<T: Tables>(high: u64, config: &Config<Shared>, tables: &T, now_ns: 
     payer
 }
 
-/// Takes note that a payer exceeded its budget, once for each of its reports.
+/// Takes note that a payer exceeded its budget.
 #[inline(always)]
-pub fn blame<T: Tables>(high: u64, length: u32, config: &Config<Shared>, tables: &T, now_ns: u64) {
+pub fn blame<T: Tables>(
+    (high, payer, length): (u64, u64, u32),
+    config: &Config<Shared>,
+    tables: &T,
+    now_ns: u64,
+) {
     let after = config.escalate_after.get();
+    let within_ns = config.escalate_within_ns.get();
     let wider = match length {
         64 => 56,
         56 => 48,
         _ => return,
     };
-    if after == 0 {
+    if after == 0 || within_ns == 0 {
+        return;
+    }
+    let stretch = now_ns / within_ns;
+    // Each part counts once in a stretch, however often it misbehaves.
+    if !events::is_first(payer, 1, stretch, config, tables) {
         return;
     }
     let key = network_key(high, wider);
     let Some(place) = place(key, config, tables) else { return };
-    let is_over = now_ns.saturating_sub(place.since_ns.get()) > config.escalate_within_ns.get();
+    let is_over = place.stretch.get() != stretch;
     if place.network.get() != key {
         // Somebody else's, until nothing of it counts any more.
         if !is_over || now_ns < place.until_ns.get() {
@@ -93,20 +104,17 @@ pub fn blame<T: Tables>(high: u64, length: u32, config: &Config<Shared>, tables:
         }
         place.until_ns.set(0);
         place.network.set(key);
-        place.since_ns.set(now_ns);
-        place.parts.set(1);
-    } else if is_over {
-        place.since_ns.set(now_ns);
-        place.parts.set(1);
-    } else {
-        place.parts.set(place.parts.get().wrapping_add(1));
     }
-    if place.parts.get() >= after {
-        let until_ns = now_ns.saturating_add(config.escalate_for_ns.get());
-        place.until_ns.set(until_ns);
-        if let Some(state) = tables.state() {
-            state.escalated_until_ns.set(until_ns);
-        }
+    let parts = if is_over { 1 } else { place.parts.get().wrapping_add(1) };
+    place.stretch.set(stretch);
+    place.parts.set(parts);
+    if parts < after {
+        return;
+    }
+    let until_ns = now_ns.saturating_add(config.escalate_for_ns.get());
+    place.until_ns.set(until_ns);
+    if let Some(state) = tables.state() {
+        state.escalated_until_ns.set(until_ns);
     }
 }
 

@@ -1,35 +1,93 @@
 //! What the agent hears of: transitions, never every packet.
 //!
-//! The first packet that meets a block, and the first that a budget refuses, in each
-//! [`EVENT_WINDOW_NS`]. An attacker can make one event per second and source, and when the agent
-//! reads too slowly the ring buffer fills, the event is lost, and the loss is counted.
+//! The first packet in a second that meets a block, the first in a second that a budget refuses,
+//! the first that is kept from a blocked peer; each with what its headers say. An attacker can make
+//! one event per second and source, and when the agent reads too slowly the ring buffer fills, the
+//! event is lost, and the loss is counted.
 
-use crate::{Address, EVENT_WINDOW_NS, Event, Reason, Shared, Verdict};
+use crate::escalation::seed;
+use crate::packet::Transport;
+use crate::shared::Shared;
+use crate::table::hash;
+use crate::{Address, Config, Direction, Reason, Tables, Verdict};
 
-/// Whether this is the first packet in its window; the next one is not.
+/// Places where it is remembered who was reported when; as many again for who was blamed.
+pub const REPORTS: u32 = 4096;
+
+/// A transition, for the agent. A [`Reason`] that [drops](Reason::drops).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// On `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// The block's id; 0 for a budget.
+    pub id: u64,
+    /// A [`Reason`].
+    pub reason: u32,
+    /// A [`Verdict`].
+    pub verdict: u32,
+    /// Bits of an address: 32 or 128.
+    pub bits: u32,
+    /// Fixed bits of the network that matched: the block's, or what a budget is kept for.
+    pub length: u32,
+    /// Who was judged, in network order: the sender, or where the packet was to go. IPv4 in the
+    /// first four bytes, then zeros.
+    pub peer: [u8; 16],
+    /// A [`Direction`].
+    pub direction: u32,
+    /// The protocol behind the IP header; 0 where it could not be told.
+    pub protocol: u16,
+    /// Source port, where there is one.
+    pub source_port: u16,
+    /// Destination port, where there is one.
+    pub port: u16,
+    /// Flags of a TCP header.
+    pub flags: u16,
+    /// Bytes of the frame.
+    pub bytes: u32,
+}
+
+const _: () = assert!(size_of::<Event>() == Event::SIZE && align_of::<Event>() == 8);
+
+/// Whether nobody was told of `payer` in this tick of 2^`shift` ns; the next caller is refused.
+///
+/// One place for each hash: two payers that share one are both told of more often, none less.
 #[inline(always)]
-pub fn is_first(reported_ns: &Shared, now_ns: u64) -> bool {
-    let before_ns = reported_ns.get();
-    // 0: never. A time ahead of the clock counts as one in the window.
-    if before_ns != 0 && now_ns.saturating_sub(before_ns) < EVENT_WINDOW_NS {
+#[expect(clippy::as_conversions, reason = "12 bits of a word")]
+pub fn is_first<T: Tables>(
+    payer: u64,
+    table: u32,
+    tick: u64,
+    config: &Config<Shared>,
+    tables: &T,
+) -> bool {
+    let hash = hash(&[payer], 3, seed(config));
+    let column = hash.wrapping_shr(20) & u64::from(REPORTS - 1);
+    let Some(place) = tables.reported(table * REPORTS + column as u32) else { return false };
+    let mark = hash & !0xffff_ffff | tick & 0xffff_ffff;
+    if place.get() == mark {
         return false;
     }
-    reported_ns.set(now_ns);
+    place.set(mark);
     true
 }
 
 impl Event {
+    /// Bytes of one.
+    pub const SIZE: usize = 64;
+
     /// What the agent is told.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "the discriminants of two repr(u32) enums")]
+    #[expect(clippy::as_conversions, reason = "discriminants of repr(u32) enums; a frame's length")]
     pub fn new<A: Address>(
-        source: A,
-        verdict: Verdict,
-        reason: Reason,
-        id: u64,
-        length: u32,
+        peer: A,
+        (direction, verdict, reason): (Direction, Verdict, Reason),
+        (id, length): (u64, u32),
+        transport: Option<Transport>,
+        bytes: u64,
         at_ns: u64,
     ) -> Self {
+        let transport = transport.unwrap_or_default();
         Self {
             at_ns,
             id,
@@ -37,7 +95,13 @@ impl Event {
             verdict: verdict as u32,
             bits: A::BITS,
             length,
-            source: source.padded(),
+            peer: peer.padded(),
+            direction: direction as u32,
+            protocol: u16::from(transport.protocol),
+            source_port: transport.source_port,
+            port: transport.port,
+            flags: u16::from(transport.flags),
+            bytes: bytes as u32,
         }
     }
 
@@ -51,5 +115,45 @@ impl Event {
     #[expect(clippy::as_conversions, reason = "the discriminant of a repr(u32) enum")]
     pub const fn because(&self, reason: Reason) -> bool {
         self.reason == reason as u32
+    }
+
+    /// Whether the packet went this way.
+    #[expect(clippy::as_conversions, reason = "the discriminant of a repr(u32) enum")]
+    pub const fn went(&self, direction: Direction) -> bool {
+        self.direction == direction as u32
+    }
+
+    /// From what the ring buffer holds; `None` when that is not as long as an event.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != Self::SIZE {
+            return None;
+        }
+        let (at_ns, rest) = bytes.split_first_chunk()?;
+        let (id, rest) = rest.split_first_chunk()?;
+        let (reason, rest) = rest.split_first_chunk()?;
+        let (verdict, rest) = rest.split_first_chunk()?;
+        let (bits, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (peer, rest) = rest.split_first_chunk()?;
+        let (direction, rest) = rest.split_first_chunk()?;
+        let (protocol, rest) = rest.split_first_chunk()?;
+        let (source_port, rest) = rest.split_first_chunk()?;
+        let (port, rest) = rest.split_first_chunk()?;
+        let (flags, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            at_ns: u64::from_ne_bytes(*at_ns),
+            id: u64::from_ne_bytes(*id),
+            reason: u32::from_ne_bytes(*reason),
+            verdict: u32::from_ne_bytes(*verdict),
+            bits: u32::from_ne_bytes(*bits),
+            length: u32::from_ne_bytes(*length),
+            peer: *peer,
+            direction: u32::from_ne_bytes(*direction),
+            protocol: u16::from_ne_bytes(*protocol),
+            source_port: u16::from_ne_bytes(*source_port),
+            port: u16::from_ne_bytes(*port),
+            flags: u16::from_ne_bytes(*flags),
+            bytes: u32::from_ne_bytes(rest.try_into().ok()?),
+        })
     }
 }

@@ -1,33 +1,90 @@
-//! A frame in a driver's memory: the only place that reads it.
+//! A frame in a driver's memory or in a socket buffer: the only place that reads it.
 
 #![expect(unsafe_code, reason = "packet memory is a pair of addresses")]
 
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use enforcer_ebpf::Packet;
 
 /// Offsets stay below this, so that the kernel can follow them; no header ends that far out.
 const MAX_OFFSET: usize = 0x3fff;
 
-pub(crate) struct Frame<'c> {
-    context: &'c XdpContext,
+/// Bytes that are made readable in place before a socket buffer is judged: two tags, an IPv6 header
+/// and two extension headers, a TCP header.
+const HEADERS: u32 = 128;
+
+/// Where a frame's bytes are.
+pub(crate) trait Buffer {
+    fn start(&self) -> usize;
+    fn end(&self) -> usize;
+    fn length(&self) -> u64;
 }
 
-impl<'c> Frame<'c> {
+pub(crate) struct Frame<'c, B>(&'c B);
+
+impl<'c> Frame<'c, XdpContext> {
     #[inline(always)]
-    pub(crate) fn new(context: &'c XdpContext) -> Self {
-        Self { context }
+    pub(crate) const fn new(context: &'c XdpContext) -> Self {
+        Self(context)
     }
 }
 
-impl Packet for Frame<'_> {
+impl<'c> Frame<'c, TcContext> {
+    /// Headers that lie in pages behind the buffer are fetched; where that fails, they are missing.
+    #[inline(always)]
+    pub(crate) fn of_buffer(context: &'c TcContext) -> Self {
+        let length = context.len();
+        let wanted = if length < HEADERS { length } else { HEADERS };
+        if context.data() + wanted as usize > context.data_end() {
+            let _short = context.pull_data(wanted);
+        }
+        Self(context)
+    }
+}
+
+impl Buffer for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        // SAFETY: the context is the one that the kernel called the program with.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) }
+    }
+}
+
+impl Buffer for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u64 {
+        u64::from(self.len())
+    }
+}
+
+impl<B: Buffer> Packet for Frame<'_, B> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let start = self.context.data() + offset;
-        if start + N > self.context.data_end() {
+        let start = self.0.start() + offset;
+        if start + N > self.0.end() {
             return None;
         }
         // SAFETY: the `N` bytes from `start` lie before the end of the frame, as the line above
@@ -37,7 +94,6 @@ impl Packet for Frame<'_> {
 
     #[inline(always)]
     fn length(&self) -> u64 {
-        // SAFETY: the context is the one that the kernel called the program with.
-        unsafe { bpf_xdp_get_buff_len(self.context.ctx) }
+        self.0.length()
     }
 }

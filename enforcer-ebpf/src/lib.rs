@@ -13,7 +13,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod budget;
-mod config;
+pub mod config;
 pub mod escalation;
 pub mod events;
 pub mod flood;
@@ -28,7 +28,7 @@ pub mod verdict;
 
 use core::fmt;
 
-pub use config::{Config, Lengths, Mode, Ports, Span, TableWord};
+pub use config::{Config, Lengths, Mode, Ports, Span, TableWord, flag};
 pub use events::Event;
 pub use packet::{Address, Packet, V4, V6};
 pub use shared::Shared;
@@ -45,7 +45,7 @@ pub const NEVER_NS: u64 = u64::MAX;
 /// Networks in one family's allow list, and in one family's list of budget classes.
 pub const MAX_NETWORKS: u32 = 4096;
 
-/// Bytes of the ring buffer: some 3,200 events of 72 bytes and their headers.
+/// Bytes of the ring buffer: 3,640 events of 64 bytes and their headers.
 pub const EVENT_BYTES: u32 = 256 * 1024;
 
 /// Programs by name.

@@ -1,66 +1,131 @@
 //! The tables of a verdict as maps. Sizes are for a program loaded by hand; the agent sets its own.
-//!
-//! A hash map hands out the memory of a removed element again at once, so a packet that races with
-//! a change of the very block that it met can be judged by the element's next owner. Every value is
-//! made of whole words and every owner is a block in force, so such a packet is judged wrongly at
-//! worst as it would have been a microsecond earlier or later.
 
 #![expect(unsafe_code, reason = "map values are shared with other CPUs and the agent")]
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::lpm_trie;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use core::ptr;
+
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LpmTrie, PerCpuArray, RingBuf, lpm_trie};
+use aya_ebpf::helpers::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::macros::btf_map;
+use enforcer_ebpf::escalation::{Escalation, PLACES};
+use enforcer_ebpf::events::REPORTS;
+use enforcer_ebpf::flood::{COLUMNS, ROWS, State};
+use enforcer_ebpf::prefilter::{WORDS4, WORDS6};
+use enforcer_ebpf::source::{CLASSES, PEER_SETS};
 use enforcer_ebpf::{
-    Address, Bucket, COUNTERS, Config, Counter, EVENT_BYTES, Entry, Event, Key4, Key6, LOST_EVENTS,
-    Lists, MAX_ALLOW, Reason, Shared, Tables, V4, V6, Verdict, counter_index,
+    Address, COUNTERS, Class, Config, Counter, Direction, EVENT_BYTES, Event, LOST_EVENTS, Lists,
+    MAX_NETWORKS, Reason, Row4, Row6, Set, Shared, Tables, V4, V6, Verdict, counter_index, map,
 };
 
-const CAPACITY: u32 = 65_536;
+const MMAPABLE: usize = map::MMAPABLE as usize;
+const TABLE: usize = (map::MMAPABLE | map::INNER) as usize;
+const NETWORKS: usize = MAX_NETWORKS as usize;
+const WORDS: usize = WORDS4 as usize;
+const SETS: usize = 16_384;
 
-#[map]
-static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
-#[map]
-static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(MAX_ALLOW, 0);
-#[map]
-static BLOCK4: HashMap<Key4, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
-#[map]
-static BLOCK6: HashMap<Key6, Entry<Shared>> = HashMap::with_max_entries(CAPACITY, 0);
-#[map]
-static CONFIG: Array<Config<Shared>> = Array::with_max_entries(1, 0);
-#[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
-#[map]
-static SOURCE4: LruHashMap<u32, Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
-#[map]
-static SOURCE6: LruHashMap<u64, Bucket<Shared>> = LruHashMap::with_max_entries(CAPACITY, 0);
-#[map]
-static STATS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(COUNTERS, 0);
+type Words<const N: usize> = Array<Shared, N, MMAPABLE>;
+type Sets<const N: usize> = Array<Set<Shared>, N, MMAPABLE>;
+type Networks<K> = LpmTrie<K, u32, NETWORKS>;
+type Table<R> = ArrayOfMaps<Array<R, 1, TABLE>, 2>;
+
+#[btf_map]
+static ALLOW4: Networks<[u8; 4]> = LpmTrie::new();
+#[btf_map]
+static ALLOW6: Networks<[u8; 16]> = LpmTrie::new();
+#[btf_map]
+static BLOCK4: Table<Row4<Shared>> = ArrayOfMaps::new();
+#[btf_map]
+static BLOCK6: Table<Row6<Shared>> = ArrayOfMaps::new();
+#[btf_map]
+static CLASS: Array<Class<Shared>, { CLASSES as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static CLASS4: Networks<[u8; 4]> = LpmTrie::new();
+#[btf_map]
+static CLASS6: Networks<[u8; 16]> = LpmTrie::new();
+#[btf_map]
+static CONFIG: Array<Config<Shared>, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static ESCALATED: Array<Escalation<Shared>, { PLACES as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, { EVENT_BYTES as usize }> = RingBuf::new();
+#[btf_map]
+static FLOOD: Words<{ (ROWS * COLUMNS) as usize }> = Array::new();
+#[btf_map]
+static PEER4: Sets<{ PEER_SETS as usize }> = Array::new();
+#[btf_map]
+static PEER6: Sets<{ PEER_SETS as usize }> = Array::new();
+#[btf_map]
+static PREFILTER4: Words<WORDS> = Array::new();
+#[btf_map]
+static PREFILTER6: Words<WORDS> = Array::new();
+#[btf_map]
+static REPORTED: Words<{ 2 * REPORTS as usize }> = Array::new();
+#[btf_map]
+static SOURCE4: Sets<SETS> = Array::new();
+#[btf_map]
+static SOURCE6: Sets<SETS> = Array::new();
+#[btf_map]
+static STATE: Array<State<Shared>, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static STATS: PerCpuArray<Counter, { COUNTERS as usize }> = PerCpuArray::new();
+
+const _: () = assert!(WORDS4 == WORDS6);
+
+/// Not zero in a program that is loaded for a test: `CONFIG` says what time it is.
+#[unsafe(no_mangle)]
+static TEST_CLOCK: u64 = 0;
 
 pub(crate) struct Maps {
-    v4: Family<V4>,
-    v6: Family<V6>,
+    v4: Family<V4, [u8; 4]>,
+    v6: Family<V6, [u8; 16]>,
 }
 
-pub(crate) struct Family<A: Address> {
-    allow: &'static LpmTrie<A::Octets, u32>,
-    blocks: &'static HashMap<A::Key, Entry<Shared>>,
-    sources: &'static LruHashMap<A::Payer, Bucket<Shared>>,
+pub(crate) struct Family<A: Address, K: 'static> {
+    allow: &'static Networks<K>,
+    blocks: &'static Table<A::Row>,
+    classes: &'static Networks<K>,
+    peers: &'static Sets<{ PEER_SETS as usize }>,
+    prefilter: &'static Words<WORDS>,
+    sources: &'static Sets<SETS>,
 }
 
 impl Maps {
     #[inline(always)]
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            v4: Family { allow: &ALLOW4, blocks: &BLOCK4, sources: &SOURCE4 },
-            v6: Family { allow: &ALLOW6, blocks: &BLOCK6, sources: &SOURCE6 },
+            v4: Family {
+                allow: &ALLOW4,
+                blocks: &BLOCK4,
+                classes: &CLASS4,
+                peers: &PEER4,
+                prefilter: &PREFILTER4,
+                sources: &SOURCE4,
+            },
+            v6: Family {
+                allow: &ALLOW6,
+                blocks: &BLOCK6,
+                classes: &CLASS6,
+                peers: &PEER6,
+                prefilter: &PREFILTER6,
+                sources: &SOURCE6,
+            },
         }
     }
 }
 
+#[inline(always)]
+fn time(clock: unsafe fn() -> u64) -> u64 {
+    // SAFETY: a constant of the object, which the loader sets before the kernel sees it.
+    if unsafe { ptr::read_volatile(&raw const TEST_CLOCK) } != 0 {
+        return CONFIG.get(0).map_or(0, |config| config.test_clock_ns.get());
+    }
+    // SAFETY: takes nothing and returns a number.
+    unsafe { clock() }
+}
+
 impl Tables for Maps {
-    type V4 = Family<V4>;
-    type V6 = Family<V6>;
+    type V4 = Family<V4, [u8; 4]>;
+    type V6 = Family<V6, [u8; 16]>;
 
     #[inline(always)]
     fn config(&self) -> Option<&Config<Shared>> {
@@ -68,65 +133,108 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn now_ns(&self) -> u64 {
-        // SAFETY: takes nothing and returns a number.
-        unsafe { bpf_ktime_get_boot_ns() }
+    fn boot_ns(&self) -> u64 {
+        time(bpf_ktime_get_boot_ns)
     }
 
     #[inline(always)]
-    fn v4(&self) -> &Family<V4> {
+    fn monotonic_ns(&self) -> u64 {
+        time(bpf_ktime_get_ns)
+    }
+
+    #[inline(always)]
+    fn coarse_ns(&self) -> u64 {
+        time(bpf_ktime_get_coarse_ns)
+    }
+
+    #[inline(always)]
+    fn v4(&self) -> &Self::V4 {
         &self.v4
     }
 
     #[inline(always)]
-    fn v6(&self) -> &Family<V6> {
+    fn v6(&self) -> &Self::V6 {
         &self.v6
     }
 
     #[inline(always)]
-    fn count(&self, verdict: Verdict, reason: Reason, bytes: u64) {
-        add(counter_index(verdict, reason), bytes);
+    fn class(&self, number: u64) -> Option<&Class<Shared>> {
+        CLASS.get(number as u32)
+    }
+
+    #[inline(always)]
+    fn state(&self) -> Option<&State<Shared>> {
+        STATE.get(0)
+    }
+
+    #[inline(always)]
+    fn common(&self, index: u32) -> Option<&Shared> {
+        FLOOD.get(index)
+    }
+
+    #[inline(always)]
+    fn escalation(&self, index: u32) -> Option<&Escalation<Shared>> {
+        ESCALATED.get(index)
+    }
+
+    #[inline(always)]
+    fn reported(&self, index: u32) -> Option<&Shared> {
+        REPORTED.get(index)
+    }
+
+    #[inline(always)]
+    fn count(&self, direction: Direction, verdict: Verdict, reason: Reason, bytes: u64) {
+        add(counter_index(direction, verdict, reason), bytes);
     }
 
     #[inline(always)]
     fn report(&self, event: &Event) {
-        if EVENTS.output::<Event>(event, 0).is_err() {
+        if EVENTS.output(event, 0).is_err() {
             add(LOST_EVENTS, 0);
         }
     }
 }
 
-impl<A: Address> Lists<A> for Family<A> {
-    #[inline(always)]
-    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>> {
-        // SAFETY: the value is made of atomic words, so whoever writes it meanwhile, each read is
-        // of a whole word; see the head of this file for an element that changes its owner.
-        unsafe { self.blocks.get(network) }
-    }
+macro_rules! lists {
+    ($address:ty, $bytes:ty) => {
+        impl Lists<$address> for Family<$address, $bytes> {
+            #[inline(always)]
+            fn row(&self, table: u32, index: u32) -> Option<&<$address as Address>::Row> {
+                self.blocks.get_value(table, &index)
+            }
 
-    #[inline(always)]
-    fn allows(&self, address: A) -> bool {
-        self.allow.get(lpm_trie::Key::new(A::BITS, address.octets())).is_some()
-    }
+            #[inline(always)]
+            fn prefilter(&self, word: u32) -> Option<&Shared> {
+                self.prefilter.get(word)
+            }
 
-    #[inline(always)]
-    fn bucket(&self, payer: &A::Payer) -> Option<&Bucket<Shared>> {
-        // SAFETY: as above.
-        unsafe { self.sources.get(payer) }
-    }
+            #[inline(always)]
+            fn allows(&self, address: $address) -> bool {
+                let key = lpm_trie::Key::new(<$address>::BITS, address.octets());
+                self.allow.get(&key).is_some()
+            }
 
-    #[inline(always)]
-    fn open_bucket(&self, payer: &A::Payer, bucket: Bucket) {
-        let Bucket { spent_until_ns, reported_ns } = bucket;
-        let bucket = Bucket {
-            spent_until_ns: Shared::new(spent_until_ns),
-            reported_ns: Shared::new(reported_ns),
-        };
-        // No room even after the kernel threw out the oldest: the source goes unmetered, which is
-        // what it is without a budget.
-        let _ = self.sources.insert(payer, bucket, 0);
-    }
+            #[inline(always)]
+            fn class(&self, address: $address) -> Option<u32> {
+                let key = lpm_trie::Key::new(<$address>::BITS, address.octets());
+                self.classes.get(&key).copied()
+            }
+
+            #[inline(always)]
+            fn sources(&self, set: u32) -> Option<&Set<Shared>> {
+                self.sources.get(set)
+            }
+
+            #[inline(always)]
+            fn peers(&self, set: u32) -> Option<&Set<Shared>> {
+                self.peers.get(set)
+            }
+        }
+    };
 }
+
+lists!(V4, [u8; 4]);
+lists!(V6, [u8; 16]);
 
 #[inline(always)]
 fn add(index: u32, bytes: u64) {

@@ -5,7 +5,13 @@
 //! is read only for a packet that is about to be dropped, to spare those that a network breaks
 //! without. Every read goes through [`Packet::load`], which checks bounds.
 
-use crate::{Config, Key4, Key6, Lengths, Shared};
+use crate::config::{Config, Lengths, Span, TableWord};
+use crate::escalation;
+use crate::escalation::seed;
+use crate::prefilter::{self, Level};
+use crate::source::V4_MARK;
+use crate::table::{Row4, Row6, Slots};
+use crate::{Lists, Shared, Tables};
 
 /// A frame as the program sees it.
 pub trait Packet {
@@ -34,20 +40,14 @@ pub trait Address: Copy + Eq + 'static {
     /// Bits of an address.
     const BITS: u32;
 
-    /// Bits of what a budget is kept for.
-    const BUDGET_BITS: u32;
-
-    /// A network as the map of blocks spells it.
-    type Key: Copy + 'static;
+    /// Rows of its table of blocks.
+    type Row: Slots;
 
     /// An address as the allow list spells it: network order.
     type Octets: Copy + 'static;
 
-    /// What a budget is kept for: an address, or a /64 of which every address is one host's.
-    type Payer: Copy + 'static;
-
     /// The network of the addresses that differ from this one in the last `host_bits` at most.
-    fn network(self, host_bits: u32) -> Self::Key;
+    fn network(self, host_bits: u32) -> <Self::Row as Slots>::Key;
 
     /// The address in network order.
     fn octets(self) -> Self::Octets;
@@ -55,24 +55,79 @@ pub trait Address: Copy + Eq + 'static {
     /// The address in an event: sixteen bytes, zeros behind an IPv4 address.
     fn padded(self) -> [u8; 16];
 
-    /// Who pays for its packets.
-    fn payer(self) -> Self::Payer;
+    /// Who pays for its packets, and fixed bits of that: an address, a /64 of which every address is
+    /// one host's, or a network that answers for its parts.
+    fn payer<T: Tables>(self, config: &Config<Shared>, tables: &T, now_ns: u64) -> (u64, u32);
+
+    /// With whom it shares a budget when it has none of its own, and fixed bits of that.
+    fn neighbourhood(self) -> (u64, u32);
+
+    /// What is counted as one destination.
+    fn peer(self) -> u64;
+
+    /// The part of an address that networks answer for; 0 where they do not.
+    fn high(self) -> u64;
+
+    /// Which prefix lengths the prefilter leaves over.
+    fn span<L: Lists<Self>>(self, config: &Config<Shared>, lists: &L) -> Span;
+
+    /// Which table of blocks is in force.
+    fn table(config: &Config<Shared>) -> TableWord;
 
     /// The prefix lengths of the family's blocks.
     fn lengths(config: &Config<Shared>) -> &Lengths<Shared>;
+
+    /// Sets of the family's sources, less one.
+    fn source_mask(config: &Config<Shared>) -> u64;
+
+    /// Where the transport header is; `None` when it cannot be told, or is not in this fragment.
+    fn locate_transport<P: Packet>(packet: &P) -> Option<Located>;
 
     /// Whether a network breaks when this packet of the family is dropped.
     fn is_essential<P: Packet>(packet: &P) -> bool;
 }
 
-/// Who claims to have sent a frame.
+/// From whom to whom.
+pub struct Ends<A> {
+    /// Who claims to have sent it.
+    pub source: A,
+    /// For whom it is.
+    pub destination: A,
+}
+
+/// A frame by what is in it.
 pub enum Frame {
-    /// An IPv4 address.
-    V4(V4),
-    /// An IPv6 address.
-    V6(V6),
-    /// Nobody that IP knows.
+    /// An IPv4 packet.
+    V4(Ends<V4>),
+    /// An IPv6 packet.
+    V6(Ends<V6>),
+    /// Nothing that IP knows.
     Other,
+}
+
+/// Where a transport header is.
+pub struct Located {
+    /// Its number.
+    pub protocol: u8,
+    /// Its first byte.
+    pub at: usize,
+    /// Whether the packet is no fragment.
+    pub whole: bool,
+}
+
+/// What a transport header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Its number.
+    pub protocol: u8,
+    /// Source port; 0 where there are no ports.
+    pub source_port: u16,
+    /// Destination port; 0 where there are no ports.
+    pub port: u16,
+    /// Flags of a TCP header.
+    pub flags: u8,
+    /// Whether it opens a TCP connection.
+    pub opens: bool,
 }
 
 /// No network stack would accept this frame, so its source cannot be trusted to be one.
@@ -94,8 +149,10 @@ const TYPE_SERVICE_TAG_OLD: u16 = 0x9100;
 
 const HOP_BY_HOP: u8 = 0;
 const ICMP4: u8 = 1;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
 const ICMP6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const MAX_EXTENSIONS: usize = 6;
@@ -128,42 +185,58 @@ fn locate<P: Packet>(packet: &P) -> Result<(u16, usize), Unreadable> {
 }
 
 #[inline(always)]
-fn parse_v4<P: Packet>(packet: &P, at: usize) -> Result<V4, Unreadable> {
-    let source = packet.load(at + 12).ok_or(Unreadable::Truncated)?;
-    // The last bytes of the fixed header, so that all of it is known to be there.
-    let _: [u8; 4] = packet.load(at + 16).ok_or(Unreadable::Truncated)?;
+fn parse_v4<P: Packet>(packet: &P, at: usize) -> Result<Ends<V4>, Unreadable> {
+    let address = |at| packet.load(at).map(u32::from_be_bytes).ok_or(Unreadable::Truncated);
+    // The destination ends the fixed header, so all of it is known to be there.
+    let (source, destination) = (V4(address(at + 12)?), V4(address(at + 16)?));
     let [first] = packet.load(at).ok_or(Unreadable::Truncated)?;
     if first >> 4 != 4 || first & 15 < 5 {
         return Err(Unreadable::Header);
     }
-    Ok(V4(u32::from_be_bytes(source)))
+    Ok(Ends { source, destination })
 }
 
 #[inline(always)]
-fn parse_v6<P: Packet>(packet: &P, at: usize) -> Result<V6, Unreadable> {
-    let high = packet.load(at + 8).map(u64::from_be_bytes).ok_or(Unreadable::Truncated)?;
-    let low = packet.load(at + 16).map(u64::from_be_bytes).ok_or(Unreadable::Truncated)?;
-    let _: [u8; 16] = packet.load(at + 24).ok_or(Unreadable::Truncated)?;
+fn parse_v6<P: Packet>(packet: &P, at: usize) -> Result<Ends<V6>, Unreadable> {
+    let half = |at| packet.load(at).map(u64::from_be_bytes).ok_or(Unreadable::Truncated);
+    let source = V6 { high: half(at + 8)?, low: half(at + 16)? };
+    let destination = V6 { high: half(at + 24)?, low: half(at + 32)? };
     let [first] = packet.load(at).ok_or(Unreadable::Truncated)?;
     if first >> 4 != 6 {
         return Err(Unreadable::Header);
     }
-    Ok(V6 { high, low })
+    Ok(Ends { source, destination })
 }
 
-/// Reads the packet anew: what a parser carried through the look-ups would multiply the states that
-/// the kernel has to verify there.
+/// What the transport header says; `None` when it cannot be told, or is not in this fragment.
+#[inline(always)]
+pub fn transport<P: Packet, A: Address>(packet: &P) -> Option<Transport> {
+    let Located { protocol, at, .. } = A::locate_transport(packet)?;
+    let (source_port, port, flags) = match protocol {
+        TCP => {
+            let [_, flags] = packet.load(at + 12)?;
+            (load_u16(packet, at).ok()?, load_u16(packet, at + 2).ok()?, flags)
+        }
+        UDP => (load_u16(packet, at).ok()?, load_u16(packet, at + 2).ok()?, 0),
+        _ => (0, 0, 0),
+    };
+    // SYN without ACK.
+    let opens = flags & 0x12 == 0x02;
+    Some(Transport { protocol, source_port, port, flags, opens })
+}
+
+impl Transport {
+    /// Whether it only tells the other side that a TCP connection is no more.
+    pub const fn resets(&self) -> bool {
+        self.flags & 0x04 != 0
+    }
+}
+
 #[inline(always)]
 fn is_essential_v4<P: Packet>(packet: &P) -> Option<bool> {
-    let (_, at) = locate(packet).ok()?;
-    let [first] = packet.load(at)?;
-    let [flags, offset, _, protocol] = packet.load(at + 6)?;
-    // "More fragments", or an offset.
-    if flags & 0x3f != 0 || offset != 0 {
-        return None;
-    }
-    let payload = packet.load(at + usize::from(first & 15) * 4)?;
-    Some(match protocol {
+    let Located { protocol, at, whole } = V4::locate_transport(packet)?;
+    let payload = packet.load(at)?;
+    Some(whole && match protocol {
         // RFC 1191: destination unreachable, fragmentation needed.
         ICMP4 => matches!(payload, [3, 4, _, _]),
         UDP => is_conversation(payload, 67),
@@ -174,20 +247,11 @@ fn is_essential_v4<P: Packet>(packet: &P) -> Option<bool> {
 #[inline(always)]
 fn is_essential_v6<P: Packet>(packet: &P) -> Option<bool> {
     let (_, header) = locate(packet).ok()?;
-    let [mut protocol, hop_limit] = packet.load(header + 6)?;
-    let mut at = header + 40;
-    for _ in 0..MAX_EXTENSIONS {
-        // A fragment header (44) ends the walk: RFC 6980 forbids fragments where they would matter
-        // here.
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
-            break;
-        }
-        let [following, eights] = packet.load(at)?;
-        protocol = following;
-        at += 8 + usize::from(eights) * 8;
-    }
+    let [hop_limit] = packet.load(header + 7)?;
+    // RFC 6980 forbids fragments where they would matter here.
+    let Located { protocol, at, whole } = V6::locate_transport(packet)?;
     let payload = packet.load(at)?;
-    Some(match (protocol, payload) {
+    Some(whole && match (protocol, payload) {
         // RFC 4443: packet too big.
         (ICMP6, [2, _, _, _]) => true,
         // RFC 4861: neighbour discovery, never from beyond the link.
@@ -199,17 +263,13 @@ fn is_essential_v6<P: Packet>(packet: &P) -> Option<bool> {
 
 impl Address for V4 {
     const BITS: u32 = 32;
-    const BUDGET_BITS: u32 = 32;
-    type Key = Key4;
+    type Row = Row4<Shared>;
     type Octets = [u8; 4];
-    type Payer = u32;
 
     #[inline(always)]
-    fn network(self, host_bits: u32) -> Key4 {
+    fn network(self, host_bits: u32) -> [u64; 1] {
         // In 64 bits, where clearing all 32 is not a shift by the width.
-        let [_, _, _, _, a, b, c, d] = clear(u64::from(self.0), host_bits).to_be_bytes();
-        let address = u32::from_be_bytes([a, b, c, d]);
-        Key4 { address, length: Self::BITS.wrapping_sub(host_bits) }
+        [clear(u64::from(self.0), host_bits)]
     }
 
     #[inline(always)]
@@ -224,13 +284,62 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn payer(self) -> u32 {
-        self.0
+    fn payer<T: Tables>(self, _: &Config<Shared>, _: &T, _: u64) -> (u64, u32) {
+        (self.peer(), 32)
+    }
+
+    #[inline(always)]
+    fn neighbourhood(self) -> (u64, u32) {
+        (V4_MARK | clear(u64::from(self.0), 8), 24)
+    }
+
+    #[inline(always)]
+    fn peer(self) -> u64 {
+        V4_MARK | u64::from(self.0)
+    }
+
+    #[inline(always)]
+    fn high(self) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn span<L: Lists<Self>>(self, _: &Config<Shared>, lists: &L) -> Span {
+        let (word, shift) = prefilter::place4(self.0);
+        match lists.prefilter(word) {
+            Some(bits) => prefilter::span4(bits.get().wrapping_shr(shift) & 3),
+            None => Span::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn table(config: &Config<Shared>) -> TableWord {
+        TableWord::from_word(config.table4.get())
     }
 
     #[inline(always)]
     fn lengths(config: &Config<Shared>) -> &Lengths<Shared> {
         &config.lengths4
+    }
+
+    #[inline(always)]
+    fn source_mask(config: &Config<Shared>) -> u64 {
+        config.source4_mask.get()
+    }
+
+    /// Reads the packet anew: what a parser carried through the look-ups would multiply the states
+    /// that the kernel has to verify there.
+    #[inline(always)]
+    fn locate_transport<P: Packet>(packet: &P) -> Option<Located> {
+        let (_, header) = locate(packet).ok()?;
+        let [first] = packet.load(header)?;
+        let [flags, offset, _, protocol] = packet.load(header + 6)?;
+        // Fragments after the first have none.
+        if flags & 0x1f != 0 || offset != 0 {
+            return None;
+        }
+        let at = header + usize::from(first & 15) * 4;
+        Some(Located { protocol, at, whole: flags & 0x20 == 0 })
     }
 
     #[inline(always)]
@@ -241,20 +350,17 @@ impl Address for V4 {
 
 impl Address for V6 {
     const BITS: u32 = 128;
-    const BUDGET_BITS: u32 = 64;
-    type Key = Key6;
+    type Row = Row6<Shared>;
     type Octets = [u8; 16];
-    type Payer = u64;
 
     #[inline(always)]
-    fn network(self, host_bits: u32) -> Key6 {
+    fn network(self, host_bits: u32) -> [u64; 2] {
         let Self { high, low } = self;
-        let (high, low) = match host_bits {
-            0..64 => (high, clear(low, host_bits)),
-            64..128 => (clear(high, host_bits.wrapping_sub(64)), 0),
-            _ => (0, 0),
-        };
-        Key6 { high, low, length: u64::from(Self::BITS.wrapping_sub(host_bits)) }
+        match host_bits {
+            0..64 => [high, clear(low, host_bits)],
+            64..128 => [clear(high, host_bits.wrapping_sub(64)), 0],
+            _ => [0, 0],
+        }
     }
 
     #[inline(always)]
@@ -270,13 +376,78 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn payer(self) -> u64 {
+    fn payer<T: Tables>(self, config: &Config<Shared>, tables: &T, now_ns: u64) -> (u64, u32) {
+        escalation::payer(self.high, config, tables, now_ns)
+    }
+
+    #[inline(always)]
+    fn neighbourhood(self) -> (u64, u32) {
+        (clear(self.high, 16), 48)
+    }
+
+    #[inline(always)]
+    fn peer(self) -> u64 {
         self.high
+    }
+
+    #[inline(always)]
+    fn high(self) -> u64 {
+        self.high
+    }
+
+    #[inline(always)]
+    fn span<L: Lists<Self>>(self, config: &Config<Shared>, lists: &L) -> Span {
+        let seed = seed(config);
+        let is_set = |level: Level| {
+            let (word, shift) = level.place(self.high, seed);
+            lists.prefilter(word).is_some_and(|bits| bits.get().wrapping_shr(shift) & 1 != 0)
+        };
+        let kept = prefilter::levels(Self::lengths(config));
+        prefilter::span6(kept.site && is_set(Level::Site), kept.provider && is_set(Level::Provider))
+    }
+
+    #[inline(always)]
+    fn table(config: &Config<Shared>) -> TableWord {
+        TableWord::from_word(config.table6.get())
     }
 
     #[inline(always)]
     fn lengths(config: &Config<Shared>) -> &Lengths<Shared> {
         &config.lengths6
+    }
+
+    #[inline(always)]
+    fn source_mask(config: &Config<Shared>) -> u64 {
+        config.source6_mask.get()
+    }
+
+    #[inline(always)]
+    fn locate_transport<P: Packet>(packet: &P) -> Option<Located> {
+        let (_, header) = locate(packet).ok()?;
+        let [mut protocol] = packet.load(header + 6)?;
+        let mut at = header + 40;
+        let mut whole = true;
+        for _ in 0..MAX_EXTENSIONS {
+            let length = match protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                    let [_, eights] = packet.load(at)?;
+                    8 + usize::from(eights) * 8
+                }
+                FRAGMENT => {
+                    let [offset, rest] = packet.load(at + 2)?;
+                    // Fragments after the first have none.
+                    if offset != 0 || rest & 0xf8 != 0 {
+                        return None;
+                    }
+                    whole = false;
+                    8
+                }
+                _ => return Some(Located { protocol, at, whole }),
+            };
+            [protocol] = packet.load(at)?;
+            at += length;
+        }
+        None
     }
 
     #[inline(always)]

@@ -77,18 +77,28 @@ impl Level {
 /// The IPv6 lengths that are left over: those of a level where its bit is set, and the widest.
 #[inline(always)]
 pub const fn span6(site: bool, provider: bool) -> Span {
-    // Host bits 0 to 80 are /48 and longer, 81 to 96 are /32 to /47, the rest is wider.
-    const SITE: [u64; 2] = [u64::MAX, (1 << 17) - 1];
-    const PROVIDER: u64 = ((1 << 33) - 1) & !((1 << 17) - 1);
-    const WIDEST: u64 = !((1 << 33) - 1);
-    let [first, second] = if site { SITE } else { [0, 0] };
+    let (first, second) = if site { (u64::MAX, SITE) } else { (0, 0) };
     let third = if provider { PROVIDER } else { 0 };
     Span([first, second | third | WIDEST, 1])
 }
 
-/// Whether any of these lengths is one that the prefilter of IPv6 keeps bits of.
-#[inline(always)]
-pub fn is_kept(lengths: &Lengths<crate::Shared>) -> bool {
-    let Lengths([a, b, _]) = lengths;
-    a.get() != 0 || b.get() & ((1 << 33) - 1) != 0
+/// Which levels any block is on, so that the others are not asked.
+pub struct Levels {
+    /// [`Level::Site`].
+    pub site: bool,
+    /// [`Level::Provider`].
+    pub provider: bool,
 }
+
+/// The levels of these lengths.
+#[inline(always)]
+pub fn levels(lengths: &Lengths<crate::Shared>) -> Levels {
+    let Lengths([a, b, _]) = lengths;
+    let second = b.get();
+    Levels { site: (a.get() | second & SITE) != 0, provider: second & PROVIDER != 0 }
+}
+
+/// Of the second word of [`Lengths`]: host bits 64 to 80, 81 to 96, and the rest.
+const SITE: u64 = (1 << 17) - 1;
+const PROVIDER: u64 = ((1 << 33) - 1) & !SITE;
+const WIDEST: u64 = !((1 << 33) - 1);

@@ -1,14 +1,18 @@
 //! The verdict on one packet, shared by every place that it can be asked for.
 //!
-//! Read [`judge`] from top to bottom: the order of its lines is the order of the decisions. It
-//! reaches the maps only through [`Tables`] and [`Lists`], and the time only through
-//! [`Tables::now_ns`].
+//! Read [`judge_incoming`] and [`weigh`] from top to bottom: the order of their lines is the order
+//! of the decisions. They reach the maps only through [`Tables`] and [`Lists`], and the time only
+//! through the clocks of [`Tables`].
 
-use crate::packet::{self, Frame};
+use crate::config::{Config, Mode, flag};
+use crate::escalation::{self, Escalation};
+use crate::flood::State;
+use crate::packet::{self, Ends, Frame, transport};
 use crate::quarantine::{self, Hit};
+use crate::source::{Class, Set};
+use crate::table::{Meta, TICK_NS};
 use crate::{
-    Address, Bucket, Config, Entry, Event, Mode, Packet, Reason, Shared, V4, V6, Verdict, budget,
-    events,
+    Address, Direction, Event, Packet, Reason, Shared, V4, V6, Verdict, budget, events, peers,
 };
 
 /// Everything outside the packet that a verdict depends on or changes.
@@ -21,50 +25,66 @@ pub trait Tables {
     /// What is in force; `None` cannot happen and is answered as a bug of ours.
     fn config(&self) -> Option<&Config<Shared>>;
     /// `CLOCK_BOOTTIME`: runs on while the host sleeps, as expiry dates do.
-    fn now_ns(&self) -> u64;
+    fn boot_ns(&self) -> u64;
+    /// `CLOCK_MONOTONIC`: stands still while the host sleeps.
+    fn monotonic_ns(&self) -> u64;
+    /// The same, late by some milliseconds, for a fraction of the cost.
+    fn coarse_ns(&self) -> u64;
     /// Lists about IPv4.
     fn v4(&self) -> &Self::V4;
     /// Lists about IPv6.
     fn v6(&self) -> &Self::V6;
+    /// What sources of this class may send.
+    fn class(&self, number: u64) -> Option<&Class<Shared>>;
+    /// What all CPUs know of floods and escalations.
+    fn state(&self) -> Option<&State<Shared>>;
+    /// A counter of the common budget.
+    fn common(&self, index: u32) -> Option<&Shared>;
+    /// A network whose parts misbehave.
+    fn escalation(&self, index: u32) -> Option<&Escalation<Shared>>;
+    /// Who was reported when.
+    fn reported(&self, index: u32) -> Option<&Shared>;
     /// Counts a packet of `bytes`.
-    fn count(&self, verdict: Verdict, reason: Reason, bytes: u64);
+    fn count(&self, direction: Direction, verdict: Verdict, reason: Reason, bytes: u64);
     /// Tells the agent, or counts the loss.
     fn report(&self, event: &Event);
 }
 
 /// One family's lists.
 pub trait Lists<A: Address> {
-    /// The block of exactly this network, expired or not.
-    fn block(&self, network: &A::Key) -> Option<&Entry<Shared>>;
+    /// A row of the table of blocks with this number.
+    fn row(&self, table: u32, index: u32) -> Option<&A::Row>;
+    /// A word of the prefilter.
+    fn prefilter(&self, word: u32) -> Option<&Shared>;
     /// Whether the allow list covers the address.
     fn allows(&self, address: A) -> bool;
-    /// What this payer has spent.
-    fn bucket(&self, payer: &A::Payer) -> Option<&Bucket<Shared>>;
-    /// Remembers a payer, in place of the one heard of longest ago when there is no room.
-    fn open_bucket(&self, payer: &A::Payer, bucket: Bucket);
+    /// The class that the list of classes gives the address.
+    fn class(&self, address: A) -> Option<u32>;
+    /// A set of sources.
+    fn sources(&self, set: u32) -> Option<&Set<Shared>>;
+    /// A set of destinations.
+    fn peers(&self, set: u32) -> Option<&Set<Shared>>;
 }
 
-/// What speaks against a packet.
-enum Charge<'t> {
-    Blocked(Hit<'t>),
-    Overspent(&'t Bucket<Shared>),
-}
+/// What is to happen, and why.
+type Decision = (Verdict, Reason);
 
-/// Decides about a packet, counts the decision, and returns it; `None` is a bug of ours.
+/// Decides about a packet to this host, counts the decision, and returns it; `None` is a bug of
+/// ours.
 #[inline(always)]
-pub fn judge<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
+pub fn judge_incoming<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
     let config = tables.config()?;
-    let mode = config.mode();
+    let mode = Mode::from_word(config.mode.get());
     let (verdict, reason) = match mode {
         Mode::Off => (Verdict::Pass, Reason::Off),
         Mode::Observe | Mode::Enforce => match packet::parse(packet) {
-            Ok(Frame::V4(source)) => weigh(packet, source, mode, config, tables.v4(), tables),
-            Ok(Frame::V6(source)) => weigh(packet, source, mode, config, tables.v6(), tables),
+            Ok(Frame::V4(Ends { source, .. })) => weigh(packet, source, config, tables.v4(), tables),
+            Ok(Frame::V6(Ends { source, .. })) => weigh(packet, source, config, tables.v6(), tables),
             Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
-            Err(_) => (consequence(mode), Reason::Unreadable),
+            Err(_) => (consequence(config, tables), Reason::Unreadable),
         },
     };
-    tables.count(verdict, reason, packet.length());
+    tables.count(Direction::In, verdict, reason, packet.length());
     Some(verdict)
 }
 
@@ -72,48 +92,150 @@ pub fn judge<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
 fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     packet: &P,
     source: A,
-    mode: Mode,
     config: &Config<Shared>,
     lists: &L,
     tables: &T,
-) -> (Verdict, Reason) {
-    let clock = || tables.now_ns();
-    let charge = if let Some(hit) = quarantine::find(source, A::lengths(config), lists, clock) {
-        Charge::Blocked(hit)
-    } else if let Some(bucket) = budget::overspent(source, config, lists, clock) {
-        Charge::Overspent(bucket)
-    } else {
-        return (Verdict::Pass, Reason::Clean);
-    };
-    // From here on the packet would be dropped. What can still save it costs a normal one nothing.
-    if lists.allows(source) {
-        return (Verdict::Pass, Reason::Allowed);
+) -> Decision {
+    let boot_ns = || tables.boot_ns();
+    if let Some(hit) = quarantine::find(source, 0, config, lists, boot_ns) {
+        return blocked(packet, source, &hit, config, lists, tables);
     }
-    if A::is_essential(packet) {
-        return (Verdict::Pass, Reason::Essential);
+    if let Some(excess) = budget::spend(packet, source, config, lists, tables) {
+        return overspent(packet, source, &excess, config, lists, tables);
     }
-    let now_ns = tables.now_ns();
-    let (verdict, reason, reported_ns, id, length) = match charge {
-        Charge::Blocked(hit) => {
-            hit.count(packet.length(), now_ns);
-            let verdict = if hit.entry.observes() { Verdict::Pass } else { consequence(mode) };
-            (verdict, Reason::Blocked, &hit.entry.reported_ns, hit.id(), hit.length)
-        }
-        Charge::Overspent(bucket) => {
-            (consequence(mode), Reason::Budget, &bucket.reported_ns, 0, A::BUDGET_BITS)
-        }
-    };
-    if events::is_first(reported_ns, now_ns) {
-        tables.report(&Event::new(source, verdict, reason, id, length, now_ns));
-    }
-    (verdict, reason)
+    (Verdict::Pass, Reason::Clean)
 }
 
-/// What a charge leads to.
+/// The packet would be dropped. What can still save it costs a normal one nothing.
 #[inline(always)]
-const fn consequence(mode: Mode) -> Verdict {
-    match mode {
-        Mode::Off | Mode::Observe => Verdict::Pass,
-        Mode::Enforce => Verdict::Drop,
+fn spared<P: Packet, A: Address, L: Lists<A>>(packet: &P, peer: A, lists: &L) -> Option<Decision> {
+    if lists.allows(peer) {
+        return Some((Verdict::Pass, Reason::Allowed));
     }
+    if A::is_essential(packet) {
+        return Some((Verdict::Pass, Reason::Essential));
+    }
+    None
+}
+
+#[inline(always)]
+fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
+    packet: &P,
+    source: A,
+    hit: &Hit<'_, A::Row>,
+    config: &Config<Shared>,
+    lists: &L,
+    tables: &T,
+) -> Decision {
+    if let Some(decision) = spared(packet, source, lists) {
+        return decision;
+    }
+    let observes = hit.slot.meta.has(Meta::OBSERVE);
+    let verdict = if observes { Verdict::Pass } else { consequence(config, tables) };
+    let (now_ns, bytes) = (tables.boot_ns(), packet.length());
+    if hit.slot.count(bytes, now_ns) {
+        let what = (Direction::In, verdict, Reason::Blocked);
+        let whose = (hit.slot.id(), hit.length);
+        let header = transport::<P, A>(packet);
+        tables.report(&Event::new(source, what, whose, header, bytes, now_ns));
+    }
+    (verdict, Reason::Blocked)
+}
+
+#[inline(always)]
+fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
+    packet: &P,
+    source: A,
+    excess: &budget::Excess,
+    config: &Config<Shared>,
+    lists: &L,
+    tables: &T,
+) -> Decision {
+    if let Some(decision) = spared(packet, source, lists) {
+        return decision;
+    }
+    let verdict = if excess.observe { Verdict::Pass } else { consequence(config, tables) };
+    let now_ns = tables.boot_ns();
+    if events::is_first(excess.payer, 0, now_ns / TICK_NS, config, tables) {
+        let what = (Direction::In, verdict, excess.reason);
+        let header = transport::<P, A>(packet);
+        let bytes = packet.length();
+        tables.report(&Event::new(source, what, (0, excess.length), header, bytes, now_ns));
+        let part = (source.high(), excess.payer, excess.length);
+        escalation::blame(part, config, tables, tables.coarse_ns());
+    }
+    (verdict, excess.reason)
+}
+
+/// Decides about a packet from this host, counts the decision, and returns it; `None` is a bug of
+/// ours. What cannot be read is our own doing and passes.
+#[inline(always)]
+pub fn judge_outgoing<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
+    let config = tables.config()?;
+    let mode = Mode::from_word(config.mode.get());
+    let (verdict, reason) = match mode {
+        Mode::Off => (Verdict::Pass, Reason::Off),
+        Mode::Observe | Mode::Enforce => match packet::parse(packet) {
+            Ok(Frame::V4(Ends { destination, .. })) => {
+                contain(packet, destination, config, tables.v4(), tables)
+            }
+            Ok(Frame::V6(Ends { destination, .. })) => {
+                contain(packet, destination, config, tables.v6(), tables)
+            }
+            Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
+            Err(_) => (Verdict::Pass, Reason::Unreadable),
+        },
+    };
+    tables.count(Direction::Out, verdict, reason, packet.length());
+    Some(verdict)
+}
+
+#[inline(always)]
+fn contain<P: Packet, T: Tables, A: Address, L: Lists<A>>(
+    packet: &P,
+    destination: A,
+    config: &Config<Shared>,
+    lists: &L,
+    tables: &T,
+) -> Decision {
+    if config.has(flag::PEERS) {
+        peers::count(destination, packet.length(), config, lists, tables.coarse_ns());
+    }
+    if !config.has(flag::CONTAIN) {
+        return (Verdict::Pass, Reason::Clean);
+    }
+    let boot_ns = || tables.boot_ns();
+    let Some(hit) = quarantine::find(destination, Meta::CONTAIN, config, lists, boot_ns) else {
+        return (Verdict::Pass, Reason::Clean);
+    };
+    if let Some(decision) = spared(packet, destination, lists) {
+        return decision;
+    }
+    let header = transport::<P, A>(packet);
+    // The other side may know that its connections are no more.
+    if header.is_some_and(|header| header.resets()) {
+        return (Verdict::Pass, Reason::Essential);
+    }
+    let observes = hit.slot.meta.has(Meta::OBSERVE);
+    let verdict = if observes { Verdict::Pass } else { consequence(config, tables) };
+    let now_ns = tables.boot_ns();
+    if events::is_first(!destination.peer(), 0, now_ns / TICK_NS, config, tables) {
+        let what = (Direction::Out, verdict, Reason::Contained);
+        let whose = (hit.slot.id(), hit.length);
+        tables.report(&Event::new(destination, what, whose, header, packet.length(), now_ns));
+    }
+    (verdict, Reason::Contained)
+}
+
+/// What a charge leads to: the mode, as long as the agent's lease runs.
+#[inline(always)]
+fn consequence<T: Tables>(config: &Config<Shared>, tables: &T) -> Verdict {
+    if Mode::from_word(config.mode.get()) != Mode::Enforce {
+        return Verdict::Pass;
+    }
+    let lease_ns = config.lease_ns.get();
+    if lease_ns != 0 && tables.monotonic_ns() >= lease_ns {
+        return Verdict::Pass;
+    }
+    Verdict::Drop
 }
