@@ -6,25 +6,40 @@
 //! do: decide whom to block, remember why, or retry on its own.
 
 mod attach;
+mod blocks;
+mod budgets;
 mod config;
 mod counters;
 mod error;
 mod events;
+mod explain;
+mod family;
 mod interface;
 mod kernel;
+mod lease;
+mod lists;
+mod mapped;
+mod maps;
 mod object;
 mod pins;
 mod program;
 mod ring;
+mod sources;
 mod system;
 mod table;
 
-pub use enforcer_ebpf::{Reason, Verdict};
+pub use enforcer_ebpf::{Direction, Reason, Verdict};
 
-pub use config::{Attach, Budget, Config, Mode};
+pub use config::{
+    Attach, Budget, BudgetClass, Budgets, Bytes, Config, Egress, Escalate, Mode, OnAgentLoss,
+    Packets,
+};
 pub use counters::{Counter, Counters};
 pub use error::{AttachError, BlockError, DetachError, MapError, OpenError};
 pub use events::{Event, Events};
+pub use explain::{BudgetLeft, Explained};
 pub use interface::{Attachment, Hook, Interface, Program};
-pub use kernel::{Entry, Installed, Kernel, Swept};
+pub use kernel::{Cursor, Entry, Installed, Kernel, Loaded, Occupancy, Swept};
+pub use lease::Lease;
 pub use object::object_sha256;
+pub use sources::{Flood, PeerTraffic, Talker};
