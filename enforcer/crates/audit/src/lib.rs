@@ -39,7 +39,8 @@ pub use open::{OpenError, Opened};
 pub use read::{Log, ReadError, Records, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,
-    Gap, GapReason, KernelCount, KernelSummary, Layer, Outcome, Record,
+    Gap, GapReason, KernelCount, KernelSummary, Layer, ListChange, ListCounts, ListEvent, Outcome,
+    Record,
 };
 pub use segment::Fault;
 pub use select::{Selector, SelectorError};

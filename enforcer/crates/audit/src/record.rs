@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_model::{Author, Block, BlockId, Exchange, Finding, Timestamp};
+use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestamp};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -28,6 +28,8 @@ pub enum Record {
     Finding(FindingRecord),
     /// What the kernel did to packets since the last summary.
     KernelSummary(KernelSummary),
+    /// A list of networks came, went, or was refused.
+    List(Box<ListChange>),
     /// Records are missing here, and this many.
     Gap(Gap),
 }
@@ -79,16 +81,83 @@ pub struct BlockChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockEvent {
+    /// The kernel map was full: one network stands in it for many blocks inside.
+    Aggregated,
     /// It is in force.
     Applied,
+    /// The kernel map was full: only layer 7 refuses it from here on.
+    Evicted,
     /// Its time ran out.
     Expired,
-    /// After a restart, memory and kernel were made to agree.
+    /// What was decided and what is enforced were made to agree.
     Reconciled,
     /// A guard stood against it.
     Refused,
     /// It was lifted by hand.
     Released,
+    /// The kernel map has room for it again.
+    Restored,
+}
+
+/// A change of a list: one decision about many networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListChange {
+    /// What happened to it.
+    pub what: ListEvent,
+    /// The name that an operator gave it.
+    pub list: String,
+    /// Its id; every entry of it in the kernel carries this.
+    pub id: BlockId,
+    /// The operator's words.
+    pub reason: String,
+    /// Who decided.
+    pub author: Author,
+    /// When it was decided.
+    pub since: Timestamp,
+    /// When it ends.
+    pub until: Expiry,
+    /// How many networks it holds.
+    pub networks: u64,
+    /// SHA-256 of these networks in hex: one a line, in order.
+    pub sha256: String,
+    /// What it was made of.
+    pub counts: ListCounts,
+    /// Where the change took effect, read back.
+    pub layers: Vec<Layer>,
+    /// From the decision to the last layer's effect.
+    #[serde(rename = "took_us", serialize_with = "optional_micros")]
+    pub took: Option<Duration>,
+    /// Why it was refused, or what had to be reconciled.
+    pub detail: Option<String>,
+}
+
+/// What happened to a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListEvent {
+    /// Its time ran out.
+    Expired,
+    /// It is in force, in the place of an earlier one of its name.
+    Imported,
+    /// What was decided and what is enforced were made to agree.
+    Reconciled,
+    /// Nothing of it may be blocked.
+    Refused,
+    /// It was lifted by hand.
+    Released,
+}
+
+/// What a list was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ListCounts {
+    /// Networks that were named more than once.
+    pub duplicates: u64,
+    /// Networks inside another one of the list.
+    pub contained: u64,
+    /// Networks that a guard kept out.
+    pub refused: u64,
+    /// Networks of the earlier list of this name that are no longer in it.
+    pub removed: u64,
 }
 
 /// A place where a block has effect.
@@ -99,7 +168,7 @@ pub enum Layer {
     Kernel {
         /// The interface.
         interface: String,
-        /// How it is attached: `native` or `generic`.
+        /// How it is attached: `native`, `generic`, `tcx` or `clsact`.
         mode: String,
     },
     /// The proxy, before routing.
@@ -229,6 +298,7 @@ impl Record {
             Self::Config(_) => "config",
             Self::Finding(_) => "finding",
             Self::KernelSummary(_) => "kernel-summary",
+            Self::List(_) => "list",
             Self::Gap(_) => "gap",
         }
     }
@@ -247,6 +317,13 @@ impl Record {
             Self::Block(change) => {
                 cut_text(&mut change.block.reason, longest);
                 cut_author(&mut change.block.author, longest);
+                cut_option(&mut change.detail, longest);
+                change.layers.truncate(longest);
+            }
+            Self::List(change) => {
+                cut_text(&mut change.list, longest);
+                cut_text(&mut change.reason, longest);
+                cut_author(&mut change.author, longest);
                 cut_option(&mut change.detail, longest);
                 change.layers.truncate(longest);
             }

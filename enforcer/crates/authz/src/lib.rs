@@ -12,5 +12,5 @@ mod roles;
 
 pub use permit::{NotAllowed, Permit, permit};
 pub use plan::{Methods, Plan, Rule};
-pub use quarantine::{Entry, Full, Quarantine, Shut};
+pub use quarantine::{Entry, Full, LeftOut, Listed, Networks, Quarantine, Shut};
 pub use roles::{Roles, RolesError, UnknownRole};

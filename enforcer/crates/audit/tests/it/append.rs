@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use enforcer_audit::{
     Audit, Config, ConfigChange, ConfigEvent, FindingMode, FindingRecord, Full, Health,
-    KernelCount, KernelSummary, Log, Lost, OpenError, Record, Stored,
+    KernelCount, KernelSummary, Layer, ListChange, ListCounts, ListEvent, Log, Lost, OpenError,
+    Record, Stored,
 };
-use enforcer_model::{FailureCount, Finding, SystemClock, Timestamp};
+use enforcer_model::{Author, Expiry, FailureCount, Finding, SystemClock, Timestamp};
 use serde_json::json;
 
 use crate::lab::{Lab, append_many, block, note, number_of, request};
@@ -94,13 +95,28 @@ async fn every_class_of_record_has_its_documented_form() {
                 bytes: 180,
             }],
         }),
+        Record::List(Box::new(ListChange {
+            what: ListEvent::Imported,
+            list: "drop-feed".to_owned(),
+            id: "B-7K2Q4XW".parse().unwrap(),
+            reason: "daily feed".to_owned(),
+            author: Author::Agent,
+            since: Timestamp::from_unix_seconds(0),
+            until: Expiry::Never,
+            networks: 1_000_000,
+            sha256: "ab".to_owned(),
+            counts: ListCounts { duplicates: 1, contained: 2, refused: 3, removed: 4 },
+            layers: vec![Layer::Proxy],
+            took: Some(Duration::from_millis(420)),
+            detail: None,
+        })),
     ];
     for record in records {
         audit.append(record).await.unwrap();
     }
 
     let log = Log::open_read_only(&lab.directory()).unwrap();
-    let bodies: Vec<_> = log.records(0..6).unwrap().map(|it| body(&it.unwrap())).collect();
+    let bodies: Vec<_> = log.records(0..7).unwrap().map(|it| body(&it.unwrap())).collect();
 
     assert_eq!(
         bodies,
@@ -111,6 +127,7 @@ async fn every_class_of_record_has_its_documented_form() {
             r#"config {"what":"policy-applied","by":null,"policy":"ab","program":null,"kernel_program":"3b185187f1855c4c","detail":null}"#,
             r#"finding {"rule":"key-guessing","target":"203.0.113.7","failures":10,"window_us":10000000,"ttl_us":900000000,"evidence":["0000000000000000000000000000001f"],"mode":"auto","block":"B-7K2Q4XW","detail":null}"#,
             r#"kernel-summary {"from":"1970-01-01T00:00:00.000000Z","until":"1970-01-01T00:00:01.000000Z","counts":[{"verdict":"drop","reason":"blocked","packets":3,"bytes":180}]}"#,
+            r#"list {"what":"imported","list":"drop-feed","id":"B-7K2Q4XW","reason":"daily feed","author":"agent","since":"1970-01-01T00:00:00.000000Z","until":"forever","networks":1000000,"sha256":"ab","counts":{"duplicates":1,"contained":2,"refused":3,"removed":4},"layers":["proxy"],"took_us":420000,"detail":null}"#,
         ]
     );
 }

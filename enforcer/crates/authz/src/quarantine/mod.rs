@@ -5,7 +5,10 @@
 //! only layer 7 can see. Readers take one shard's read lock per prefix length in use and never wait
 //! for each other; changes go through one writer at a time. The set is bounded: a full one refuses
 //! to grow and says so. An expired entry no longer refuses, and never hides a live one behind it.
-//! Networks on the never-block lists are spared even inside a blocked one, as in the kernel.
+//! Networks on the never-block lists are spared even inside a blocked one, as in the kernel. Lists
+//! of very many networks are looked at last, one binary search each, and exchanged as a whole.
+
+mod networks;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,6 +21,8 @@ use enforcer_model::{Block, BlockId, Expiry, KeyId, Prefix, Reason, Rejection, S
 use enforcer_model::{Target, Timestamp};
 use parking_lot::Mutex;
 
+pub use networks::{LeftOut, Networks};
+
 /// The blocks in force at layer 7, shared by all threads.
 pub struct Quarantine {
     max: usize,
@@ -25,6 +30,7 @@ pub struct Quarantine {
     keys: DashMap<KeyId, Held>,
     v4: Lengths,
     v6: Lengths,
+    lists: ArcSwap<Vec<Listed>>,
     spared: ArcSwap<Vec<Prefix>>,
     /// Held by whoever changes anything. Counts how many networks have each prefix length, so that
     /// a bit of [`Lengths`] is cleared exactly when its last network leaves.
@@ -33,6 +39,17 @@ pub struct Quarantine {
 
 /// One entry: whom it hits, the block's name, when it ends.
 pub type Entry = (Target, BlockId, Expiry);
+
+/// Many networks under one decision.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The decision's name.
+    pub id: BlockId,
+    /// When it ends.
+    pub until: Expiry,
+    /// Whom it hits.
+    pub networks: Arc<Networks>,
+}
 
 /// The set holds as many blocks as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +98,7 @@ impl Quarantine {
             keys: DashMap::new(),
             v4: Lengths::default(),
             v6: Lengths::default(),
+            lists: ArcSwap::default(),
             spared: ArcSwap::default(),
             writer: Mutex::new(counts),
         }
@@ -159,6 +177,16 @@ impl Quarantine {
         self.len() == 0
     }
 
+    /// Puts `lists` in the place of all earlier ones, for every request from here on.
+    pub fn set_lists(&self, lists: Vec<Listed>) {
+        self.lists.store(Arc::new(lists));
+    }
+
+    /// The lists that are looked at.
+    pub fn lists(&self) -> Arc<Vec<Listed>> {
+        self.lists.load_full()
+    }
+
     /// Refuses a source inside a blocked network.
     pub fn refuse_source(&self, source: Source, now: Timestamp) -> Result<(), Rejection> {
         let address = source.address();
@@ -171,6 +199,16 @@ impl Quarantine {
                     return Ok(());
                 }
                 return Err(held.shut(Target::Network(prefix)));
+            }
+        }
+        for Listed { id, until, networks } in self.lists.load().iter() {
+            let (id, until) = (*id, *until);
+            let Some(prefix) = networks.covering(address) else { continue };
+            if !until.is_over(now) {
+                if self.is_spared(address) {
+                    return Ok(());
+                }
+                return Err(Held { id, until }.shut(Target::Network(prefix)));
             }
         }
         Ok(())

@@ -271,3 +271,30 @@ fn source(address: &str) -> Source {
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
 }
+
+#[test]
+fn a_list_refuses_whom_no_single_block_does_until_it_ends_or_is_exchanged() {
+    let quarantine = Quarantine::new(4);
+    let (networks, _) = Networks::collect(
+        ["192.0.2.0/24", "2001:db8::/48"].map(|text| text.parse::<Prefix>().unwrap()),
+    );
+    let listed = Listed {
+        id: BlockId::from_bits(9),
+        until: Expiry::At(at(10)),
+        networks: Arc::new(networks),
+    };
+    quarantine.set_lists(vec![listed]);
+    quarantine.spare(vec!["192.0.2.8".parse().unwrap()]);
+
+    let refused = |address, now| quarantine.refuse_source(source(address), at(now));
+    assert_eq!(
+        refused("192.0.2.9", 9).unwrap_err().chain(),
+        "192.0.2.0/24 is blocked by B-0000009 until 1970-01-01T00:00:10.000000Z"
+    );
+    assert!(refused("2001:db8:0:7::1", 9).is_err());
+    assert!(refused("192.0.2.8", 9).is_ok(), "spared");
+    assert!(refused("192.0.3.1", 9).is_ok());
+    assert!(refused("192.0.2.9", 10).is_ok(), "over");
+    quarantine.set_lists(Vec::new());
+    assert!(refused("192.0.2.9", 9).is_ok());
+}
