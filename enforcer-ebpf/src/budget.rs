@@ -9,12 +9,11 @@
 use crate::config::flag;
 use crate::escalation::seed;
 use crate::flood;
-use crate::packet::{Transport, transport};
 use crate::shared::Shared;
 use crate::source::{
     CLASSES, Class, KEEP_NS, Place, SPENT_NS, SYN_AHEAD, SYN_NS, Spent, Tally, set_of,
 };
-use crate::{Address, Config, Lists, Packet, Reason, Tables};
+use crate::{Address, Config, Lists, Packet, Reason, Tables, Transport};
 
 /// A budget that does not cover a packet.
 pub struct Excess {
@@ -41,8 +40,13 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
         return None;
     }
     let all_ports = config.ports.are_all();
-    let transport = if all_ports && !config.has(flag::SYNS) { None } else { transport::<P, A>(packet) };
-    if !all_ports && !concerns(transport.as_ref(), config) {
+    let transport = if all_ports && !config.has(flag::SYNS) {
+        Transport::UNKNOWN
+    } else {
+        packet.transport()
+    };
+    // What cannot be told to go elsewhere goes to a protected port.
+    if !all_ports && transport.is_known() && !config.ports.contain(transport.port()) {
         return None;
     }
     let mut now_ns = tables.coarse_ns();
@@ -66,7 +70,7 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     };
     let number = class_of(Spent(place.spent().get()), source, config, lists);
     let class = tables.class(number & (CLASSES_IN_WORD - 1))?;
-    let opens = transport.is_some_and(|transport| transport.opens);
+    let opens = transport.opens();
     let bytes = packet.length();
     let mut reason = pay(&place, class, number, bytes, opens, now_ns);
     if reason.is_some() {
@@ -84,12 +88,6 @@ const CLASS_UNKNOWN: u64 = CLASSES_IN_WORD - 1;
 
 #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
 const CLASSES_IN_WORD: u64 = CLASSES as u64;
-
-/// Whether budgets are kept for a packet: it goes to a protected port, or cannot be told not to.
-#[inline(always)]
-fn concerns(transport: Option<&Transport>, config: &Config<Shared>) -> bool {
-    transport.is_none_or(|transport| config.ports.contain(transport.port))
-}
 
 /// The number of the source's class, and above it the generation of the list that says so.
 #[inline(always)]

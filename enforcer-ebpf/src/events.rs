@@ -6,10 +6,9 @@
 //! event is lost, and the loss is counted.
 
 use crate::escalation::seed;
-use crate::packet::Transport;
 use crate::shared::Shared;
 use crate::table::hash;
-use crate::{Address, Config, Direction, Reason, Tables, Verdict};
+use crate::{Address, Config, Direction, Reason, Tables, Transport, Verdict};
 
 /// Places where it is remembered who was reported when; as many again for who was blamed.
 pub const REPORTS: u32 = 4096;
@@ -30,9 +29,9 @@ pub struct Event {
     pub bits: u32,
     /// Fixed bits of the network that matched: the block's, or what a budget is kept for.
     pub length: u32,
-    /// Who was judged, in network order: the sender, or where the packet was to go. IPv4 in the
-    /// first four bytes, then zeros.
-    pub peer: [u8; 16],
+    /// Who was judged: the sender, or where the packet was to go. Bytes in network order, IPv4 in
+    /// the first four, then zeros.
+    pub peer: [u64; 2],
     /// A [`Direction`].
     pub direction: u32,
     /// The protocol behind the IP header; 0 where it could not be told.
@@ -83,11 +82,10 @@ impl Event {
         peer: A,
         (direction, verdict, reason): (Direction, Verdict, Reason),
         (id, length): (u64, u32),
-        transport: Option<Transport>,
+        transport: Transport,
         bytes: u64,
         at_ns: u64,
     ) -> Self {
-        let transport = transport.unwrap_or_default();
         Self {
             at_ns,
             id,
@@ -97,10 +95,10 @@ impl Event {
             length,
             peer: peer.padded(),
             direction: direction as u32,
-            protocol: u16::from(transport.protocol),
-            source_port: transport.source_port,
-            port: transport.port,
-            flags: u16::from(transport.flags),
+            protocol: u16::from(transport.protocol()),
+            source_port: transport.source_port(),
+            port: transport.port(),
+            flags: u16::from(transport.flags()),
             bytes: bytes as u32,
         }
     }
@@ -123,6 +121,16 @@ impl Event {
         self.direction == direction as u32
     }
 
+    /// Who was judged, in network order.
+    pub fn octets(&self) -> [u8; 16] {
+        let [high, low] = self.peer.map(u64::to_ne_bytes);
+        let mut octets = [0; 16];
+        for (octet, byte) in octets.iter_mut().zip(high.iter().chain(&low)) {
+            *octet = *byte;
+        }
+        octets
+    }
+
     /// From what the ring buffer holds; `None` when that is not as long as an event.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != Self::SIZE {
@@ -134,7 +142,8 @@ impl Event {
         let (verdict, rest) = rest.split_first_chunk()?;
         let (bits, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let (peer, rest) = rest.split_first_chunk()?;
+        let (high, rest) = rest.split_first_chunk()?;
+        let (low, rest) = rest.split_first_chunk()?;
         let (direction, rest) = rest.split_first_chunk()?;
         let (protocol, rest) = rest.split_first_chunk()?;
         let (source_port, rest) = rest.split_first_chunk()?;
@@ -147,7 +156,7 @@ impl Event {
             verdict: u32::from_ne_bytes(*verdict),
             bits: u32::from_ne_bytes(*bits),
             length: u32::from_ne_bytes(*length),
-            peer: *peer,
+            peer: [u64::from_ne_bytes(*high), u64::from_ne_bytes(*low)],
             direction: u32::from_ne_bytes(*direction),
             protocol: u16::from_ne_bytes(*protocol),
             source_port: u16::from_ne_bytes(*source_port),

@@ -2,9 +2,10 @@
 
 #![expect(unsafe_code, reason = "packet memory is a pair of addresses")]
 
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use enforcer_ebpf::Packet;
+use enforcer_ebpf::{Packet, Transport, transport};
 
 /// Offsets stay below this, so that the kernel can follow them; no header ends that far out.
 const MAX_OFFSET: usize = 0x3fff;
@@ -18,6 +19,7 @@ pub(crate) trait Buffer {
     fn start(&self) -> usize;
     fn end(&self) -> usize;
     fn length(&self) -> u64;
+    fn transport(&self) -> u64;
 }
 
 pub(crate) struct Frame<'c, B>(&'c B);
@@ -58,6 +60,11 @@ impl Buffer for XdpContext {
         // SAFETY: the context is the one that the kernel called the program with.
         unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
+
+    #[inline(always)]
+    fn transport(&self) -> u64 {
+        transport_xdp(self.ctx)
+    }
 }
 
 impl Buffer for TcContext {
@@ -74,6 +81,11 @@ impl Buffer for TcContext {
     #[inline(always)]
     fn length(&self) -> u64 {
         u64::from(self.len())
+    }
+
+    #[inline(always)]
+    fn transport(&self) -> u64 {
+        transport_tc(self.skb.skb)
     }
 }
 
@@ -96,4 +108,23 @@ impl<B: Buffer> Packet for Frame<'_, B> {
     fn length(&self) -> u64 {
         self.0.length()
     }
+
+    #[inline(always)]
+    fn transport(&self) -> Transport {
+        Transport(self.0.transport())
+    }
+}
+
+/// A function with a name of its own is verified once, whoever calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn transport_xdp(context: *mut xdp_md) -> u64 {
+    transport::read(&Frame(&XdpContext::new(context))).0
+}
+
+/// The same for a socket buffer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn transport_tc(context: *mut __sk_buff) -> u64 {
+    transport::read(&Frame(&TcContext::new(context))).0
 }

@@ -24,6 +24,7 @@ pub mod quarantine;
 mod shared;
 pub mod source;
 pub mod table;
+pub mod transport;
 pub mod verdict;
 
 use core::fmt;
@@ -34,6 +35,7 @@ pub use packet::{Address, Packet, V4, V6};
 pub use shared::Shared;
 pub use source::{Class, Set};
 pub use table::{Meta, Row, Row4, Row6};
+pub use transport::Transport;
 pub use verdict::{Lists, Tables, judge_incoming, judge_outgoing};
 
 /// The number of this layout; part of the name of the folder that holds the pins.

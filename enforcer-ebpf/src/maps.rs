@@ -11,7 +11,9 @@ use enforcer_ebpf::escalation::{Escalation, PLACES};
 use enforcer_ebpf::events::REPORTS;
 use enforcer_ebpf::flood::{COLUMNS, ROWS, State};
 use enforcer_ebpf::prefilter::{WORDS4, WORDS6};
+use enforcer_ebpf::quarantine::{self, Position};
 use enforcer_ebpf::source::{CLASSES, PEER_SETS};
+use enforcer_ebpf::table::Slots;
 use enforcer_ebpf::{
     Address, COUNTERS, Class, Config, Counter, Direction, EVENT_BYTES, Event, LOST_EVENTS, Lists,
     MAX_NETWORKS, Reason, Row4, Row6, Set, Shared, Tables, V4, V6, Verdict, counter_index, map,
@@ -47,7 +49,7 @@ static CONFIG: Array<Config<Shared>, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static ESCALATED: Array<Escalation<Shared>, { PLACES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
-static EVENTS: RingBuf<Event, { EVENT_BYTES as usize }> = RingBuf::new();
+static EVENTS: RingBuf<(), { EVENT_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 static FLOOD: Words<{ (ROWS * COLUMNS) as usize }> = Array::new();
 #[btf_map]
@@ -189,14 +191,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn report(&self, event: &Event) {
-        if EVENTS.output(event, 0).is_err() {
+        if EVENTS.output_untyped::<Event>(event, 0).is_err() {
             add(LOST_EVENTS, 0);
         }
     }
 }
 
 macro_rules! lists {
-    ($address:ty, $bytes:ty) => {
+    ($address:ty, $bytes:ty, $walk:path, $probe:path) => {
         impl Lists<$address> for Family<$address, $bytes> {
             #[inline(always)]
             fn row(&self, table: u32, index: u32) -> Option<&<$address as Address>::Row> {
@@ -229,12 +231,88 @@ macro_rules! lists {
             fn peers(&self, set: u32) -> Option<&Set<Shared>> {
                 self.peers.get(set)
             }
+
+            #[inline(always)]
+            fn walk<T: Tables>(
+                &self,
+                address: $address,
+                levels: u64,
+                flags: u64,
+                _: &Config<Shared>,
+                _: &T,
+            ) -> Position {
+                Position($walk(address, levels, flags))
+            }
+
+            #[inline(always)]
+            fn probe(
+                &self,
+                network: <<$address as Address>::Row as Slots>::Key,
+                length: u32,
+                _: &Config<Shared>,
+            ) -> Position {
+                Position($probe(network, length))
+            }
         }
     };
 }
 
-lists!(V4, [u8; 4]);
-lists!(V6, [u8; 16]);
+lists!(V4, [u8; 4], call_walk4, call_probe4);
+lists!(V6, [u8; 16], call_walk6, call_probe6);
+
+// Functions with a name of their own are verified once, whoever calls them.
+
+#[inline(always)]
+fn call_walk4(V4(address): V4, levels: u64, flags: u64) -> u64 {
+    walk4(address, levels, flags)
+}
+
+#[inline(always)]
+fn call_walk6(V6 { high, low }: V6, levels: u64, flags: u64) -> u64 {
+    walk6(high, low, levels, flags)
+}
+
+#[inline(always)]
+fn call_probe4([address]: [u64; 1], length: u32) -> u64 {
+    probe4(address, length)
+}
+
+#[inline(always)]
+fn call_probe6([high, low]: [u64; 2], length: u32) -> u64 {
+    probe6(high, low, length)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk4(address: u32, levels: u64, flags: u64) -> u64 {
+    let maps = Maps::new();
+    let Some(config) = maps.config() else { return 0 };
+    quarantine::walk(V4(address), levels, flags, config, &maps.v4, &maps).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk6(high: u64, low: u64, levels: u64, flags: u64) -> u64 {
+    let maps = Maps::new();
+    let Some(config) = maps.config() else { return 0 };
+    quarantine::walk(V6 { high, low }, levels, flags, config, &maps.v6, &maps).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn probe4(address: u64, length: u32) -> u64 {
+    let maps = Maps::new();
+    let Some(config) = maps.config() else { return 0 };
+    quarantine::probe::<V4, _>([address], length, config, &maps.v4).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn probe6(high: u64, low: u64, length: u32) -> u64 {
+    let maps = Maps::new();
+    let Some(config) = maps.config() else { return 0 };
+    quarantine::probe::<V6, _>([high, low], length, config, &maps.v6).0
+}
 
 #[inline(always)]
 fn add(index: u32, bytes: u64) {

@@ -4,58 +4,124 @@
 //! look-up for each of them that any block has, longest first. An entry that has expired is as good
 //! as absent and so never hides a wider block; an entry that only observes never hides one that
 //! drops.
+//!
+//! [`walk`] and [`probe`] take and return plain numbers: in the kernel they are functions of their
+//! own, verified once each and not again behind every way to them.
 
 use crate::config::TableWord;
 use crate::escalation::seed;
-use crate::table::{MAX_LENGTHS, Meta, PROBES, Slot, Slots, home};
-use crate::{Address, Config, Lists, Shared};
+use crate::shared::pick;
+use crate::table::{MAX_LENGTHS, Meta, PROBES, Slots, home};
+use crate::{Address, Config, Lists, Shared, Tables};
 
-/// A block that names the address.
-pub struct Hit<'t, R> {
-    /// In the table.
-    pub slot: Slot<'t, R>,
+/// Where a block is: one word. 0: nowhere.
+///
+/// From the top: one bit that is set, eight of prefix length, one for [`Meta::OBSERVE`], one for the
+/// table, two for the slot; the row below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// No block.
+    pub const NONE: Self = Self(0);
+
+    #[inline(always)]
+    fn new(table: TableWord, row: u32, slot: u64) -> Self {
+        Self(1 << 63 | u64::from(table.index & 1) << 34 | slot << 32 | u64::from(row))
+    }
+
+    #[inline(always)]
+    const fn with(self, length: u32, observes: bool) -> Self {
+        #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
+        Self(self.0 | (length as u64 & 0xff) << 40 | (observes as u64) << 39)
+    }
+
+    /// Whether there is a block.
+    #[inline(always)]
+    pub const fn is_some(self) -> bool {
+        self.0 != 0
+    }
+
     /// Fixed bits of its network.
-    pub length: u32,
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "eight bits of the word")]
+    pub const fn length(self) -> u32 {
+        (self.0 >> 40) as u32 & 0xff
+    }
+
+    /// Whether it only observes.
+    #[inline(always)]
+    pub const fn observes(self) -> bool {
+        self.0 >> 39 & 1 != 0
+    }
+
+    /// Its table and row.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "parts of the word")]
+    pub const fn row(self) -> (u32, u32) {
+        ((self.0 >> 34) as u32 & 1, self.0 as u32)
+    }
+
+    /// Its slot in the row.
+    #[inline(always)]
+    pub const fn slot(self) -> u64 {
+        self.0 >> 32 & 3
+    }
 }
 
 /// The longest block in force around `address` that has all of `flags`; one that only observes, if
 /// there is no other.
 #[inline(always)]
-pub fn find<'t, A: Address, L: Lists<A>>(
+pub fn find<A: Address, L: Lists<A>, T: Tables>(
     address: A,
     flags: u64,
     config: &Config<Shared>,
-    lists: &'t L,
-    clock: impl Fn() -> u64,
-) -> Option<Hit<'t, A::Row>> {
-    let table = A::table(config);
-    if table.rows == 0 {
-        return None;
+    lists: &L,
+    tables: &T,
+) -> Position {
+    if A::table(config).rows == 0 {
+        return Position::NONE;
     }
-    let lengths = A::lengths(config);
-    let span = address.span(config, lists);
-    if span.misses(lengths, A::BITS) {
-        return None;
+    let levels = address.levels(config, lists);
+    if A::span(levels).misses(A::lengths(config), A::BITS) {
+        return Position::NONE;
     }
-    let seed = seed(config);
-    let mut observed = None;
+    lists.walk(address, levels, flags, config, tables)
+}
+
+/// Looks for the network of every length that there is, the longest first.
+#[inline(always)]
+pub fn walk<A: Address, L: Lists<A>, T: Tables>(
+    address: A,
+    levels: u64,
+    flags: u64,
+    config: &Config<Shared>,
+    lists: &L,
+    tables: &T,
+) -> Position {
+    let (span, lengths) = (A::span(levels), A::lengths(config));
+    let mut observed = Position::NONE;
     let mut from = 0;
     for _ in 0..MAX_LENGTHS {
         let Some(host_bits) = lengths.next(from, span, A::BITS) else { break };
         from = u64::from(host_bits).wrapping_add(1);
         let length = A::BITS.wrapping_sub(host_bits);
-        let network = address.network(host_bits);
-        let Some(slot) = look_up(network, u64::from(length), table, seed, lists) else { continue };
-        if !slot.meta.has(flags) || !slot.meta.in_force(clock()) {
+        let position = lists.probe(address.network(host_bits), length, config);
+        if !position.is_some() {
             continue;
         }
-        let observes = slot.meta.has(Meta::OBSERVE);
-        let hit = Hit { slot, length };
-        if !observes {
-            return Some(hit);
+        let (table, row) = position.row();
+        let Some(row) = lists.row(table, row) else { continue };
+        let meta = Meta(pick(row.metas(), position.slot()).get());
+        if !meta.has(flags) || !meta.in_force(tables.boot_ns()) {
+            continue;
         }
-        if observed.is_none() {
-            observed = Some(hit);
+        let position = position.with(length, meta.has(Meta::OBSERVE));
+        if !position.observes() {
+            return position;
+        }
+        if !observed.is_some() {
+            observed = position;
         }
     }
     observed
@@ -63,23 +129,24 @@ pub fn find<'t, A: Address, L: Lists<A>>(
 
 /// The slot of exactly this network, expired or not.
 #[inline(always)]
-pub fn look_up<A: Address, L: Lists<A>>(
+pub fn probe<A: Address, L: Lists<A>>(
     network: <A::Row as Slots>::Key,
-    length: u64,
-    table: TableWord,
-    seed: [u64; 2],
+    length: u32,
+    config: &Config<Shared>,
     lists: &L,
-) -> Option<Slot<'_, A::Row>> {
-    let mut at = home(network.as_ref(), length, seed, table.rows);
+) -> Position {
+    let table = A::table(config);
+    let length = u64::from(length);
+    let mut at = home(network.as_ref(), length, seed(config), table.rows);
     for _ in 0..PROBES {
-        let row = lists.row(table.index, at)?;
+        let Some(row) = lists.row(table.index, at) else { return Position::NONE };
         if let Some(slot) = row.find(&network, length) {
-            return Some(slot);
+            return Position::new(table, at, slot);
         }
         if !row.overflows() {
-            return None;
+            return Position::NONE;
         }
         at = at.wrapping_add(1);
     }
-    None
+    Position::NONE
 }

@@ -10,7 +10,7 @@
 //! the key. So a packet can meet a block a moment early or late, never somebody else's.
 
 use crate::Shared;
-use crate::shared::{opaque, pick};
+use crate::shared::pick;
 
 /// Slots of a row.
 pub const SLOTS: usize = 4;
@@ -163,53 +163,41 @@ pub fn home(words: &[u64], length: u64, seed: [u64; 2], rows: u32) -> u32 {
         as u32
 }
 
-/// A block in its slot.
-pub struct Slot<'t, R> {
-    /// What was read when it was found.
-    pub meta: Meta,
-    row: &'t R,
-    index: u64,
-}
-
 /// Rows of either family.
 pub trait Slots: Sized + 'static {
     /// The words of a key.
     type Key: Copy + AsRef<[u64]>;
 
-    /// The slot of exactly this network.
-    fn find(&self, key: &Self::Key, length: u64) -> Option<Slot<'_, Self>>;
+    /// The number of the slot that holds exactly this network.
+    fn find(&self, key: &Self::Key, length: u64) -> Option<u64>;
     /// Whether something that belongs here is in a row behind it.
     fn overflows(&self) -> bool;
-    /// The ids.
-    fn ids(&self) -> &[Shared; SLOTS];
-    /// The counts of packets.
-    fn packets(&self) -> &[Shared; SLOTS];
-    /// The counts of bytes.
-    fn bytes(&self) -> &[Shared; SLOTS];
-    /// The [`Seen`] words.
-    fn seen(&self) -> &[Shared; SLOTS];
+    /// The [`Meta`] words.
+    fn metas(&self) -> &[Shared; SLOTS];
+    /// The block's id.
+    fn id(&self, slot: u64) -> u64;
+    /// Counts a packet of `bytes` against a block; whether it is the first in its tick.
+    fn count(&self, slot: u64, bytes: u64, now_ns: u64) -> bool;
 }
 
 impl<const N: usize> Slots for Row<N, Shared> {
     type Key = [u64; N];
 
     #[inline(always)]
-    fn find(&self, key: &[u64; N], length: u64) -> Option<Slot<'_, Self>> {
-        let mut found = None;
-        let mut index = 0;
+    fn find(&self, key: &[u64; N], length: u64) -> Option<u64> {
+        let mut slot = 0;
         for at in 0..SLOTS {
-            let meta = self.meta.get(at)?.get();
-            let mut same = meta & 0xff01 == length << 8 | Meta::USED;
+            // The meta before the key: see the head of this file.
+            let mut same = self.meta.get(at)?.get() & 0xff01 == length << 8 | Meta::USED;
             for (word, slots) in key.iter().zip(&self.key) {
                 same &= slots.get(at)?.get() == *word;
             }
             if same {
-                found = Some(Meta(meta));
-                break;
+                return Some(slot);
             }
-            index += 1;
+            slot += 1;
         }
-        Some(Slot { meta: found?, row: self, index: opaque(index) })
+        None
     }
 
     #[inline(always)]
@@ -219,38 +207,19 @@ impl<const N: usize> Slots for Row<N, Shared> {
     }
 
     #[inline(always)]
-    fn ids(&self) -> &[Shared; SLOTS] {
-        &self.id
+    fn metas(&self) -> &[Shared; SLOTS] {
+        &self.meta
     }
 
     #[inline(always)]
-    fn packets(&self) -> &[Shared; SLOTS] {
-        &self.packets
+    fn id(&self, slot: u64) -> u64 {
+        pick(&self.id, slot).get()
     }
 
     #[inline(always)]
-    fn bytes(&self) -> &[Shared; SLOTS] {
-        &self.bytes
-    }
-
-    #[inline(always)]
-    fn seen(&self) -> &[Shared; SLOTS] {
-        &self.seen
-    }
-}
-
-impl<R: Slots> Slot<'_, R> {
-    /// The block's id.
-    #[inline(always)]
-    pub fn id(&self) -> u64 {
-        pick(self.row.ids(), self.index).get()
-    }
-
-    /// Counts a packet of `bytes` against the block; whether it is the first in its tick.
-    #[inline(always)]
-    pub fn count(&self, bytes: u64, now_ns: u64) -> bool {
-        pick(self.row.packets(), self.index).add(1);
-        pick(self.row.bytes(), self.index).add(bytes);
-        see(pick(self.row.seen(), self.index), now_ns)
+    fn count(&self, slot: u64, bytes: u64, now_ns: u64) -> bool {
+        pick(&self.packets, slot).add(1);
+        pick(&self.bytes, slot).add(bytes);
+        see(pick(&self.seen, slot), now_ns)
     }
 }

@@ -7,10 +7,10 @@
 use crate::config::{Config, Mode, flag};
 use crate::escalation::{self, Escalation};
 use crate::flood::State;
-use crate::packet::{self, Ends, Frame, transport};
-use crate::quarantine::{self, Hit};
+use crate::packet::{self, Ends, Frame};
+use crate::quarantine::{self, Position};
 use crate::source::{Class, Set};
-use crate::table::{Meta, TICK_NS};
+use crate::table::{Meta, Slots, TICK_NS};
 use crate::{
     Address, Direction, Event, Packet, Reason, Shared, V4, V6, Verdict, budget, events, peers,
 };
@@ -64,6 +64,36 @@ pub trait Lists<A: Address> {
     fn sources(&self, set: u32) -> Option<&Set<Shared>>;
     /// A set of destinations.
     fn peers(&self, set: u32) -> Option<&Set<Shared>>;
+
+    /// See [`quarantine::walk`].
+    #[inline(always)]
+    fn walk<T: Tables>(
+        &self,
+        address: A,
+        levels: u64,
+        flags: u64,
+        config: &Config<Shared>,
+        tables: &T,
+    ) -> Position
+    where
+        Self: Sized,
+    {
+        quarantine::walk(address, levels, flags, config, self, tables)
+    }
+
+    /// See [`quarantine::probe`].
+    #[inline(always)]
+    fn probe(
+        &self,
+        network: <A::Row as Slots>::Key,
+        length: u32,
+        config: &Config<Shared>,
+    ) -> Position
+    where
+        Self: Sized,
+    {
+        quarantine::probe(network, length, config, self)
+    }
 }
 
 /// What is to happen, and why.
@@ -96,9 +126,9 @@ fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     lists: &L,
     tables: &T,
 ) -> Decision {
-    let boot_ns = || tables.boot_ns();
-    if let Some(hit) = quarantine::find(source, 0, config, lists, boot_ns) {
-        return blocked(packet, source, &hit, config, lists, tables);
+    let block = quarantine::find(source, 0, config, lists, tables);
+    if block.is_some() {
+        return blocked(packet, source, block, config, lists, tables);
     }
     if let Some(excess) = budget::spend(packet, source, config, lists, tables) {
         return overspent(packet, source, &excess, config, lists, tables);
@@ -112,7 +142,7 @@ fn spared<P: Packet, A: Address, L: Lists<A>>(packet: &P, peer: A, lists: &L) ->
     if lists.allows(peer) {
         return Some((Verdict::Pass, Reason::Allowed));
     }
-    if A::is_essential(packet) {
+    if packet.transport().is_essential() {
         return Some((Verdict::Pass, Reason::Essential));
     }
     None
@@ -122,7 +152,7 @@ fn spared<P: Packet, A: Address, L: Lists<A>>(packet: &P, peer: A, lists: &L) ->
 fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     packet: &P,
     source: A,
-    hit: &Hit<'_, A::Row>,
+    block: Position,
     config: &Config<Shared>,
     lists: &L,
     tables: &T,
@@ -130,13 +160,15 @@ fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     if let Some(decision) = spared(packet, source, lists) {
         return decision;
     }
-    let observes = hit.slot.meta.has(Meta::OBSERVE);
-    let verdict = if observes { Verdict::Pass } else { consequence(config, tables) };
+    let verdict = if block.observes() { Verdict::Pass } else { consequence(config, tables) };
     let (now_ns, bytes) = (tables.boot_ns(), packet.length());
-    if hit.slot.count(bytes, now_ns) {
+    let ((table, row), slot) = (block.row(), block.slot());
+    if let Some(row) = lists.row(table, row)
+        && row.count(slot, bytes, now_ns)
+    {
         let what = (Direction::In, verdict, Reason::Blocked);
-        let whose = (hit.slot.id(), hit.length);
-        let header = transport::<P, A>(packet);
+        let whose = (row.id(slot), block.length());
+        let header = packet.transport();
         tables.report(&Event::new(source, what, whose, header, bytes, now_ns));
     }
     (verdict, Reason::Blocked)
@@ -158,7 +190,7 @@ fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     let now_ns = tables.boot_ns();
     if events::is_first(excess.payer, 0, now_ns / TICK_NS, config, tables) {
         let what = (Direction::In, verdict, excess.reason);
-        let header = transport::<P, A>(packet);
+        let header = packet.transport();
         let bytes = packet.length();
         tables.report(&Event::new(source, what, (0, excess.length), header, bytes, now_ns));
         let part = (source.high(), excess.payer, excess.length);
@@ -204,24 +236,25 @@ fn contain<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     if !config.has(flag::CONTAIN) {
         return (Verdict::Pass, Reason::Clean);
     }
-    let boot_ns = || tables.boot_ns();
-    let Some(hit) = quarantine::find(destination, Meta::CONTAIN, config, lists, boot_ns) else {
+    let block = quarantine::find(destination, Meta::CONTAIN, config, lists, tables);
+    if !block.is_some() {
         return (Verdict::Pass, Reason::Clean);
-    };
+    }
     if let Some(decision) = spared(packet, destination, lists) {
         return decision;
     }
-    let header = transport::<P, A>(packet);
+    let header = packet.transport();
     // The other side may know that its connections are no more.
-    if header.is_some_and(|header| header.resets()) {
+    if header.resets() {
         return (Verdict::Pass, Reason::Essential);
     }
-    let observes = hit.slot.meta.has(Meta::OBSERVE);
-    let verdict = if observes { Verdict::Pass } else { consequence(config, tables) };
+    let verdict = if block.observes() { Verdict::Pass } else { consequence(config, tables) };
     let now_ns = tables.boot_ns();
     if events::is_first(!destination.peer(), 0, now_ns / TICK_NS, config, tables) {
         let what = (Direction::Out, verdict, Reason::Contained);
-        let whose = (hit.slot.id(), hit.length);
+        let (table, row) = block.row();
+        let id = lists.row(table, row).map_or(0, |row| row.id(block.slot()));
+        let whose = (id, block.length());
         tables.report(&Event::new(destination, what, whose, header, packet.length(), now_ns));
     }
     (verdict, Reason::Contained)

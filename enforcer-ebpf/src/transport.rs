@@ -1,0 +1,201 @@
+//! What lies behind the IP header: ports, TCP flags, and whether a network breaks without it.
+//!
+//! Read only for a packet that is about to be dropped, and where budgets are kept by port or by TCP
+//! connection. The answer is one word: in the kernel this is a function of its own, which is
+//! verified once and not again behind every way to it.
+
+use crate::packet::{Packet, TYPE_V4, TYPE_V6, Unreadable, locate};
+
+/// What a transport header says.
+///
+/// One word: destination port, source port, TCP flags, protocol, and three bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport(pub u64);
+
+/// A header could be found and read.
+const KNOWN: u64 = 1 << 48;
+/// A network breaks when the packet is dropped.
+const ESSENTIAL: u64 = 1 << 49;
+
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+const HOP_BY_HOP: u8 = 0;
+const ICMP4: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const ICMP6: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+const MAX_EXTENSIONS: usize = 6;
+
+impl Transport {
+    /// It cannot be told, or is not in this fragment.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Whether a header could be found and read.
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        self.0 & KNOWN != 0
+    }
+
+    /// Whether a network breaks when the packet is dropped: neighbour discovery, messages about
+    /// packets that are too big, DHCP.
+    #[inline(always)]
+    pub const fn is_essential(self) -> bool {
+        self.0 & ESSENTIAL != 0
+    }
+
+    /// Destination port; 0 where there are no ports.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "16 bits of the word")]
+    pub const fn port(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Source port; 0 where there are no ports.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "16 bits of the word")]
+    pub const fn source_port(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Flags of a TCP header; 0 for others.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "8 bits of the word")]
+    pub const fn flags(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    /// Its number.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "8 bits of the word")]
+    pub const fn protocol(self) -> u8 {
+        (self.0 >> 40) as u8
+    }
+
+    /// Whether it opens a TCP connection.
+    #[inline(always)]
+    pub const fn opens(self) -> bool {
+        self.flags() & (SYN | ACK) == SYN
+    }
+
+    /// Whether it tells the other side that a TCP connection is no more.
+    #[inline(always)]
+    pub const fn resets(self) -> bool {
+        self.flags() & RST != 0
+    }
+
+    #[inline(always)]
+    fn with(self, protocol: u8, flags: u8, [source_port, port]: [u16; 2]) -> Self {
+        Self(
+            self.0
+                | KNOWN
+                | u64::from(port)
+                | u64::from(source_port) << 16
+                | u64::from(flags) << 32
+                | u64::from(protocol) << 40,
+        )
+    }
+
+    #[inline(always)]
+    const fn essential(is_essential: bool) -> Self {
+        Self(if is_essential { ESSENTIAL } else { 0 })
+    }
+}
+
+/// Reads a packet's transport header.
+#[inline(always)]
+pub fn read<P: Packet>(packet: &P) -> Transport {
+    match locate(packet) {
+        Ok((TYPE_V4, header)) => read_v4(packet, header),
+        Ok((TYPE_V6, header)) => read_v6(packet, header),
+        Ok(_) | Err(Unreadable::Truncated | Unreadable::Header | Unreadable::Tags) => None,
+    }
+    .unwrap_or(Transport::UNKNOWN)
+}
+
+#[inline(always)]
+fn read_v4<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
+    let [first, _, _, _, _, _, flags, offset, _, protocol] = packet.load(header)?;
+    // Fragments after the first have none.
+    if flags & 0x1f != 0 || offset != 0 {
+        return None;
+    }
+    let is_whole = flags & 0x20 == 0;
+    let at = header + usize::from(first & 15) * 4;
+    finish(packet, protocol, at, |payload| {
+        is_whole
+            && match protocol {
+                // RFC 1191: destination unreachable, fragmentation needed.
+                ICMP4 => matches!(payload, [3, 4, _, _]),
+                UDP => is_conversation(payload, 67),
+                _ => false,
+            }
+    })
+}
+
+#[inline(always)]
+fn read_v6<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
+    let [mut protocol, hop_limit] = packet.load(header + 6)?;
+    let mut at = header + 40;
+    let mut is_whole = true;
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            break;
+        }
+        let [following, eights, high, low] = packet.load(at)?;
+        let eights = if protocol == FRAGMENT {
+            // Fragments after the first have none.
+            if high != 0 || low & 0xf8 != 0 {
+                return None;
+            }
+            is_whole = false;
+            0
+        } else {
+            eights
+        };
+        protocol = following;
+        at += 8 + usize::from(eights) * 8;
+    }
+    finish(packet, protocol, at, |payload| {
+        // RFC 6980 forbids fragments where they would matter here.
+        is_whole
+            && match (protocol, payload) {
+                // RFC 4443: packet too big.
+                (ICMP6, [2, _, _, _]) => true,
+                // RFC 4861: neighbour discovery, never from beyond the link.
+                (ICMP6, [133..=137, _, _, _]) => hop_limit == 255,
+                (UDP, ports) => is_conversation(ports, 546),
+                _ => false,
+            }
+    })
+}
+
+/// Each header in one piece: the kernel follows one check of bounds better than three.
+#[inline(always)]
+fn finish<P: Packet>(
+    packet: &P,
+    protocol: u8,
+    at: usize,
+    is_essential: impl Fn([u8; 4]) -> bool,
+) -> Option<Transport> {
+    let ports = |[a, b, c, d]: [u8; 4]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+    if protocol == TCP {
+        let [a, b, c, d, .., flags]: [u8; 14] = packet.load(at)?;
+        return Some(Transport::UNKNOWN.with(protocol, flags, ports([a, b, c, d])));
+    }
+    let payload = packet.load(at)?;
+    let transport = Transport::essential(is_essential(payload));
+    let ports = if protocol == UDP { ports(payload) } else { [0; 2] };
+    Some(transport.with(protocol, 0, ports))
+}
+
+/// Whether both ports are `first` or the one after it: DHCP uses 67 and 68, for IPv6 546 and 547.
+#[inline(always)]
+fn is_conversation([a, b, c, d]: [u8; 4], first: u16) -> bool {
+    let either = |port: u16| port == first || port == first.wrapping_add(1);
+    either(u16::from_be_bytes([a, b])) && either(u16::from_be_bytes([c, d]))
+}
