@@ -32,3 +32,4 @@ mod blocks;
 mod life;
 mod packets;
 mod same_verdict;
+mod sockets;
