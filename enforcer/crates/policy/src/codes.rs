@@ -108,6 +108,15 @@ codes! {
     TLS_MISMATCH = "E-POL-021" Error "certificate and key do not match"
         "The private key does not belong to the first certificate of the file, or TLS cannot use it. \
          The file begins with the certificate of this host; those that vouch for it follow.";
+    MISSING_PART = "E-POL-022" Error "half of a setting"
+        "Some settings have a meaning only beside another: a rate with what may come at once, a \
+         flood threshold with the budget that newcomers then share, ports and escalation with a \
+         budget, a lease with on_agent_loss = \"observe\". It is an error because the half that \
+         stands there would do nothing.";
+    TOO_MANY_NETWORKS = "E-POL-023" Error "more networks than the kernel takes"
+        "Never-block lists and budget classes are looked up by longest prefix, in tables of 4,096 \
+         networks for each family. Neighbours can be joined under a shorter prefix. Blocks have no \
+         such limit: lists of a million networks go in with `enforcer blocks import`.";
     UNUSED = "E-POL-101" Warning "unused"
         "A role, limit or upstream is defined and no route uses it. Often a route names another one \
          by mistake.";
@@ -127,4 +136,9 @@ codes! {
          work all the same.";
     KEY_EXPOSED = "E-POL-107" Warning "private key open to everybody"
         "The permissions of a private key's file let every user of the host read or change it.";
+    STEPS = "E-POL-108" Warning "rate between two steps"
+        "The kernel counts what a source sends in steps of a clock: 8 ns for packets, 4,096 ns for \
+         TCP connections, 64 KiB for bytes at once. A rate between two steps is kept by the more \
+         generous one. Where that is off by more than one in a hundred it is told, with the rates \
+         that are kept exactly.";
 }

@@ -21,7 +21,7 @@ mod tls;
 pub use codes::{Explained, explain};
 pub use parse::{
     Agent, AuditPlan, Durability, Guard, Listener, NeverBlock, Percent, Route, Serves, Timeouts,
-    Tls,
+    Tls, WhenFull,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

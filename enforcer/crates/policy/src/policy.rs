@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
-    Agent, AuditPlan, Base, Guard, Listener, NamedTls, Route, Sections, Timeouts, read,
+    Agent, AuditPlan, Base, Guard, Listener, NamedTls, Route, Sections, Timeouts, WhenFull, read,
 };
 use crate::problem::{Problem, Problems, Report};
 use crate::text::{Span, Text};
@@ -117,7 +117,15 @@ impl Policy {
 
     /// `[kernel]`; `None`: the kernel part is off.
     pub const fn kernel(&self) -> Option<&enforcer_kernel::Config> {
-        self.sections.kernel.as_ref()
+        match &self.sections.kernel {
+            Some(kernel) => Some(&kernel.config),
+            None => None,
+        }
+    }
+
+    /// `[kernel] when_full`; what it would be without it when there is no such section.
+    pub fn when_full(&self) -> WhenFull {
+        self.sections.kernel.as_ref().map(|kernel| kernel.when_full).unwrap_or_default()
     }
 
     /// `[guard]`.
@@ -163,7 +171,8 @@ impl Policy {
     /// What differs in `next` and takes effect only after a restart.
     ///
     /// Everything else a reload puts in force at once: routes, roles, limits, upstreams, rules,
-    /// timeouts, guards, durability, and the kernel's mode and budget.
+    /// timeouts, guards, durability, and of the kernel its mode, budgets, egress, lease, and what it does
+    /// when it is full.
     pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
         let fixed = |policy: &Self| {
             policy.kernel().map(|kernel| {

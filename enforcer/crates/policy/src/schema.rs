@@ -70,6 +70,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::OneOrMore(of) => {
             json!({ "anyOf": [self::shape(of), self::shape(&Shape::List(of))] })
         }
+        Shape::WordOr(word, of) => json!({ "anyOf": [{ "enum": [word] }, self::shape(of)] }),
         Shape::Table(keys) => table(keys),
         Shape::Named(of) => json!({
             "type": "object",

@@ -125,6 +125,15 @@ fn check_value(
         (Shape::List(of), DeValue::Array(list)) => check_list(list, span, of, path, report),
         (Shape::OneOrMore(of), DeValue::Array(list)) => check_list(list, span, of, path, report),
         (Shape::OneOrMore(of), _) => check_value(value, key, of, path, report),
+        (Shape::WordOr(word, _), DeValue::String(text)) => {
+            if text != word {
+                refuse(Refused::with(
+                    format!("`{}` is not `{word}`", brief(text)),
+                    format!("write \"{word}\", or a table with its keys"),
+                ));
+            }
+        }
+        (Shape::WordOr(_, of), _) => check_value(value, key, of, path, report),
         // The table of a header has no place worth showing; its name has.
         (Shape::Table(keys), DeValue::Table(table)) => {
             let inline = span.start > key.end;
@@ -209,6 +218,7 @@ fn wanted(shape: &Shape) -> String {
         Shape::Text(form) => format!("{} in quotes", form.what),
         Shape::List(_) => "a list".to_owned(),
         Shape::OneOrMore(of) => wanted(of),
+        Shape::WordOr(word, of) => format!("\"{word}\" or {}", wanted(of)),
         Shape::Table(_) | Shape::Named(_) => "a table".to_owned(),
     }
 }
@@ -225,6 +235,7 @@ fn form(shape: &Shape) -> Option<String> {
         Shape::List(Shape::Table(_)) => return None,
         Shape::List(of) => format!("such as [{}]", sample(of)?),
         Shape::OneOrMore(of) => return form(of),
+        Shape::WordOr(word, _) => format!("such as \"{word}\""),
         Shape::Table(_) | Shape::Named(_) => return None,
     };
     Some(text)
@@ -241,6 +252,7 @@ fn sample(shape: &Shape) -> Option<String> {
         Shape::Text(form) => format!("\"{}\"", form.example),
         Shape::List(of) => format!("[{}]", sample(of)?),
         Shape::OneOrMore(of) => return sample(of),
+        Shape::WordOr(word, _) => format!("\"{word}\""),
         Shape::Table(_) | Shape::Named(_) => return None,
     })
 }

@@ -99,6 +99,18 @@ impl<'a> Fields<'a> {
         texts_of(value)
     }
 
+    /// The whole numbers of the list `key` that are in range, each with its place.
+    pub(crate) fn counts(&self, key: &str) -> Vec<(u64, Span)> {
+        let (Some(Shape::List(Shape::Count(min, max))), Some(value)) =
+            (self.shape(key), self.value(key))
+        else {
+            return Vec::new();
+        };
+        let list = value.get_ref().as_array().into_iter().flatten();
+        let counts = list.filter_map(|one| Some((whole(one.get_ref())?, spanned(one))));
+        counts.filter(|(count, _)| (*min..=*max).contains(count)).collect()
+    }
+
     /// The strings of `key` as what they name.
     pub(crate) fn all_parsed<T: FromStr>(&self, key: &str) -> Vec<(T, Span)> {
         let parsed = |(text, span): (&str, _)| Some((text.parse().ok()?, span));
@@ -108,7 +120,7 @@ impl<'a> Fields<'a> {
     /// The table of `key`; an absent one reads as empty, so that its defaults hold.
     pub(crate) fn table(&self, key: &str) -> Self {
         let keys: &'static [Key] = match self.shape(key) {
-            Some(Shape::Table(keys)) => keys,
+            Some(Shape::Table(keys) | Shape::WordOr(_, Shape::Table(keys))) => keys,
             _ => &[],
         };
         let table = self.value(key).and_then(|value| value.get_ref().as_table());

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use enforcer_model::{PerSecond, Prefix, Rate};
+use enforcer_model::{Bytes, PerSecond, Prefix, Rate};
 
-use crate::parse::Percent;
+use crate::parse::{BYTES_MIN, Percent};
 use crate::routing::Pattern;
 
 /// A form of string.
@@ -112,6 +112,23 @@ pub(crate) static PER_SECOND: Form = Form {
     check: parses::<PerSecond>,
 };
 
+pub(crate) static BYTES_PER_SECOND: Form = Form {
+    what: "bytes per second",
+    example: "100MiB/s",
+    pattern: "^[1-9][0-9]* ?(B|KiB|MiB|GiB)? ?/ ?s$",
+    check: |text| match parse_bytes_per_second(text) {
+        Some(rate) if rate >= BYTES_MIN => Ok(()),
+        Some(_) => Err(Refused::with(
+            format!("`{}` is out of range", brief(text)),
+            format!("at least {}/s, the step in which the kernel counts", Bytes(BYTES_MIN)),
+        )),
+        None => Err(Refused::with(
+            format!("`{}` is not a rate of bytes", brief(text)),
+            "write it as `100MiB/s`, with `KiB`, `MiB` or `GiB`",
+        )),
+    },
+};
+
 pub(crate) static PERCENT: Form = Form {
     what: "a percentage",
     example: "20%",
@@ -187,6 +204,12 @@ pub(crate) static ORIGIN: Form = Form {
         ))
     },
 };
+
+/// `100MiB/s`, as bytes.
+pub(crate) fn parse_bytes_per_second(text: &str) -> Option<u64> {
+    let size = text.strip_suffix('s')?.trim_end().strip_suffix('/')?.trim_end();
+    size.parse::<Bytes>().ok().map(|Bytes(rate)| rate)
+}
 
 /// `10s`, `15m`, `1h30m`, `500ms`: whole numbers with a unit, the larger unit first.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {

@@ -14,8 +14,8 @@ use std::time::Duration;
 pub(crate) use check::{check, suggest};
 pub(crate) use fields::{Fields, Named};
 pub(crate) use forms::{
-    ADDRESS, Form, HOST_ADDRESS, INTERFACE, METHOD, NAME, NETWORK, ORIGIN, PATH, PATTERN,
-    PER_SECOND, PERCENT, RATE, brief, parse_duration,
+    ADDRESS, BYTES_PER_SECOND, Form, HOST_ADDRESS, INTERFACE, METHOD, NAME, NETWORK, ORIGIN, PATH,
+    PATTERN, PER_SECOND, PERCENT, RATE, brief, parse_bytes_per_second, parse_duration,
 };
 
 /// One key of a table.
@@ -62,6 +62,8 @@ pub(crate) enum Shape {
     List(&'static Self),
     /// The same, where a single value may stand without brackets.
     OneOrMore(&'static Self),
+    /// This word, or a value of a shape that is no string.
+    WordOr(&'static str, &'static Self),
     /// A table with these keys.
     Table(&'static [Key]),
     /// A table whose keys are names that the operator chooses.

@@ -9,6 +9,7 @@ use enforcer_model::Prefix;
 use crate::codes::GUARDS_EVERYTHING;
 use crate::grammar::{Fields, Key, NETWORK, Need, PERCENT, Shape};
 use crate::parse::Base;
+use crate::parse::kernel::check_count;
 use crate::problem::Report;
 
 /// Whom no block may hit.
@@ -73,6 +74,8 @@ pub(super) fn read(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> O
         let line = base.text.place(entry.span).line;
         never_block.push(NeverBlock { name: entry.name.into(), networks, line });
     }
+    let networks = never_block.iter().flat_map(|list: &NeverBlock| &list.networks);
+    check_count(networks, "are never to be blocked", fields, "never_block", report);
     Some(Guard { never_block, max_clients: fields.parsed("max_clients")? })
 }
 

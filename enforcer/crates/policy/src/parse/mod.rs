@@ -6,6 +6,7 @@
 
 mod agent;
 mod audit;
+mod budgets;
 mod guard;
 mod kernel;
 mod limits;
@@ -29,10 +30,13 @@ use toml::de::DeTable;
 pub use agent::Agent;
 pub use audit::{AuditPlan, Durability};
 pub use guard::{Guard, NeverBlock, Percent};
+pub use kernel::WhenFull;
 pub use listen::{Listener, Serves, Tls};
 pub use routes::Route;
 pub use timeouts::Timeouts;
 
+pub(crate) use budgets::BYTES_MIN;
+pub(crate) use kernel::Kernel;
 pub(crate) use listen::NamedTls;
 
 use crate::codes::{UNKNOWN_NAME, UNUSED};
@@ -46,7 +50,7 @@ use crate::text::{Span, Text};
 pub(crate) struct Sections {
     pub(crate) agent: Agent,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) kernel: Option<enforcer_kernel::Config>,
+    pub(crate) kernel: Option<Kernel>,
     pub(crate) guard: Guard,
     pub(crate) audit: AuditPlan,
     pub(crate) timeouts: Timeouts,

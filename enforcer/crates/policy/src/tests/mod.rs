@@ -1,6 +1,7 @@
 //! The promises of the crate as a whole.
 
 mod files;
+mod kernel;
 mod problems;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ fn every_shipped_policy_is_valid_and_free_of_warnings() {
         parsed.push(name);
     }
 
-    assert_eq!(parsed, ["demo.toml", "minimal.toml"]);
+    assert_eq!(parsed, ["demo.toml", "edge.toml", "minimal.toml"]);
 }
 
 #[test]
@@ -39,8 +40,8 @@ fn the_demo_policy_becomes_what_it_says() {
     assert_eq!(kernel.interfaces, ["enf-client", "enf-attacker"]);
     assert_eq!(kernel.attach, Attach::Native);
     assert_eq!(kernel.mode, enforcer_kernel::Mode::Enforce);
-    let budget = kernel.budget.unwrap();
-    assert_eq!((budget.packets.count(), budget.burst.get()), (50_000, 100_000));
+    let packets = kernel.budgets.default.unwrap().packets.unwrap();
+    assert_eq!((packets.rate.count(), packets.burst.get()), (50_000, 100_000));
     let [monitoring] = &*policy.guard().never_block else { panic!() };
     assert_eq!(&*monitoring.name, "monitoring");
     assert_eq!(monitoring.networks, ["10.77.9.0/24".parse().unwrap()]);
