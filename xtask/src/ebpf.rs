@@ -18,6 +18,8 @@ use anyhow::{Context, Result, bail};
 
 const LINKER_VERSION: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
+/// What the agent embeds, and what the benches load beside it.
+const OBJECTS: [&str; 2] = ["enforcer-ebpf", "enforcer-bench"];
 const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "cargo-web"];
 
 /// A compiler that can build `core` for BPF.
@@ -31,15 +33,18 @@ struct Toolchain {
     llvm: u32,
 }
 
-/// Builds the object and returns where it is; takes a second when nothing has changed.
+/// Builds the objects and returns where the agent's is; takes a second when nothing has changed.
 pub(crate) fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the package xtask has no folder above it")?;
     let (toolchain, linker) = tools()?;
     let built = compile(&toolchain, &linker, root)?;
-    let object = root.join("target/ebpf/enforcer-ebpf.o");
-    write_if_changed(&object, &fs::read(&built).context(built.display().to_string())?)?;
+    let [object, bench] = OBJECTS.map(|name| root.join(format!("target/ebpf/{name}.o")));
+    for (name, object) in OBJECTS.iter().zip([&object, &bench]) {
+        let built = built.join(name);
+        write_if_changed(object, &fs::read(&built).context(built.display().to_string())?)?;
+    }
     Ok(object)
 }
 
@@ -193,12 +198,13 @@ fn linker_home(toolchain: &Toolchain) -> Result<PathBuf> {
 
 // === object ===
 
+/// The folder that they are in.
 fn compile(toolchain: &Toolchain, linker: &Path, root: &Path) -> Result<PathBuf> {
     let target = root.join("target/ebpf-build");
     let mut build = cargo(toolchain);
     build
         .args(["build", "--quiet", "--release", "--locked", "-Z", "build-std=core"])
-        .args(["--package", "enforcer-ebpf", "--bin", "enforcer-ebpf", "--target", TARGET])
+        .args(["--package", "enforcer-ebpf", "--bins", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain, linker, root)?)
@@ -208,7 +214,7 @@ fn compile(toolchain: &Toolchain, linker: &Path, root: &Path) -> Result<PathBuf>
     run(&mut build).context(
         "building enforcer-ebpf\nhint: when it says that Cargo.lock needs an update, run `cargo metadata` first",
     )?;
-    Ok(target.join(TARGET).join("release/enforcer-ebpf"))
+    Ok(target.join(TARGET).join("release"))
 }
 
 fn rustflags(toolchain: &Toolchain, linker: &Path, root: &Path) -> Result<OsString> {
