@@ -10,5 +10,5 @@ pub mod client;
 pub mod server;
 
 pub use call::{Answer, Call, Refusal, RefusalKind};
-pub use client::{CallError, ask};
+pub use client::{CallError, Progress, ask, ask_with};
 pub use server::{BindError, Incoming, Peer, Server};

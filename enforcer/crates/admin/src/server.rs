@@ -26,6 +26,12 @@ pub const SESSIONS_MAX: usize = 32;
 /// Longest time a caller may take to send its call.
 pub const SESSION_MAX: Duration = Duration::from_secs(10);
 
+/// What is read from a caller at once.
+const READ_AT_ONCE: usize = 256 * 1024;
+
+/// Longest call that is parsed at once, between those of others: a millisecond's work.
+const SHORT_LINE: usize = 64 * 1024;
+
 /// Who calls, as the kernel vouches for it (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -219,9 +225,9 @@ async fn session(mut stream: UnixStream, calls: &mpsc::Sender<Incoming>) -> io::
     let (reader, mut writer) = stream.split();
 
     let mut line = Vec::new();
-    let mut reader = BufReader::new(reader.take(LINE_MAX));
+    let mut reader = BufReader::with_capacity(READ_AT_ONCE, reader.take(LINE_MAX));
     tokio::time::timeout(SESSION_MAX, reader.read_until(b'\n', &mut line)).await??;
-    let answer = match serde_json::from_slice(&line) {
+    let answer = match parse(line).await {
         Ok(call) => dispatch(call, peer, calls).await,
         Err(error) => Err(Refusal::new(RefusalKind::Usage, format!("not a call: {error}"))
             .hint("use the `enforcer` command of the agent's own version")),
@@ -231,6 +237,15 @@ async fn session(mut stream: UnixStream, calls: &mpsc::Sender<Incoming>) -> io::
     line.push(b'\n');
     tokio::time::timeout(SESSION_MAX, writer.write_all(&line)).await??;
     writer.shutdown().await
+}
+
+/// A long call is parsed where nobody else waits behind it: a million networks take a while.
+async fn parse(line: Vec<u8>) -> io::Result<Call> {
+    let read = |line: &[u8]| serde_json::from_slice(line).map_err(io::Error::from);
+    if line.len() <= SHORT_LINE {
+        return read(&line);
+    }
+    tokio::task::spawn_blocking(move || read(&line)).await.map_err(io::Error::other)?
 }
 
 async fn dispatch(
@@ -250,8 +265,13 @@ async fn dispatch(
 mod tests {
     use std::io::Write as _;
 
+    use std::net::IpAddr;
+
+    use enforcer_model::Prefix;
+
     use super::*;
-    use crate::client::{CallError, ask};
+    use crate::call::Import;
+    use crate::client::{CallError, Progress, ask, ask_with};
 
     #[tokio::test]
     async fn a_call_reaches_the_program_with_the_callers_credentials() {
@@ -279,6 +299,43 @@ mod tests {
         stop.cancel();
         serving.await.unwrap();
         assert!(!path.exists(), "the socket is removed at the end");
+    }
+
+    #[tokio::test]
+    async fn a_long_list_arrives_whole_and_the_caller_is_told_how_far_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let (calls, mut incoming) = mpsc::channel(1);
+        let server = Server::bind(&path, None).unwrap();
+        let serving = tokio::task::spawn(server.serve(calls, CancellationToken::new()));
+        let networks: Vec<Prefix> =
+            (0..100_000u32).map(|n| Prefix::from(IpAddr::from((n << 8).to_be_bytes()))).collect();
+        let import = Call::Import(Import {
+            list: "all".parse().unwrap(),
+            networks: networks.clone().into(),
+            ttl_seconds: None,
+            reason: "test".to_owned(),
+            override_guard: false,
+            dry_run: false,
+            ssh_peer: None,
+        });
+
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut steps = Vec::new();
+            let answer = ask_with(&path, &import, &mut |step| steps.push(step));
+            (steps, answer)
+        });
+        let call = incoming.recv().await.unwrap();
+        let Call::Import(arrived) = call.call else { panic!() };
+        call.reply.send(Err(Refusal::new(RefusalKind::Failed, "no"))).unwrap();
+
+        assert_eq!(arrived.networks.0, networks);
+        let (steps, answer) = asked.await.unwrap();
+        assert!(answer.is_err());
+        assert!(steps.len() > 3, "{steps:?}");
+        let [.., Progress::Sent { bytes, of }, Progress::Waiting] = *steps else { panic!() };
+        assert_eq!(bytes, of);
+        serving.abort();
     }
 
     #[tokio::test]

@@ -170,7 +170,7 @@ fn classes(fields: Fields<'_>, report: &mut Report) -> Option<Vec<BudgetClass>> 
         let name = entry.name.into();
         classes.push(budget.map(|budget| BudgetClass { name, networks, budget }));
     }
-    check_count(owners.keys(), "in budget classes", fields, "class", report);
+    check_count(&owners.keys(), "in budget classes", fields, "class", report);
     classes.into_iter().collect()
 }
 

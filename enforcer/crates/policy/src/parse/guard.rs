@@ -75,7 +75,7 @@ pub(super) fn read(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> O
         never_block.push(NeverBlock { name: entry.name.into(), networks, line });
     }
     let networks = never_block.iter().flat_map(|list: &NeverBlock| &list.networks);
-    check_count(networks, "are never to be blocked", fields, "never_block", report);
+    check_count(&networks, "are never to be blocked", fields, "never_block", report);
     Some(Guard { never_block, max_clients: fields.parsed("max_clients")? })
 }
 

@@ -215,7 +215,7 @@ fn on_agent_loss(fields: Fields<'_>, report: &mut Report) -> Option<OnAgentLoss>
 
 /// Tells when `networks` are more than one of the kernel's tries holds.
 pub(super) fn check_count<'a>(
-    networks: impl Iterator<Item = &'a Prefix> + Clone,
+    networks: &(impl Iterator<Item = &'a Prefix> + Clone),
     what: &str,
     fields: Fields<'_>,
     key: &str,
