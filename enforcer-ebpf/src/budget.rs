@@ -40,11 +40,8 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
         return None;
     }
     let all_ports = config.ports.are_all();
-    let transport = if all_ports && !config.has(flag::SYNS) {
-        Transport::UNKNOWN
-    } else {
-        packet.transport()
-    };
+    let transport =
+        if all_ports && !config.has(flag::SYNS) { Transport::UNKNOWN } else { packet.transport() };
     // What cannot be told to go elsewhere goes to a protected port.
     if !all_ports && transport.is_known() && !config.ports.contain(transport.port()) {
         return None;

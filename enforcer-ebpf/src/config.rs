@@ -166,7 +166,7 @@ impl Ports<Shared> {
         let is = |word: u64, shift: u32| word.wrapping_shr(shift) & 0xffff == port;
         port != 0
             && (is(a, 0) || is(a, 16) || is(a, 32) || is(a, 48))
-            | (is(b, 0) || is(b, 16) || is(b, 32) || is(b, 48))
+                | (is(b, 0) || is(b, 16) || is(b, 32) || is(b, 48))
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) trait Buffer {
 
 pub(crate) struct Frame<'c, B>(&'c B);
 
+/// Bytes at an even address, which the machine reads two at a time.
+#[repr(C, align(2))]
+struct Even<const N: usize>([u8; N]);
+
 impl<'c> Frame<'c, XdpContext> {
     #[inline(always)]
     pub(crate) const fn new(context: &'c XdpContext) -> Self {
@@ -92,6 +96,7 @@ impl Buffer for TcContext {
 impl<B: Buffer> Packet for Frame<'_, B> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        const { assert!(N.is_multiple_of(2)) }
         if offset > MAX_OFFSET {
             return None;
         }
@@ -100,8 +105,9 @@ impl<B: Buffer> Packet for Frame<'_, B> {
             return None;
         }
         // SAFETY: the `N` bytes from `start` lie before the end of the frame, as the line above
-        // has checked and the kernel checks again when it loads the program.
-        Some(unsafe { (start as *const [u8; N]).read_unaligned() })
+        // has checked and the kernel checks again when it loads the program. `N` is even, so there
+        // is no padding behind them; frames begin at an even address.
+        Some(unsafe { (start as *const Even<N>).read() }.0)
     }
 
     #[inline(always)]

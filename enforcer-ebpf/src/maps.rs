@@ -198,7 +198,7 @@ impl Tables for Maps {
 }
 
 macro_rules! lists {
-    ($address:ty, $bytes:ty, $walk:path, $probe:path) => {
+    ($address:ty, $bytes:ty, $walk:path, $step:path) => {
         impl Lists<$address> for Family<$address, $bytes> {
             #[inline(always)]
             fn row(&self, table: u32, index: u32) -> Option<&<$address as Address>::Row> {
@@ -245,20 +245,22 @@ macro_rules! lists {
             }
 
             #[inline(always)]
-            fn probe(
+            fn step<T: Tables>(
                 &self,
-                network: <<$address as Address>::Row as Slots>::Key,
-                length: u32,
+                address: $address,
+                host_bits: u32,
+                flags: u64,
                 _: &Config<Shared>,
+                _: &T,
             ) -> Position {
-                Position($probe(network, length))
+                Position($step(address, host_bits, flags))
             }
         }
     };
 }
 
-lists!(V4, [u8; 4], call_walk4, call_probe4);
-lists!(V6, [u8; 16], call_walk6, call_probe6);
+lists!(V4, [u8; 4], call_walk4, call_step4);
+lists!(V6, [u8; 16], call_walk6, call_step6);
 
 // Functions with a name of their own are verified once, whoever calls them.
 
@@ -273,13 +275,13 @@ fn call_walk6(V6 { high, low }: V6, levels: u64, flags: u64) -> u64 {
 }
 
 #[inline(always)]
-fn call_probe4([address]: [u64; 1], length: u32) -> u64 {
-    probe4(address, length)
+fn call_step4(V4(address): V4, host_bits: u32, flags: u64) -> u64 {
+    step4(address, host_bits, flags)
 }
 
 #[inline(always)]
-fn call_probe6([high, low]: [u64; 2], length: u32) -> u64 {
-    probe6(high, low, length)
+fn call_step6(V6 { high, low }: V6, host_bits: u32, flags: u64) -> u64 {
+    step6(high, low, host_bits, flags)
 }
 
 #[unsafe(no_mangle)]
@@ -300,18 +302,18 @@ extern "C" fn walk6(high: u64, low: u64, levels: u64, flags: u64) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn probe4(address: u64, length: u32) -> u64 {
+extern "C" fn step4(address: u32, host_bits: u32, flags: u64) -> u64 {
     let maps = Maps::new();
     let Some(config) = maps.config() else { return 0 };
-    quarantine::probe::<V4, _>([address], length, config, &maps.v4).0
+    quarantine::step(V4(address), host_bits, flags, config, &maps.v4, &maps).0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn probe6(high: u64, low: u64, length: u32) -> u64 {
+extern "C" fn step6(high: u64, low: u64, host_bits: u32, flags: u64) -> u64 {
     let maps = Maps::new();
     let Some(config) = maps.config() else { return 0 };
-    quarantine::probe::<V6, _>([high, low], length, config, &maps.v6).0
+    quarantine::step(V6 { high, low }, host_bits, flags, config, &maps.v6, &maps).0
 }
 
 #[inline(always)]

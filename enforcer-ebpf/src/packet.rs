@@ -14,7 +14,7 @@ use crate::{Lists, Shared, Tables, Transport};
 
 /// A frame as the program sees it.
 pub trait Packet {
-    /// The `N` bytes at `offset`, if the frame has them.
+    /// The `N` bytes at `offset`, if the frame has them. Both are even, as headers are.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// Bytes of the whole frame, those that cannot be read in place included.
@@ -154,7 +154,7 @@ fn parse_v4<P: Packet>(packet: &P, at: usize) -> Result<Ends<V4>, Unreadable> {
     let address = |at| packet.load(at).map(u32::from_be_bytes).ok_or(Unreadable::Truncated);
     // The destination ends the fixed header, so all of it is known to be there.
     let (source, destination) = (V4(address(at + 12)?), V4(address(at + 16)?));
-    let [first] = packet.load(at).ok_or(Unreadable::Truncated)?;
+    let [first, _] = packet.load(at).ok_or(Unreadable::Truncated)?;
     if first >> 4 != 4 || first & 15 < 5 {
         return Err(Unreadable::Header);
     }
@@ -166,7 +166,7 @@ fn parse_v6<P: Packet>(packet: &P, at: usize) -> Result<Ends<V6>, Unreadable> {
     let half = |at| packet.load(at).map(u64::from_be_bytes).ok_or(Unreadable::Truncated);
     let source = V6 { high: half(at + 8)?, low: half(at + 16)? };
     let destination = V6 { high: half(at + 24)?, low: half(at + 32)? };
-    let [first] = packet.load(at).ok_or(Unreadable::Truncated)?;
+    let [first, _] = packet.load(at).ok_or(Unreadable::Truncated)?;
     if first >> 4 != 6 {
         return Err(Unreadable::Header);
     }

@@ -5,7 +5,7 @@
 //! as absent and so never hides a wider block; an entry that only observes never hides one that
 //! drops.
 //!
-//! [`walk`] and [`probe`] take and return plain numbers: in the kernel they are functions of their
+//! [`walk`] and [`step`] take and return plain numbers: in the kernel they are functions of their
 //! own, verified once each and not again behind every way to them.
 
 use crate::config::TableWord;
@@ -105,18 +105,10 @@ pub fn walk<A: Address, L: Lists<A>, T: Tables>(
     for _ in 0..MAX_LENGTHS {
         let Some(host_bits) = lengths.next(from, span, A::BITS) else { break };
         from = u64::from(host_bits).wrapping_add(1);
-        let length = A::BITS.wrapping_sub(host_bits);
-        let position = lists.probe(address.network(host_bits), length, config);
+        let position = lists.step(address, host_bits, flags, config, tables);
         if !position.is_some() {
             continue;
         }
-        let (table, row) = position.row();
-        let Some(row) = lists.row(table, row) else { continue };
-        let meta = Meta(pick(row.metas(), position.slot()).get());
-        if !meta.has(flags) || !meta.in_force(tables.boot_ns()) {
-            continue;
-        }
-        let position = position.with(length, meta.has(Meta::OBSERVE));
         if !position.observes() {
             return position;
         }
@@ -125,6 +117,29 @@ pub fn walk<A: Address, L: Lists<A>, T: Tables>(
         }
     }
     observed
+}
+
+/// The block of exactly the network that leaves `host_bits`, if it is in force and has all of
+/// `flags`.
+#[inline(always)]
+pub fn step<A: Address, L: Lists<A>, T: Tables>(
+    address: A,
+    host_bits: u32,
+    flags: u64,
+    config: &Config<Shared>,
+    lists: &L,
+    tables: &T,
+) -> Position {
+    let length = A::BITS.wrapping_sub(host_bits);
+    let position = probe::<A, L>(address.network(host_bits), length, config, lists);
+    let (table, row) = position.row();
+    let row = if position.is_some() { lists.row(table, row) } else { None };
+    let Some(row) = row else { return Position::NONE };
+    let meta = Meta(pick(row.metas(), position.slot()).get());
+    if !meta.has(flags) || !meta.in_force(tables.boot_ns()) {
+        return Position::NONE;
+    }
+    position.with(length, meta.has(Meta::OBSERVE))
 }
 
 /// The slot of exactly this network, expired or not.

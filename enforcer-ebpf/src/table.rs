@@ -187,12 +187,12 @@ impl<const N: usize> Slots for Row<N, Shared> {
     fn find(&self, key: &[u64; N], length: u64) -> Option<u64> {
         let mut slot = 0;
         for at in 0..SLOTS {
-            // The meta before the key: see the head of this file.
-            let mut same = self.meta.get(at)?.get() & 0xff01 == length << 8 | Meta::USED;
+            // The meta before the key: see the head of this file. One branch for all of it.
+            let mut differs = self.meta.get(at)?.get() & 0xff01 ^ (length << 8 | Meta::USED);
             for (word, slots) in key.iter().zip(&self.key) {
-                same &= slots.get(at)?.get() == *word;
+                differs |= slots.get(at)?.get() ^ word;
             }
-            if same {
+            if differs == 0 {
                 return Some(slot);
             }
             slot += 1;

@@ -81,18 +81,20 @@ pub trait Lists<A: Address> {
         quarantine::walk(address, levels, flags, config, self, tables)
     }
 
-    /// See [`quarantine::probe`].
+    /// See [`quarantine::step`].
     #[inline(always)]
-    fn probe(
+    fn step<T: Tables>(
         &self,
-        network: <A::Row as Slots>::Key,
-        length: u32,
+        address: A,
+        host_bits: u32,
+        flags: u64,
         config: &Config<Shared>,
+        tables: &T,
     ) -> Position
     where
         Self: Sized,
     {
-        quarantine::probe(network, length, config, self)
+        quarantine::step(address, host_bits, flags, config, self, tables)
     }
 }
 
@@ -108,8 +110,12 @@ pub fn judge_incoming<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Ve
     let (verdict, reason) = match mode {
         Mode::Off => (Verdict::Pass, Reason::Off),
         Mode::Observe | Mode::Enforce => match packet::parse(packet) {
-            Ok(Frame::V4(Ends { source, .. })) => weigh(packet, source, config, tables.v4(), tables),
-            Ok(Frame::V6(Ends { source, .. })) => weigh(packet, source, config, tables.v6(), tables),
+            Ok(Frame::V4(Ends { source, .. })) => {
+                weigh(packet, source, config, tables.v4(), tables)
+            }
+            Ok(Frame::V6(Ends { source, .. })) => {
+                weigh(packet, source, config, tables.v6(), tables)
+            }
             Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
             Err(_) => (consequence(config, tables), Reason::Unreadable),
         },

@@ -228,6 +228,7 @@ fn rustflags(toolchain: &Toolchain, linker: &Path, root: &Path) -> Result<OsStri
     let mut flags: Vec<OsString> = vec![
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        "-Ctarget-cpu=v3".into(),
         format!("--cfg=bpf_target_arch=\"{}\"", consts::ARCH).into(),
         joined("-Clinker=", linker.as_os_str(), ""),
     ];
