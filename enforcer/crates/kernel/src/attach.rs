@@ -1,91 +1,128 @@
-//! Putting the program in force, and taking it out again.
+//! Putting the program in force.
 //!
 //! The order is what keeps blocked packets out while agents come and go. A pinned folder is
-//! adopted: the new program is loaded on the maps that are in force, and each link changes its
-//! program in one step. A map whose capacity changes is copied first; links change to the program
-//! that uses the copy before the copy takes the name. An agent that dies at any point leaves links
-//! that drop, and a folder that the next agent adopts.
+//! adopted: the new programs are loaded on the maps that are in force, tested there, and each link
+//! or filter changes its program in one step. Where nothing of this layout is in force, the blocks
+//! are put in before the first link. An agent that dies at any point leaves links that drop, and a
+//! folder that the next agent adopts.
+//!
+//! Where: the first place of the ladder that the interface has. Under `auto` somebody else's XDP
+//! program is left alone and traffic control is taken instead; a place that the policy names is
+//! taken or is an error.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
-use aya::maps::{MapInfo, MapType};
 use aya::programs::ProgramError;
-use enforcer_ebpf::{COUNTERS, EVENT_BYTES, MAX_ALLOW, V4, V6, map};
+use enforcer_ebpf::map;
 use enforcer_model::Prefix;
 
-use crate::Config;
-use crate::error::{AttachError, DetachError, MapError};
-use crate::interface::{Attachment, Device, Devices, Interface};
-use crate::kernel::Kernel;
+use crate::bpf::Way;
+use crate::detach::{self, remove_layout};
+use crate::error::AttachError;
+use crate::interface::{Attachment, Device, Devices, Hook, Interface};
+use crate::kernel::{Entry, Kernel};
+use crate::links::{Ours, Places, follow_renames};
 use crate::object::OBJECT;
-use crate::pins::{Pins, list};
-use crate::program::{
-    EBUSY, EEXIST, ENODEV, Loaded, NoLink, capacities, describe, errno, linked_program,
-};
-use crate::system::{boot_ns, boot_ns_after, make_pin_folder, missing_capabilities};
-use crate::table::{BlockTable, Blocks, Family};
-
-/// A link ends some time after its last owner; longer than this means that somebody holds it.
-const DETACH_WITHIN: Duration = Duration::from_secs(2);
+use crate::pins::{Pins, links_in};
+use crate::program::{EBUSY, EEXIST, ENODEV, EPERM, Loaded, NoLink, describe, errno};
+use crate::system::{make_pin_folder, missing_capabilities};
+use crate::{Attach, Config, shapes, sources};
 
 impl Kernel {
     /// Puts the program in force on every interface of `config`, with `allow` never dropped.
     ///
-    /// What an earlier agent left pinned is adopted with all its blocks. Interfaces are those of
-    /// the calling thread's network namespace. Fails whole: what a failed call has begun it takes
-    /// back, and what was in force before stays.
-    pub fn attach(config: &Config, allow: &[Prefix]) -> Result<Self, AttachError> {
+    /// What an earlier agent left pinned is adopted with all its blocks. Where none of this layout
+    /// has anything in force, `blocks` are put in before any packet meets the program. Interfaces
+    /// are those of the calling thread's network namespace. Fails whole: what a failed call has
+    /// begun it takes back, and what was in force before stays.
+    pub fn attach(
+        config: &Config,
+        allow: &[Prefix],
+        blocks: &[(Prefix, Entry)],
+    ) -> Result<Self, AttachError> {
         let missing = missing_capabilities();
         if !missing.is_empty() {
             return Err(AttachError::Capabilities { missing });
         }
-        let object = OBJECT.ok_or(AttachError::NoObject)?;
+        Self::attach_object(OBJECT.ok_or(AttachError::NoObject)?, config, allow, blocks)
+    }
+
+    /// The same with the programs of another object, which must have this build's layout.
+    #[doc(hidden)]
+    pub fn attach_object(
+        object: &[u8],
+        config: &Config,
+        allow: &[Prefix],
+        blocks: &[(Prefix, Entry)],
+    ) -> Result<Self, AttachError> {
         let devices = Devices::open().map_err(AttachError::Interfaces)?;
         let mut pins = Pins::new(&config.pins);
         for interface in &config.interfaces {
-            check_interface(interface, &devices, &pins)?;
+            check_interface(interface, config.attach, &devices, &pins)?;
         }
         make_pin_folder(pins.top())?;
-        if let Some(folder) = pins.other_layout().map_err(unusable(&config.pins))? {
-            return Err(AttachError::OtherLayout { folder });
-        }
+        pins.check()?;
+        let others = pins.other_layouts().map_err(unusable(&config.pins))?;
         let mut undo = Undo::begin(&pins)?;
+        let sets = sources::sets(config.sources);
+        shapes::check(sets, &mut pins)?;
+        follow_renames(&pins, &devices).map_err(unusable(pins.folder()))?;
 
-        check_shapes(config, &mut pins)?;
-        let mut loaded = Loaded::load(object, config, &pins)?;
-        copy_blocks::<V4>(&pins)?;
-        copy_blocks::<V6>(&pins)?;
-        loaded.pin(&pins)?;
-        let mut kernel = Self::open_maps(pins, devices, config.interfaces.clone(), Some(loaded))?;
+        let loaded = Loaded::load(object, sets, &pins, &map::ALL, config.attach)?;
+        let mut kernel = Self::open_maps(pins, devices, config.interfaces.clone(), None)?;
+        let adopts = kernel.adopts().map_err(AttachError::Interfaces)?;
         kernel.set_allow(allow)?;
-        kernel.configure(config.mode, config.budget)?;
+        kernel.configure(config)?;
+        if !adopts || !others.is_empty() {
+            kernel.load(blocks, &[])?;
+        }
+        kernel.self_test(object, sets, &loaded)?;
 
+        kernel.program = Some(loaded);
+        for folder in &others {
+            let mut taken = false;
+            let done = kernel.take_over(folder, &mut taken);
+            if taken {
+                undo.keep_folder();
+            }
+            done?;
+        }
         for interface in &config.interfaces {
             kernel.attach_one(interface, &mut undo)?;
         }
         kernel.pins.settle().map_err(unusable(&config.pins))?;
+        if let Some(loaded) = &kernel.program {
+            loaded.pin(&kernel.pins)?;
+        }
         undo.keep();
         kernel.detach_unwanted()?;
+        for folder in &others {
+            remove_layout(folder).map_err(unusable(folder))?;
+        }
         Ok(kernel)
     }
 
-    /// Attaches again where an interface went away and came back. Returns the state of all.
+    /// Attaches again where an interface went away and came back, and follows the policy about
+    /// packets that go out. Returns the state of all.
     ///
     /// Every interface is tried; the first failure is reported.
     pub fn reattach(&mut self) -> Result<Vec<Interface>, AttachError> {
+        follow_renames(&self.pins, &self.devices).map_err(AttachError::Interfaces)?;
+        let outgoing = self.judges_outgoing();
         let mut first_failure = None;
         for interface in self.interfaces().map_err(AttachError::Interfaces)? {
-            let wanted = self.wanted.contains(&interface.name);
-            if !wanted || interface.attachment != Attachment::Detached {
+            let Interface { name, attachment, egress, .. } = interface;
+            let complete = attachment != Attachment::Detached
+                && egress != Some(Attachment::Detached)
+                && (outgoing || egress.is_none());
+            if complete || attachment == Attachment::Missing || !self.wanted.contains(&name) {
                 continue;
             }
             let mut undo = Undo::default();
-            match self.attach_one(&interface.name, &mut undo) {
+            match self.attach_one(&name, &mut undo) {
                 Ok(()) => undo.keep(),
                 Err(failure) => first_failure = first_failure.or(Some(failure)),
             }
@@ -96,108 +133,218 @@ impl Kernel {
         }
     }
 
-    /// Takes the program off every interface and removes all pins: nothing is in force afterwards.
-    pub fn detach(self) -> Result<(), DetachError> {
-        let pins = self.pins.clone();
-        // Our own hold on maps and program goes first.
-        drop(self);
-        unpin(&pins).map(drop)
-    }
-
-    /// The same without an agent, whatever version it was. Returns the interfaces that had a link.
-    pub fn detach_pinned(pins: &Path) -> Result<Vec<String>, DetachError> {
-        let missing = missing_capabilities();
-        if !missing.is_empty() {
-            return Err(DetachError::Capabilities { missing });
-        }
-        unpin(&Pins::new(pins))
-    }
-
-    /// One interface: change the program of its link, or make a link.
+    /// One interface, both ways.
     fn attach_one(&mut self, interface: &str, undo: &mut Undo) -> Result<(), AttachError> {
         let device = find_device(interface, &self.devices)?;
+        let outgoing = self.judges_outgoing();
         let loaded = self.program.as_mut().ok_or(AttachError::NoProgram)?;
-        let attach = loaded.attach();
-        let pin = self.pins.link(interface);
-        let refused = |source: ProgramError| {
-            let interface = interface.to_owned();
-            match errno(&source) {
-                Some(EBUSY | EEXIST) => occupied(interface, &self.devices),
-                Some(ENODEV) => unknown(interface, &self.devices),
-                Some(_) | None if attach == crate::Attach::Native => {
-                    AttachError::Native { interface, source }
-                }
-                Some(_) | None => AttachError::Link { interface, source },
-            }
-        };
-        if pin.exists() {
-            let linked = linked_program(&pin);
-            let ours = device.program.filter(|(_, id)| Some(*id) == linked);
-            if ours.is_some_and(|(hook, _)| attach.accepts(hook)) {
-                return loaded.replace(&pin).map_err(refused);
-            }
-            // The interface was made anew, or the policy wants another place. Two places at once
-            // the kernel refuses, so this one change has a gap, which the operator asked for.
-            remove_link(&self.devices, interface, &pin).map_err(unusable(&pin))?;
+        let places = Places { netlink: &self.devices.netlink, pins: &self.pins, device: &device };
+        let fresh = places.ours(Way::In).map_err(AttachError::Interfaces)?.is_empty();
+        if fresh {
+            undo.made.push(device.name.clone());
         }
-        undo.links.push((interface.to_owned(), pin.clone()));
-        loaded.link(device.index, &pin).map_err(|failure| match failure {
-            NoLink::Refused(source) => refused(source),
-            NoLink::Unpinned(source) => AttachError::Pins { path: pin.clone(), source },
-        })
-    }
-
-    /// Takes the program off interfaces that the policy no longer names.
-    fn detach_unwanted(&self) -> Result<(), AttachError> {
-        let linked = self.pins.interfaces().map_err(unusable(self.pins.folder()))?;
-        for interface in linked.iter().filter(|name| !self.wanted.contains(name)) {
-            let pin = self.pins.link(interface);
-            remove_link(&self.devices, interface, &pin).map_err(unusable(&pin))?;
-            tracing::info!(%interface, "no longer guarded");
+        judge_incoming(&places, loaded).map_err(|failure| match failure {
+            Failure::Gone => unknown(interface.to_owned(), &self.devices),
+            Failure::Occupied => occupied(interface.to_owned(), &self.devices),
+            Failure::Named(error) => *error,
+        })?;
+        // Containment is the lesser half: without it the interface is guarded all the same, and
+        // its state says what is missing.
+        if let Err(error) = judge_outgoing(&places, loaded, outgoing) {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(interface, error, "what goes out is not judged");
         }
         Ok(())
     }
 }
 
-// === interfaces ===
-
-/// Removes all pins, and waits until no program of theirs is in force. Returns the interfaces.
-fn unpin(pins: &Pins) -> Result<Vec<String>, DetachError> {
-    let mut programs = Vec::new();
-    let mut interfaces = Vec::new();
-    for (folder, files) in pins.all().map_err(stuck(pins.top()))? {
-        for file in files {
-            if let Some(interface) = file.interface {
-                programs.extend(linked_program(&file.path).map(|id| (interface.clone(), id)));
-                interfaces.push(interface);
-            }
-            fs::remove_file(&file.path).map_err(stuck(&file.path))?;
-        }
-        fs::remove_dir(&folder).map_err(stuck(&folder))?;
-    }
-    // Stays when somebody keeps other things in it.
-    let _refused = fs::remove_dir(pins.top());
-    let devices = Devices::open().map_err(stuck(pins.top()))?;
-    for (interface, program) in programs {
-        if !ends_in_time(&devices, &interface, program) {
-            return Err(DetachError::StillAttached { interface, program });
-        }
-    }
-    Ok(interfaces)
+/// Why one interface is not guarded.
+enum Failure {
+    /// It is not there any more.
+    Gone,
+    /// Somebody else's XDP program is there.
+    Occupied,
+    Named(Box<AttachError>),
 }
 
-/// There, of a kind that the program can read, and not somebody else's.
-fn check_interface(name: &str, devices: &Devices, pins: &Pins) -> Result<(), AttachError> {
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        Self::Named(Box::new(error))
+    }
+}
+
+impl Attach {
+    /// The places to try, in this order.
+    pub(crate) const fn ladder(self) -> &'static [Hook] {
+        match self {
+            Self::Auto => &[Hook::Native, Hook::Generic, Hook::Tcx, Hook::Clsact],
+            Self::Native => &[Hook::Native],
+            Self::Generic => &[Hook::Generic],
+            Self::Tcx => &[Hook::Tcx],
+            Self::Clsact => &[Hook::Clsact],
+        }
+    }
+
+    /// The same for packets that go out, which XDP never sees.
+    const fn ladder_out(self) -> &'static [Hook] {
+        match self {
+            Self::Clsact => &[Hook::Clsact],
+            Self::Auto | Self::Native | Self::Generic | Self::Tcx => &[Hook::Tcx, Hook::Clsact],
+        }
+    }
+}
+
+/// Replaces the program where it may stay, else puts it in the best place.
+fn judge_incoming(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), Failure> {
+    let ours = places.ours(Way::In).map_err(AttachError::Interfaces)?;
+    let ladder = loaded.attach.ladder();
+    if let Some(stays) = ours.iter().find(|it| ladder.contains(&it.hook)) {
+        let refused = |source| link_error(places, stays.hook, source);
+        places.replace(stays, Way::In, loaded).map_err(refused)?;
+        let others = ours.iter().filter(|it| it.hook != stays.hook);
+        return Ok(remove_all(places, others, Way::In)?);
+    }
+    // Two XDP programs the kernel refuses, so one that moves between its two places is stood in
+    // for meanwhile; everywhere else the new one comes first and the old one goes after it.
+    let mut old = ours;
+    if old.iter().any(|it| is_xdp(it.hook)) && ladder.iter().any(|hook| is_xdp(*hook)) {
+        stand_in(places, loaded)?;
+        let xdp: Vec<Ours> = old.extract_if(.., |it| is_xdp(it.hook)).collect();
+        remove_all(places, xdp.iter(), Way::In)?;
+        old = places.ours(Way::In).map_err(AttachError::Interfaces)?;
+    }
+    climb(places, loaded)?;
+    Ok(remove_all(places, old.iter(), Way::In)?)
+}
+
+/// Takes the first place that the interface has.
+fn climb(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), Failure> {
+    let (attach, interface) = (loaded.attach, &places.device.name);
+    let mut refusal = None;
+    let mut occupied = false;
+    for &hook in attach.ladder() {
+        if occupied && is_xdp(hook) {
+            continue;
+        }
+        let source = match places.make(hook, Way::In, loaded) {
+            Ok(()) => return Ok(()),
+            Err(NoLink::Unpinned(source)) => {
+                let path = places.pins.folder().to_owned();
+                return Err(AttachError::Pins { path, source }.into());
+            }
+            Err(NoLink::Refused(source)) => source,
+        };
+        match errno(&source) {
+            Some(ENODEV) => return Err(Failure::Gone),
+            Some(EPERM) => return Err(link_error(places, hook, source).into()),
+            Some(EBUSY | EEXIST) if is_xdp(hook) => {
+                if attach != Attach::Auto {
+                    return Err(Failure::Occupied);
+                }
+                let owner = places.device.program.map(|(_, id)| describe(id)).unwrap_or_default();
+                tracing::warn!(interface, owner, "another XDP program is there and stays");
+                occupied = true;
+            }
+            Some(_) | None => {
+                let error: &dyn std::error::Error = &source;
+                tracing::warn!(interface, %hook, error, "the interface refuses this place");
+            }
+        }
+        refusal = Some((hook, source));
+    }
+    let (hook, source) = refusal.unwrap_or((Hook::Clsact, ProgramError::NotAttached));
+    Err(link_error(places, hook, source).into())
+}
+
+/// Has traffic control judge for as long as XDP does not.
+fn stand_in(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), AttachError> {
+    for hook in [Hook::Tcx, Hook::Clsact] {
+        match places.make(hook, Way::In, loaded) {
+            Ok(()) => return Ok(()),
+            Err(refused) => {
+                let interface = &places.device.name;
+                tracing::warn!(interface, %hook, ?refused, "nothing stands in while XDP moves");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes what judges outgoing packets follow the policy.
+fn judge_outgoing(
+    places: &Places<'_>,
+    loaded: &mut Loaded,
+    wanted: bool,
+) -> Result<(), AttachError> {
+    let ours = places.ours(Way::Out).map_err(AttachError::Interfaces)?;
+    if !wanted {
+        return remove_all(places, ours.iter(), Way::Out);
+    }
+    let ladder = loaded.attach.ladder_out();
+    if let Some(stays) = ours.iter().find(|it| ladder.contains(&it.hook)) {
+        let refused = |source| link_error(places, stays.hook, source);
+        places.replace(stays, Way::Out, loaded).map_err(refused)?;
+        return remove_all(places, ours.iter().filter(|it| it.hook != stays.hook), Way::Out);
+    }
+    let mut refusal = None;
+    for &hook in ladder {
+        match places.make(hook, Way::Out, loaded) {
+            Ok(()) => return remove_all(places, ours.iter(), Way::Out),
+            Err(NoLink::Unpinned(source)) => {
+                let path = places.pins.folder().to_owned();
+                return Err(AttachError::Pins { path, source });
+            }
+            Err(NoLink::Refused(source)) => refusal = Some((hook, source)),
+        }
+    }
+    let (hook, source) = refusal.unwrap_or((Hook::Clsact, ProgramError::NotAttached));
+    Err(link_error(places, hook, source))
+}
+
+fn remove_all<'o>(
+    places: &Places<'_>,
+    mut ours: impl Iterator<Item = &'o Ours>,
+    way: Way,
+) -> Result<(), AttachError> {
+    ours.try_for_each(|it| places.remove(it, way)).map_err(unusable(places.pins.folder()))
+}
+
+fn link_error(places: &Places<'_>, hook: Hook, source: ProgramError) -> AttachError {
+    let interface = places.device.name.clone();
+    match hook {
+        Hook::Native => AttachError::Native { interface, source },
+        Hook::Generic | Hook::Tcx | Hook::Clsact => AttachError::Link { interface, hook, source },
+    }
+}
+
+const fn is_xdp(hook: Hook) -> bool {
+    matches!(hook, Hook::Native | Hook::Generic)
+}
+
+// === interfaces ===
+
+/// There, of a kind that the program can read, and free where the policy leaves no choice.
+fn check_interface(
+    name: &str,
+    attach: Attach,
+    devices: &Devices,
+    pins: &Pins,
+) -> Result<(), AttachError> {
     let device = find_device(name, devices)?;
     if !device.ethernet {
         return Err(AttachError::NotEthernet { interface: device.name });
     }
-    match device.program {
-        Some((_, id)) if linked_program(&pins.link(name)) != Some(id) => {
-            Err(occupied(device.name, devices))
-        }
-        Some(_) | None => Ok(()),
+    let Some((_, id)) = device.program else { return Ok(()) };
+    if !matches!(attach, Attach::Native | Attach::Generic) {
+        return Ok(());
     }
+    for folder in pins.layouts().map_err(unusable(pins.top()))? {
+        let links = links_in(&folder).map_err(unusable(&folder))?;
+        if links.iter().any(|pinned| pinned.link.program == id) {
+            return Ok(());
+        }
+    }
+    Err(occupied(device.name, devices))
 }
 
 fn find_device(name: &str, devices: &Devices) -> Result<Device, AttachError> {
@@ -217,108 +364,15 @@ fn occupied(interface: String, devices: &Devices) -> AttachError {
     AttachError::Occupied { interface, program: program.unwrap_or_default() }
 }
 
-/// Gives up a link, and waits until the interface is free: whoever comes next must not meet it.
-fn remove_link(devices: &Devices, interface: &str, pin: &Path) -> io::Result<()> {
-    let program = linked_program(pin);
-    fs::remove_file(pin)?;
-    match program {
-        Some(program) if !ends_in_time(devices, interface, program) => {
-            Err(io::Error::other("somebody else holds the link"))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Waits until an interface no longer runs a program whose link has been given up.
-fn ends_in_time(devices: &Devices, interface: &str, program: u32) -> bool {
-    let deadline = boot_ns_after(DETACH_WITHIN);
-    loop {
-        let device = devices.find(interface).ok().flatten();
-        let runs = device.and_then(|device| device.program);
-        if runs.is_none_or(|(_, id)| id != program) {
-            return true;
-        }
-        if boot_ns() > deadline {
-            return false;
-        }
-        sleep(Duration::from_millis(1));
-    }
-}
-
-// === maps ===
-
-/// Every pinned map is one that this program can use. One that only has another capacity than
-/// `config` wants is marked to be replaced.
-fn check_shapes(config: &Config, pins: &mut Pins) -> Result<(), AttachError> {
-    for name in map::ALL {
-        if !pins.map(name).exists() {
-            continue;
-        }
-        let open = |source| MapError::Open { map: name, source };
-        let info = MapInfo::from_pin(pins.map(name)).map_err(open)?;
-        let kind = info.map_type().map_err(open)?;
-        let (expected, capacity) = shape(name);
-        if (kind, info.key_size(), info.value_size()) != expected {
-            return Err(MapError::Shape { map: name }.into());
-        }
-        let chosen = capacities(config).into_iter().find(|(resizable, _)| *resizable == name);
-        match chosen {
-            Some((_, wanted)) if info.max_entries() != wanted => pins.replace(name),
-            None if info.max_entries() != capacity => {
-                return Err(MapError::Shape { map: name }.into());
-            }
-            Some(_) | None => {}
-        }
-    }
-    Ok(())
-}
-
-/// Type, bytes of a key and of a value; and the entries where this version fixes them.
-fn shape(name: &str) -> ((MapType, u32, u32), u32) {
-    match name {
-        map::ALLOW4 => ((MapType::LpmTrie, 8, 4), MAX_ALLOW),
-        map::ALLOW6 => ((MapType::LpmTrie, 20, 4), MAX_ALLOW),
-        map::BLOCK4 => ((MapType::Hash, 8, 56), 0),
-        map::BLOCK6 => ((MapType::Hash, 24, 56), 0),
-        map::CONFIG => ((MapType::Array, 4, 72), 1),
-        map::EVENTS => ((MapType::RingBuf, 0, 0), EVENT_BYTES),
-        map::SOURCE4 => ((MapType::LruHash, 4, 16), 0),
-        map::SOURCE6 => ((MapType::LruHash, 8, 16), 0),
-        _ => ((MapType::PerCpuArray, 4, 16), COUNTERS),
-    }
-}
-
-/// Fills the successor of a map of blocks with the blocks in force.
-///
-/// What packets count meanwhile in the old one is lost. Budgets are not copied: every source starts
-/// with a full one.
-fn copy_blocks<F: Family>(pins: &Pins) -> Result<(), AttachError> {
-    if !pins.replaced().contains(&F::BLOCKS) {
-        return Ok(());
-    }
-    let mut new = Blocks::<F>::open(pins)?;
-    let now_ns = boot_ns();
-    let mut rows = Blocks::<F>::open_settled(pins)?.list()?;
-    rows.retain(|(_, row)| row.expires_ns > now_ns);
-    if u32::try_from(rows.len()).map_or(true, |blocks| blocks > new.capacity) {
-        return Err(AttachError::Capacity { blocks: rows.len(), capacity: new.capacity });
-    }
-    for (prefix, row) in rows {
-        new.put(prefix, row)?;
-    }
-    Ok(())
-}
-
 // === undo ===
 
-/// Takes back what a call that fails has pinned.
+/// Takes back what a call that fails has begun.
 #[derive(Default)]
 struct Undo {
-    /// Interfaces that got a link, and its pin.
-    links: Vec<(String, PathBuf)>,
+    /// Interfaces where nothing of ours was.
+    made: Vec<String>,
     /// The folder, when it is new.
     folder: Option<PathBuf>,
-    /// Where maps may wait to take the place of others.
     pins: Option<Pins>,
 }
 
@@ -332,27 +386,25 @@ impl Undo {
             Err(error) => return Err(unusable(folder)(error)),
         };
         pins.remove_unfinished().map_err(unusable(folder))?;
-        Ok(Self { links: Vec::new(), folder: made, pins: Some(pins.clone()) })
+        Ok(Self { made: Vec::new(), folder: made, pins: Some(pins.clone()) })
     }
 
     fn take_back(&self) -> io::Result<()> {
-        // The last one may not have come so far as to have a pin.
-        for (interface, pin) in self.links.iter().filter(|(_, pin)| pin.exists()) {
-            remove_link(&Devices::open()?, interface, pin)?;
+        let Some(pins) = &self.pins else { return Ok(()) };
+        let devices = Devices::open()?;
+        for device in devices.list()?.iter().filter(|device| self.made.contains(&device.name)) {
+            detach::remove(device, &devices, pins)?;
         }
-        if let Some(pins) = &self.pins {
-            pins.remove_unfinished()?;
-        }
-        if let Some(folder) = &self.folder {
-            list(folder)?.iter().try_for_each(|name| fs::remove_file(folder.join(name)))?;
-            fs::remove_dir(folder)?;
-        }
-        Ok(())
+        pins.remove_unfinished()?;
+        self.folder.as_deref().map_or(Ok(()), remove_layout)
+    }
+
+    /// Something that was in force depends on the folder now.
+    fn keep_folder(&mut self) {
+        self.folder = None;
     }
 
     fn keep(mut self) {
-        self.links.clear();
-        self.folder = None;
         self.pins = None;
     }
 }
@@ -370,7 +422,27 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> AttachError + use<> {
     move |source| AttachError::Pins { path, source }
 }
 
-fn stuck(path: &Path) -> impl FnOnce(io::Error) -> DetachError + use<> {
-    let path = path.to_owned();
-    move |source| DetachError::Pin { path, source }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_auto_has_more_than_the_place_that_the_policy_names() {
+        for (attach, hook) in [
+            (Attach::Native, Hook::Native),
+            (Attach::Generic, Hook::Generic),
+            (Attach::Tcx, Hook::Tcx),
+            (Attach::Clsact, Hook::Clsact),
+        ] {
+            assert_eq!(attach.ladder(), [hook]);
+            assert!(Attach::Auto.ladder().contains(&hook));
+        }
+        assert_eq!(Attach::Auto.ladder().len(), 4);
+    }
+
+    #[test]
+    fn outgoing_packets_are_judged_where_the_policy_lets_us_be() {
+        assert_eq!(Attach::Clsact.ladder_out(), [Hook::Clsact]);
+        assert_eq!(Attach::Native.ladder_out(), [Hook::Tcx, Hook::Clsact]);
+    }
 }

@@ -1,24 +1,27 @@
-//! What the host says about its interfaces: which there are, and which XDP program each one runs.
+//! What the host says about its interfaces, and what is said about a guarded one.
 //!
-//! One `RTM_GETLINK` dump over rtnetlink, read without trust in any length. The socket belongs to
-//! the network namespace that it was opened in, whichever thread asks later.
+//! One `RTM_GETLINK` dump: which interfaces there are, how large their frames, and which XDP
+//! program each one runs. What hangs at traffic control is read in `qdisc.rs` and `links.rs`.
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::net::{recv, send, socket_with};
+use crate::netlink::{Message, Netlink, attribute, attributes, read_text, read_u16, read_u32};
 
 /// One guarded interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Whether our program runs there.
+    /// Whether our program judges what comes in there.
     pub attachment: Attachment,
+    /// Whether our program judges what goes out there; `None` when the policy wants none and none
+    /// is there.
+    pub egress: Option<Attachment>,
+    /// The longest packet that it carries, in bytes; 0 when there is no such interface.
+    pub mtu: u32,
+    /// Programs of others in the same places, such as `xdp 17 (name)`.
+    pub foreign: Vec<String>,
 }
 
 /// Whether our program runs on an interface.
@@ -26,7 +29,7 @@ pub struct Interface {
 pub enum Attachment {
     /// It does.
     Attached {
-        /// Where in the receive path.
+        /// Where on the way of a packet.
         hook: Hook,
         /// Which.
         program: Program,
@@ -37,13 +40,17 @@ pub enum Attachment {
     Missing,
 }
 
-/// Where in the receive path a program sits.
+/// Where on the way of a packet a program sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// After the kernel made its packet buffer.
-    Generic,
-    /// In the driver.
+    /// XDP, in the driver.
     Native,
+    /// XDP, after the kernel made its packet buffer.
+    Generic,
+    /// Traffic control, in the kernel's list of programs.
+    Tcx,
+    /// Traffic control, as a filter of the `clsact` queueing discipline.
+    Clsact,
 }
 
 /// A loaded program.
@@ -62,24 +69,22 @@ pub(crate) struct Device {
     pub(crate) index: u32,
     /// Frames begin with an Ethernet header.
     pub(crate) ethernet: bool,
-    /// The program that it runs.
+    pub(crate) mtu: u32,
+    /// The XDP program that it runs.
     pub(crate) program: Option<(Hook, u32)>,
 }
 
 /// Where to ask for interfaces.
 #[derive(Debug)]
 pub(crate) struct Devices {
-    socket: OwnedFd,
+    pub(crate) netlink: Netlink,
 }
 
-// linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_arp.h
+// linux/rtnetlink.h, linux/if_link.h, linux/if_arp.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const REQUEST_DUMP: u16 = 0x301;
-const NESTED: u16 = 0x8000;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -88,18 +93,23 @@ const ATTACHED_HARDWARE: u8 = 3;
 const TYPE_ETHERNET: u16 = 1;
 const TYPE_LOOPBACK: u16 = 772;
 
-const HEADER_BYTES: usize = 16;
 const LINK_BYTES: usize = 16;
-const BUFFER_BYTES: usize = 64 * 1024;
-/// More messages than this is not an answer about one host's interfaces.
-const MAX_DATAGRAMS: usize = 4096;
+
+impl Hook {
+    /// Its word in reports and records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
 
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generic => "generic",
-            Self::Native => "native",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -115,25 +125,13 @@ impl fmt::Display for Program {
 impl Devices {
     /// Asks about the network namespace of the calling thread from now on.
     pub(crate) fn open() -> io::Result<Self> {
-        let socket =
-            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_secs(2)))?;
-        Ok(Self { socket })
+        Ok(Self { netlink: Netlink::open()? })
     }
 
     /// Every interface of the namespace.
     pub(crate) fn list(&self) -> io::Result<Vec<Device>> {
-        send(&self.socket, &request(), SendFlags::empty())?;
-        let mut devices = Vec::new();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        for _ in 0..MAX_DATAGRAMS {
-            let (_, length) = recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())?;
-            let datagram = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
-            if collect(datagram, &mut devices)? == Dump::Complete {
-                return Ok(devices);
-            }
-        }
-        Err(io::ErrorKind::InvalidData.into())
+        let messages = self.netlink.dump(RTM_GETLINK, &[0; LINK_BYTES])?;
+        messages.iter().filter(|message| message.kind == RTM_NEWLINK).map(device).collect()
     }
 
     /// The interface of this name.
@@ -142,42 +140,8 @@ impl Devices {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Dump {
-    Complete,
-    Continues,
-}
-
-fn request() -> Vec<u8> {
-    let length = u32::try_from(HEADER_BYTES + LINK_BYTES).unwrap_or_default();
-    let mut message = Vec::with_capacity(HEADER_BYTES + LINK_BYTES);
-    message.extend_from_slice(&length.to_ne_bytes());
-    message.extend_from_slice(&RTM_GETLINK.to_ne_bytes());
-    message.extend_from_slice(&REQUEST_DUMP.to_ne_bytes());
-    message.resize(HEADER_BYTES + LINK_BYTES, 0);
-    message
-}
-
-/// Reads the messages of one datagram.
-fn collect(mut datagram: &[u8], devices: &mut Vec<Device>) -> io::Result<Dump> {
-    let refused = || io::Error::from(io::ErrorKind::InvalidData);
-    while !datagram.is_empty() {
-        let length = read_u32(datagram, 0).ok_or_else(refused)?;
-        let kind = read_u16(datagram, 4).ok_or_else(refused)?;
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        let body = datagram.get(HEADER_BYTES..length).ok_or_else(refused)?;
-        match kind {
-            NLMSG_DONE => return Ok(Dump::Complete),
-            NLMSG_ERROR => {
-                let number = read_u32(body, 0).ok_or_else(refused)?;
-                return Err(io::Error::from_raw_os_error(number.cast_signed().wrapping_neg()));
-            }
-            RTM_NEWLINK => devices.push(read_device(body).ok_or_else(refused)?),
-            _ => {}
-        }
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(Dump::Continues)
+fn device(message: &Message) -> io::Result<Device> {
+    read_device(&message.body).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn read_device(body: &[u8]) -> Option<Device> {
@@ -189,10 +153,8 @@ fn read_device(body: &[u8]) -> Option<Device> {
     };
     for (kind, value) in attributes(body.get(LINK_BYTES..)?) {
         match kind {
-            IFLA_IFNAME => {
-                let name = value.split(|&byte| byte == 0).next()?;
-                device.name = String::from_utf8_lossy(name).into_owned();
-            }
+            IFLA_IFNAME => device.name = read_text(value),
+            IFLA_MTU => device.mtu = read_u32(value, 0)?,
             IFLA_XDP => device.program = read_program(value),
             _ => {}
         }
@@ -201,33 +163,11 @@ fn read_device(body: &[u8]) -> Option<Device> {
 }
 
 fn read_program(nested: &[u8]) -> Option<(Hook, u32)> {
-    let find = |wanted| attributes(nested).find(|(kind, _)| *kind == wanted);
-    let (_, attached) = find(IFLA_XDP_ATTACHED)?;
-    let (_, id) = find(IFLA_XDP_PROG_ID)?;
-    let hook = match *attached.first()? {
+    let hook = match *attribute(nested, IFLA_XDP_ATTACHED)?.first()? {
         ATTACHED_DRIVER | ATTACHED_HARDWARE => Hook::Native,
         _ => Hook::Generic,
     };
-    Some((hook, read_u32(id, 0)?))
-}
-
-/// Type and value of each attribute; ends at the first that does not fit.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(read_u16(bytes, 0)?);
-        let kind = read_u16(bytes, 2)? & !NESTED;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+    Some((hook, read_u32(attribute(nested, IFLA_XDP_PROG_ID)?, 0)?))
 }
 
 #[cfg(test)]
@@ -235,6 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::netlink::put_attribute;
 
     #[test]
     fn the_loopback_of_this_namespace_is_listed() {
@@ -243,29 +184,23 @@ mod tests {
         let loopback = devices.find("lo").unwrap().unwrap();
 
         assert_eq!(loopback.index, 1);
-        assert!(loopback.ethernet);
+        assert!(loopback.ethernet && loopback.mtu > 0);
         assert_eq!(devices.find("no-such-device").unwrap(), None);
     }
 
     #[test]
     fn a_program_is_read_with_its_hook_and_number() {
-        let attribute = |kind: u16, value: &[u8]| {
-            let length = u16::try_from(value.len() + 4).unwrap();
-            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-            bytes.extend_from_slice(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            bytes
-        };
-        let xdp =
-            [attribute(IFLA_XDP_ATTACHED, &[2]), attribute(IFLA_XDP_PROG_ID, &77u32.to_ne_bytes())]
-                .concat();
+        let mut xdp = Vec::new();
+        put_attribute(&mut xdp, IFLA_XDP_ATTACHED, &[2]);
+        put_attribute(&mut xdp, IFLA_XDP_PROG_ID, &77u32.to_ne_bytes());
         let mut body = vec![0; LINK_BYTES];
-        body.extend(attribute(IFLA_IFNAME, b"veth7\0"));
-        body.extend(attribute(IFLA_XDP | NESTED, &xdp));
+        put_attribute(&mut body, IFLA_IFNAME, b"veth7\0");
+        put_attribute(&mut body, IFLA_MTU, &9000u32.to_ne_bytes());
+        put_attribute(&mut body, IFLA_XDP | 0x8000, &xdp);
 
         let device = read_device(&body).unwrap();
 
-        assert_eq!(device.name, "veth7");
+        assert_eq!((device.name.as_str(), device.mtu), ("veth7", 9000));
         assert_eq!(device.program, Some((Hook::Generic, 77)));
     }
 
@@ -284,13 +219,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_the_reader_panic(bytes: Vec<u8>) {
-            let mut devices = Vec::new();
+        fn no_interface_makes_the_reader_panic(body: Vec<u8>) {
+            let device = read_device(&body);
 
-            let dump = collect(&bytes, &mut devices);
-
-            prop_assert!(devices.len() <= bytes.len());
-            prop_assert!(dump.is_ok() || dump.is_err());
+            prop_assert!(device.is_none() || body.len() >= LINK_BYTES);
         }
     }
 }

@@ -68,6 +68,8 @@ pub(crate) fn make_pin_folder(pins: &Path) -> Result<(), AttachError> {
 #[derive(Clone, Debug)]
 pub(crate) struct Reached {
     pub(crate) top: PathBuf,
+    /// The same folder as the owner of the bpf file system calls it.
+    pub(crate) shown: PathBuf,
     /// The bpf file system of another process, which may end before us.
     _held: Option<Arc<fs::File>>,
 }
@@ -78,15 +80,16 @@ pub(crate) struct Reached {
 /// that stays: one that we mount would end with us, and everything in force with it. Several network
 /// namespaces may share it, so each has a folder there.
 pub(crate) fn reach(pins: &Path) -> Reached {
-    let here = Reached { top: pins.to_owned(), _held: None };
+    let here = Reached { top: pins.to_owned(), shown: pins.to_owned(), _held: None };
     let Ok(below) = pins.strip_prefix(BPF_FS) else { return here };
     if is_bpf_fs(Path::new(BPF_FS)) {
         return here;
     }
     let Some((held, network)) = host_bpf_fs().zip(own_network()) else { return here };
     let opened = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
-    let top = opened.join(below).join(format!("net-{network}"));
-    Reached { top, _held: Some(Arc::new(held)) }
+    let folder = below.join(format!("net-{network}"));
+    let shown = Path::new(BPF_FS).join(&folder);
+    Reached { top: opened.join(folder), shown, _held: Some(Arc::new(held)) }
 }
 
 /// The bpf file system of init's mounts, else of the nearest ancestor whose mounts are not ours.
@@ -168,13 +171,15 @@ mod tests {
             let config = crate::Config {
                 interfaces: Vec::new(),
                 attach: crate::Attach::Auto,
+                egress: crate::Egress::Off,
                 mode: crate::Mode::Enforce,
-                budget: None,
+                budgets: crate::Budgets::default(),
                 blocks: 1,
                 sources: 1,
+                on_agent_loss: crate::OnAgentLoss::Keep,
                 pins: "/sys/fs/bpf/enforcer-test-without".into(),
             };
-            crate::Kernel::attach(&config, &[]).err().unwrap()
+            crate::Kernel::attach(&config, &[], &[]).err().unwrap()
         };
 
         let refused = std::thread::spawn(without).join().unwrap();

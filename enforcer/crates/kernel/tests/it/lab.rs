@@ -8,11 +8,15 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use enforcer_kernel::{Attach, Config, Counters, Entry, Kernel, Mode, Verdict, object_sha256};
+use enforcer_kernel::{
+    Attach, Attachment, Budgets, Config, Counters, Egress, Entry, Hook, Kernel, Mode, OnAgentLoss,
+    Verdict, object_sha256,
+};
 use enforcer_model::{BlockId, Prefix};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -51,6 +55,12 @@ impl Lab {
         lab.plug_in("guard");
         lab.ears = [HOST4, HOST6].map(|address| ear(address.parse().unwrap())).into();
         lab
+    }
+
+    /// A folder for the pins of another agent; its owner detaches it.
+    pub fn new_pins() -> PathBuf {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        format!("/sys/fs/bpf/enforcer-other-{}-{number}", std::process::id()).into()
     }
 
     /// Puts a wire between the two; the guarded end is called `interface`.
@@ -92,10 +102,12 @@ impl Lab {
         Config {
             interfaces: vec!["guard".to_owned()],
             attach: Attach::Native,
+            egress: Egress::Off,
             mode: Mode::Enforce,
-            budget: None,
+            budgets: Budgets::default(),
             blocks: 64,
             sources: 64,
+            on_agent_loss: OnAgentLoss::Keep,
             pins: PathBuf::new(),
         }
     }
@@ -132,11 +144,67 @@ impl Lab {
     /// A socket of the peer that sends to the host.
     pub fn mouth(&self, source: &str) -> UdpSocket {
         let source: IpAddr = source.parse().unwrap();
+        let host = if source.is_ipv4() { HOST4 } else { HOST6 };
         self.in_peer(move || {
             let socket = UdpSocket::bind((source, 0)).unwrap();
-            socket.connect((HOST4, PORT)).unwrap();
+            socket.connect((host, PORT)).unwrap();
             socket
         })
+    }
+
+    /// Whether a datagram of the host arrives at this address of the peer.
+    pub fn reaches_peer(&self, peer: &str) -> bool {
+        let peer: IpAddr = peer.parse().unwrap();
+        let host = if peer.is_ipv4() { HOST4 } else { HOST6 };
+        let far = self.in_peer(move || {
+            let socket = UdpSocket::bind((peer, 0)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            socket
+        });
+        let near = UdpSocket::bind((host, 0)).unwrap();
+        // A filter that drops is an error of some kernels' senders.
+        let sent = near.send_to(b"knock", far.local_addr().unwrap());
+        sent.is_ok() && far.recv_from(&mut [0; 16]).is_ok()
+    }
+
+    /// Datagrams from two addresses of one family, some thousands a second, until it ends.
+    pub fn traffic(&self, blocked: &str, free: &str) -> Traffic {
+        let ear = if blocked.contains(':') { &self.ears[1] } else { &self.ears[0] };
+        let ear = ear.try_clone().unwrap();
+        let mouths = [self.mouth(blocked), self.mouth(free)];
+        let addresses = [blocked, free].map(|address| address.parse::<IpAddr>().unwrap());
+        let state = Arc::new(State::default());
+        let listen = {
+            let state = Arc::clone(&state);
+            move || {
+                while !state.deaf.load(Ordering::Relaxed) {
+                    let Ok((_, from)) = ear.recv_from(&mut [0; 16]) else { continue };
+                    for (address, heard) in addresses.iter().zip(&state.heard) {
+                        if *address == from.ip() {
+                            heard.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            }
+        };
+        let send = {
+            let state = Arc::clone(&state);
+            move || {
+                while !state.stop.load(Ordering::Relaxed) {
+                    for (mouth, sent) in mouths.iter().zip(&state.sent) {
+                        // The neighbour may be unknown for a moment; only what was sent counts.
+                        if mouth.send(b"knock").is_ok() {
+                            sent.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    thread::sleep(Duration::from_micros(100));
+                }
+            }
+        };
+        let threads = [thread::spawn(listen), thread::spawn(send)];
+        let traffic = Traffic { state, threads };
+        traffic.flow();
+        traffic
     }
 
     /// Whether anything came that nobody has asked for.
@@ -161,6 +229,53 @@ impl Lab {
     }
 }
 
+/// Datagrams on their way from a blocked address and a free one.
+pub struct Traffic {
+    state: Arc<State>,
+    threads: [JoinHandle<()>; 2],
+}
+
+#[derive(Default)]
+struct State {
+    stop: AtomicBool,
+    deaf: AtomicBool,
+    sent: [AtomicU64; 2],
+    heard: [AtomicU64; 2],
+}
+
+impl Traffic {
+    fn count(of: &[AtomicU64; 2]) -> [u64; 2] {
+        [of[0].load(Ordering::Relaxed), of[1].load(Ordering::Relaxed)]
+    }
+
+    /// Waits until some hundred datagrams more were sent and heard.
+    pub fn flow(&self) {
+        let [_, heard] = Self::count(&self.state.heard);
+        let [blocked, _] = Self::count(&self.state.sent);
+        wait_for("traffic", || {
+            Self::count(&self.state.sent)[0] > blocked + 200
+                && Self::count(&self.state.heard)[1] > heard + 200
+        });
+    }
+
+    /// Ends it; how many datagrams of the blocked address were heard, and how many of the free one
+    /// were lost.
+    pub fn end(self) -> (u64, u64) {
+        let Self { state, threads: [listener, sender] } = self;
+        state.stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
+        let [_, sent] = Self::count(&state.sent);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Self::count(&state.heard)[1] < sent && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        state.deaf.store(true, Ordering::Relaxed);
+        listener.join().unwrap();
+        let [leaked, heard] = Self::count(&state.heard);
+        (leaked, sent - heard)
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         self.ears.clear();
@@ -182,11 +297,30 @@ impl Drop for Lab {
 
 /// A block for this long; `None`: for ever.
 pub fn entry(id: u64, expires: Option<Duration>) -> Entry {
-    Entry { id: BlockId::from_bits(id), expires, observe: false }
+    Entry { id: BlockId::from_bits(id), expires, observe: false, contain: true }
 }
 
 pub fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
+}
+
+/// Where the program is that judges what comes in on the first interface, and its number.
+pub fn attached(kernel: &Kernel) -> (Hook, u32) {
+    match kernel.interfaces().unwrap()[0].attachment {
+        Attachment::Attached { hook, program } => {
+            assert!(program.tag.is_some(), "it is the pinned one");
+            (hook, program.id)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What `tc` says about an interface of a namespace.
+pub fn tc(namespace: &str, arguments: &[&str]) -> String {
+    let output = Command::new("tc").args(["-n", namespace]).args(arguments).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "tc {}: {words}", arguments.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub fn ip(arguments: &[&str]) {
