@@ -9,7 +9,7 @@
 use crate::config::flag;
 use crate::escalation::seed;
 use crate::flood;
-use crate::shared::Shared;
+use crate::shared::{Shared, wide};
 use crate::source::{
     CLASSES, Class, KEEP_NS, Place, SPENT_NS, SYN_AHEAD, SYN_NS, Spent, Tally, set_of,
 };
@@ -83,8 +83,7 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
 /// Of no generation that there is: the first packet looks its class up.
 const CLASS_UNKNOWN: u64 = CLASSES_IN_WORD - 1;
 
-#[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-const CLASSES_IN_WORD: u64 = CLASSES as u64;
+const CLASSES_IN_WORD: u64 = wide(CLASSES);
 
 /// The number of the source's class, and above it the generation of the list that says so.
 #[inline(always)]

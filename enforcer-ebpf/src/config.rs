@@ -1,7 +1,7 @@
 //! What is in force: the one value that the program reads for every packet.
 
 use crate::Shared;
-use crate::shared::{forget, lowest_bit};
+use crate::shared::{forget, low, lowest_bit, wide};
 
 /// What a match does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,16 +124,14 @@ impl Mode {
 
 impl TableWord {
     /// As `CONFIG` holds it.
-    #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
     pub const fn word(self) -> u64 {
-        (self.rows as u64) << 32 | self.index as u64 & 1
+        wide(self.rows) << 32 | wide(self.index) & 1
     }
 
     /// From what `CONFIG` holds.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "halves of a word")]
     pub const fn from_word(word: u64) -> Self {
-        Self { index: (word & 1) as u32, rows: (word >> 32) as u32 }
+        Self { index: low(word & 1), rows: low(word >> 32) }
     }
 }
 

@@ -6,6 +6,7 @@
 //! it by turns, so that an escalation may come late, never for the wrong network.
 
 use crate::Shared;
+use crate::shared::low;
 use crate::table::hash;
 use crate::{Config, Tables, events};
 
@@ -119,14 +120,13 @@ pub fn blame<T: Tables>(
 }
 
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "12 bits of a word")]
 fn place<'t, T: Tables>(
     key: u64,
     config: &Config<Shared>,
     tables: &'t T,
 ) -> Option<&'t Escalation<Shared>> {
     let hash = hash(&[key], 1, seed(config)).wrapping_shr(32);
-    tables.escalation((hash & u64::from(PLACES - 1)) as u32)
+    tables.escalation(low(hash & u64::from(PLACES - 1)))
 }
 
 #[inline(always)]

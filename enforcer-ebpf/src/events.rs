@@ -6,7 +6,7 @@
 //! event is lost, and the loss is counted.
 
 use crate::escalation::seed;
-use crate::shared::Shared;
+use crate::shared::{Shared, low};
 use crate::table::hash;
 use crate::{Address, Config, Direction, Reason, Tables, Transport, Verdict};
 
@@ -52,7 +52,6 @@ const _: () = assert!(size_of::<Event>() == Event::SIZE && align_of::<Event>() =
 ///
 /// One place for each hash: two payers that share one are both told of more often, none less.
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "12 bits of a word")]
 pub fn is_first<T: Tables>(
     payer: u64,
     table: u32,
@@ -62,7 +61,7 @@ pub fn is_first<T: Tables>(
 ) -> bool {
     let hash = hash(&[payer], 3, seed(config));
     let column = hash.wrapping_shr(20) & u64::from(REPORTS - 1);
-    let Some(place) = tables.reported(table * REPORTS + column as u32) else { return false };
+    let Some(place) = tables.reported(table * REPORTS + low(column)) else { return false };
     let mark = hash & !0xffff_ffff | tick & 0xffff_ffff;
     if place.get() == mark {
         return false;
@@ -77,7 +76,7 @@ impl Event {
 
     /// What the agent is told.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "discriminants of repr(u32) enums; a frame's length")]
+    #[expect(clippy::as_conversions, reason = "the discriminants of repr(u32) enums")]
     pub fn new<A: Address>(
         peer: A,
         (direction, verdict, reason): (Direction, Verdict, Reason),
@@ -99,7 +98,7 @@ impl Event {
             source_port: transport.source_port(),
             port: transport.port(),
             flags: u16::from(transport.flags()),
-            bytes: bytes as u32,
+            bytes: low(bytes),
         }
     }
 

@@ -7,6 +7,7 @@
 //! sources of the last seconds sends the fifth here as well.
 
 use crate::escalation::seed;
+use crate::shared::low;
 use crate::source::{Class, SPENT_NS};
 use crate::table::hash;
 use crate::{Config, Shared, Tables};
@@ -88,7 +89,6 @@ pub fn overspends<T: Tables>(
 }
 
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "12 bits of a word")]
 fn counter<'t, T: Tables>(
     row: u32,
     network: u64,
@@ -98,5 +98,5 @@ fn counter<'t, T: Tables>(
     let hash = hash(&[network], 2, seed(config));
     // Four times twelve bits of one hash.
     let column = hash.wrapping_shr(row * 12 + 16) & u64::from(COLUMNS - 1);
-    tables.common(row * COLUMNS + column as u32)
+    tables.common(row * COLUMNS + low(column))
 }

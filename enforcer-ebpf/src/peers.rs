@@ -4,12 +4,11 @@
 //! taken, so a destination that comes and goes among many others is counted anew.
 
 use crate::escalation::seed;
-use crate::shared::Shared;
+use crate::shared::{Shared, wide};
 use crate::source::{PEER_SETS, set_of};
 use crate::{Address, Config, Lists};
 
-#[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-const MASK: u64 = PEER_SETS as u64 - 1;
+const MASK: u64 = wide(PEER_SETS) - 1;
 
 /// Counts a packet of `bytes` to `destination`.
 #[inline(always)]

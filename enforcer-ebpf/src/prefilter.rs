@@ -7,6 +7,7 @@
 
 use crate::Lengths;
 use crate::config::Span;
+use crate::shared::low;
 use crate::table::hash;
 
 /// Words of `PREFILTER4`: 32 /24s in each.
@@ -28,7 +29,6 @@ const SHORT4: u64 = ((1 << 33) - 1) & !LONG4;
 
 /// Where the two bits of an IPv4 address are: word, and how far to shift it.
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "19 bits of a number")]
 pub const fn place4(address: u32) -> (u32, u32) {
     let cell = address >> 8;
     (cell >> 5, (cell & 31) << 1)
@@ -63,14 +63,13 @@ impl Level {
 
     /// Where the bit of an address is, whose first half this is: word, and how far to shift it.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "25 bits of a number")]
     pub fn place(self, high: u64, seed: [u64; 2]) -> (u32, u32) {
         let (network, length) = match self {
             Self::Site => (high.wrapping_shr(16), 48),
             Self::Provider => (high.wrapping_shr(32), 32),
         };
         let bit = hash(&[network], length, seed).wrapping_shr(39);
-        (bit.wrapping_shr(6) as u32, (bit & 63) as u32)
+        (low(bit.wrapping_shr(6)), low(bit & 63))
     }
 }
 

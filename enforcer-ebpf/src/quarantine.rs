@@ -10,7 +10,7 @@
 
 use crate::config::TableWord;
 use crate::escalation::seed;
-use crate::shared::pick;
+use crate::shared::{low, pick, wide};
 use crate::table::{MAX_LENGTHS, Meta, PROBES, Slots, home};
 use crate::{Address, Config, Lists, Shared, Tables};
 
@@ -32,8 +32,8 @@ impl Position {
 
     #[inline(always)]
     const fn with(self, length: u32, observes: bool) -> Self {
-        #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-        Self(self.0 | (length as u64 & 0xff) << 40 | (observes as u64) << 39)
+        let observes = if observes { 1 << 39 } else { 0 };
+        Self(self.0 | (wide(length) & 0xff) << 40 | observes)
     }
 
     /// Whether there is a block.
@@ -44,9 +44,8 @@ impl Position {
 
     /// Fixed bits of its network.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "eight bits of the word")]
     pub const fn length(self) -> u32 {
-        (self.0 >> 40) as u32 & 0xff
+        low(self.0 >> 40) & 0xff
     }
 
     /// Whether it only observes.
@@ -57,9 +56,8 @@ impl Position {
 
     /// Its table and row.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "parts of the word")]
     pub const fn row(self) -> (u32, u32) {
-        ((self.0 >> 34) as u32 & 1, self.0 as u32)
+        (low(self.0 >> 34) & 1, low(self.0))
     }
 
     /// Its slot in the row.

@@ -131,6 +131,20 @@ pub(crate) fn lowest_bit(word: u64) -> u32 {
     opaque(below).count_ones()
 }
 
+/// The lower half of a word.
+#[inline(always)]
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "half of a word")]
+pub(crate) const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// A number as a word; `u64::from` is not const.
+#[inline(always)]
+#[expect(clippy::as_conversions, reason = "the same number in a wider type")]
+pub(crate) const fn wide(number: u32) -> u64 {
+    number as u64
+}
+
 /// One of four, by the last two bits of its number.
 #[inline(always)]
 pub(crate) fn pick(four: &[Shared; 4], index: u64) -> &Shared {

@@ -6,7 +6,7 @@
 //! given away.
 
 use crate::Shared;
-use crate::shared::{opaque, pick};
+use crate::shared::{low, opaque, pick, wide};
 use crate::table::hash;
 
 /// Slots of a set.
@@ -84,9 +84,8 @@ const _: () = assert!(size_of::<Class>() == 64 && size_of::<Class<Shared>>() == 
 
 /// The set of a key.
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "32 bits of a word")]
 pub fn set_of(key: u64, seed: [u64; 2], mask: u64) -> u32 {
-    (hash(&[key], 0, seed).wrapping_shr(32) & mask) as u32
+    low(hash(&[key], 0, seed).wrapping_shr(32) & mask)
 }
 
 impl Spent {
@@ -139,14 +138,9 @@ impl Set<Shared> {
     /// The slot of `key`.
     #[inline(always)]
     pub fn find(&self, key: u64) -> Option<Place<'_>> {
-        let mut way = 0;
-        for slot in &self.key {
-            if slot.get() == key {
-                return Some(Place { set: self, way: opaque(way) });
-            }
-            way += 1;
-        }
-        None
+        let mut ways = (0..).zip(&self.key);
+        let (way, _) = ways.find(|(_, slot)| slot.get() == key)?;
+        Some(Place { set: self, way: opaque(way) })
     }
 
     /// A slot that may be given to somebody new: free, or else the one heard of longest ago, when
@@ -207,8 +201,8 @@ impl Class {
     /// With `rate` packets per second, `burst` of them at once; never stricter than that.
     #[must_use]
     pub const fn packets(self, rate: u32, burst: u32) -> Self {
-        let cost = at_least_one(1_000_000_000 / SPENT_NS / at_least_one(widen(rate)));
-        Self { packet_cost: cost, packet_tolerance: cost * widen(burst).saturating_sub(1), ..self }
+        let cost = at_least_one(1_000_000_000 / SPENT_NS / at_least_one(wide(rate)));
+        Self { packet_cost: cost, packet_tolerance: cost * wide(burst).saturating_sub(1), ..self }
     }
 
     /// With `rate` bytes per second, `burst` of them at once. Both at least 65,536.
@@ -221,8 +215,8 @@ impl Class {
     /// With `rate` TCP connections per second, `burst` of them at once; at most [`MAX_SYNS`].
     #[must_use]
     pub const fn syns(self, rate: u32, burst: u32) -> Self {
-        let cost = at_least_one(1_000_000_000 / SYN_NS / at_least_one(widen(rate)));
-        let tolerance = cost * widen(burst).saturating_sub(1);
+        let cost = at_least_one(1_000_000_000 / SYN_NS / at_least_one(wide(rate)));
+        let tolerance = cost * wide(burst).saturating_sub(1);
         // The clock of connections goes round in five hours: what lies further ahead looks past.
         let tolerance = if tolerance > SYN_AHEAD { SYN_AHEAD } else { tolerance };
         Self { syn_cost: cost, syn_tolerance: tolerance, ..self }
@@ -275,9 +269,4 @@ pub(crate) const SYN_AHEAD: u64 = 1 << 30;
 
 const fn at_least_one(number: u64) -> u64 {
     if number == 0 { 1 } else { number }
-}
-
-#[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-const fn widen(number: u32) -> u64 {
-    number as u64
 }

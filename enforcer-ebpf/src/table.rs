@@ -10,7 +10,7 @@
 //! the key. So a packet can meet a block a moment early or late, never somebody else's.
 
 use crate::Shared;
-use crate::shared::pick;
+use crate::shared::{low, pick, wide};
 
 /// Slots of a row.
 pub const SLOTS: usize = 4;
@@ -79,8 +79,7 @@ impl Meta {
         let ms = expires_ns.div_ceil(1_000_000);
         let ms = if ms > NEVER_MS { NEVER_MS } else { ms };
         #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-        let length = length as u64;
-        Self(ms << 16 | length << 8 | flags & 0x7f | Self::USED)
+        Self(ms << 16 | (length as u64) << 8 | flags & 0x7f | Self::USED)
     }
 
     /// Whether the slot holds a block.
@@ -97,9 +96,9 @@ impl Meta {
 
     /// The prefix length.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "one byte of the word")]
     pub const fn length(self) -> u8 {
-        (self.0 >> 8) as u8
+        let [_, length, ..] = self.0.to_le_bytes();
+        length
     }
 
     /// When the block ends, on `CLOCK_BOOTTIME`; [`NEVER_NS`](crate::NEVER_NS) for never.
@@ -118,11 +117,10 @@ impl Meta {
 
 impl Seen {
     /// The last packet, in ns of the boot clock, a tick too early at most; `None`: never.
-    #[expect(clippy::as_conversions, reason = "half of a word")]
     pub const fn last_hit_ns(self) -> Option<u64> {
-        match self.0 as u32 {
+        match low(self.0) {
             0 => None,
-            tick => Some(tick as u64 * TICK_NS),
+            tick => Some(wide(tick) * TICK_NS),
         }
     }
 }
@@ -157,10 +155,9 @@ pub fn hash(words: &[u64], length: u64, seed: [u64; 2]) -> u64 {
 
 /// The home row of a network in a table of `rows`.
 #[inline(always)]
-#[expect(clippy::as_conversions, reason = "the upper half of a word")]
 pub fn home(words: &[u64], length: u64, seed: [u64; 2], rows: u32) -> u32 {
-    (hash(words, length, seed).wrapping_shr(32).wrapping_mul(u64::from(rows)).wrapping_shr(32))
-        as u32
+    let upper = hash(words, length, seed).wrapping_shr(32);
+    low(upper.wrapping_mul(u64::from(rows)).wrapping_shr(32))
 }
 
 /// Rows of either family.
@@ -185,8 +182,7 @@ impl<const N: usize> Slots for Row<N, Shared> {
 
     #[inline(always)]
     fn find(&self, key: &[u64; N], length: u64) -> Option<u64> {
-        let mut slot = 0;
-        for at in 0..SLOTS {
+        for (slot, at) in (0..).zip(0..SLOTS) {
             // The meta before the key: see the head of this file. One branch for all of it.
             let mut differs = self.meta.get(at)?.get() & 0xff01 ^ (length << 8 | Meta::USED);
             for (word, slots) in key.iter().zip(&self.key) {
@@ -195,7 +191,6 @@ impl<const N: usize> Slots for Row<N, Shared> {
             if differs == 0 {
                 return Some(slot);
             }
-            slot += 1;
         }
         None
     }

@@ -50,30 +50,30 @@ impl Transport {
 
     /// Destination port; 0 where there are no ports.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "16 bits of the word")]
     pub const fn port(self) -> u16 {
-        self.0 as u16
+        let [a, b, ..] = self.0.to_le_bytes();
+        u16::from_le_bytes([a, b])
     }
 
     /// Source port; 0 where there are no ports.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "16 bits of the word")]
     pub const fn source_port(self) -> u16 {
-        (self.0 >> 16) as u16
+        let [_, _, a, b, ..] = self.0.to_le_bytes();
+        u16::from_le_bytes([a, b])
     }
 
     /// Flags of a TCP header; 0 for others.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "8 bits of the word")]
     pub const fn flags(self) -> u8 {
-        (self.0 >> 32) as u8
+        let [_, _, _, _, flags, ..] = self.0.to_le_bytes();
+        flags
     }
 
     /// Its number.
     #[inline(always)]
-    #[expect(clippy::as_conversions, reason = "8 bits of the word")]
     pub const fn protocol(self) -> u8 {
-        (self.0 >> 40) as u8
+        let [_, _, _, _, _, protocol, ..] = self.0.to_le_bytes();
+        protocol
     }
 
     /// Whether it opens a TCP connection.
