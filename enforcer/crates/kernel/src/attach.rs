@@ -94,7 +94,7 @@ impl Kernel {
             kernel.attach_one(interface, &mut undo)?;
         }
         kernel.pins.settle().map_err(unusable(&config.pins))?;
-        if let Some(loaded) = &kernel.program {
+        if let Some(loaded) = &mut kernel.program {
             loaded.pin(&kernel.pins)?;
         }
         undo.keep();

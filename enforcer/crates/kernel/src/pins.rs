@@ -213,13 +213,15 @@ pub(crate) fn links_in(folder: &Path) -> io::Result<Vec<PinnedLink>> {
     Ok(links)
 }
 
-/// The numbers of interfaces whose queueing discipline an agent of this folder made.
+/// The names of the files that say whose queueing discipline an agent of this folder made.
+pub(crate) fn notes_in(folder: &Path) -> io::Result<Vec<String>> {
+    Ok(list(folder)?.into_iter().filter(|name| name.starts_with(QDISC)).collect())
+}
+
+/// The numbers of the interfaces that they name.
 pub(crate) fn qdiscs_in(folder: &Path) -> io::Result<Vec<u32>> {
-    let names = list(folder)?.into_iter().filter(|name| name.starts_with(QDISC));
-    let indices = names.filter_map(|name| {
-        fs::read_link(folder.join(name)).ok()?.to_str()?.parse().ok()
-    });
-    Ok(indices.collect())
+    let index = |name| fs::read_link(folder.join(name)).ok()?.to_str()?.parse().ok();
+    Ok(notes_in(folder)?.into_iter().filter_map(index).collect())
 }
 
 fn encoded(interface: &str) -> String {

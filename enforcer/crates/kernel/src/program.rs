@@ -64,11 +64,11 @@ impl Loaded {
     }
 
     /// Keeps the programs where their numbers and tags can be looked up without an agent.
-    pub(crate) fn pin(&self, pins: &Pins) -> Result<(), AttachError> {
+    pub(crate) fn pin(&mut self, pins: &Pins) -> Result<(), AttachError> {
         for name in program::ALL {
             let (next, path) = (pins.next(name), pins.program(name));
             let refused = |source| AttachError::Pins { path: path.clone(), source };
-            let program = self.ebpf.program(name).ok_or_else(|| no_program(name))?;
+            let program = self.ebpf.program_mut(name).ok_or_else(|| no_program(name))?;
             // Of an agent that died at this very place.
             if next.exists() {
                 fs::remove_file(&next).map_err(refused)?;

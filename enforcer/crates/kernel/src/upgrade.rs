@@ -18,7 +18,7 @@ use crate::interface::Device;
 use crate::kernel::Kernel;
 use crate::links::{Places, follow_renames};
 use crate::object::OBJECT;
-use crate::pins::links_in;
+use crate::pins::{links_in, notes_in};
 use crate::program::Loaded;
 use crate::shapes;
 use crate::system::missing_capabilities;
@@ -98,6 +98,9 @@ impl Kernel {
         taken: &mut bool,
     ) -> Result<(), AttachError> {
         let unusable = |source| AttachError::Pins { path: folder.to_owned(), source };
+        for name in notes_in(folder).map_err(unusable)? {
+            fs::rename(folder.join(&name), self.pins.folder().join(name)).map_err(unusable)?;
+        }
         let devices = self.devices.list().map_err(AttachError::Interfaces)?;
         let loaded = self.program.as_mut().ok_or(AttachError::NoProgram)?;
         for pinned in links_in(folder).map_err(unusable)? {

@@ -18,7 +18,7 @@ fn what_is_blocked_stays_so_when_the_agent_is_gone_and_the_next_one_adopts_it() 
     for attach in [Attach::Native, Attach::Generic] {
         let lab = Lab::new();
         let config = Config { attach, ..lab.config() };
-        let mut kernel = Kernel::attach(&config, &[]).unwrap();
+        let mut kernel = Kernel::attach(&config, &[], &[]).unwrap();
         kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
         kernel.block(prefix("2001:db8:77::2/127"), entry(8, None)).unwrap();
         let first = attached_program(&kernel);
@@ -29,7 +29,7 @@ fn what_is_blocked_stays_so_when_the_agent_is_gone_and_the_next_one_adopts_it() 
         for source in [PEERS4[0], PEERS6[0]] {
             assert_eq!(lab.send(source, || pinned.counters().unwrap()), Verdict::Drop);
         }
-        let kernel = Kernel::attach(&config, &[]).unwrap();
+        let kernel = Kernel::attach(&config, &[], &[]).unwrap();
 
         assert_ne!(attached_program(&kernel), first, "the program is this agent's");
         assert_eq!(kernel.blocks().unwrap().len(), 2);
@@ -45,7 +45,7 @@ fn what_is_blocked_stays_so_when_the_agent_is_gone_and_the_next_one_adopts_it() 
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn no_blocked_packet_passes_while_agents_replace_each_other_and_maps_change_size() {
     let lab = Arc::new(Lab::new());
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
     drop(kernel);
     let stop = Arc::new(AtomicBool::new(false));
@@ -63,9 +63,9 @@ fn no_blocked_packet_passes_while_agents_replace_each_other_and_maps_change_size
         })
     };
 
-    for blocks in [64, 64, 256, 16, 64] {
+    for sources in [64, 64, 65_536, 16, 64] {
         let before = sent.load(Ordering::Relaxed);
-        let kernel = Kernel::attach(&Config { blocks, ..lab.config() }, &[]).unwrap();
+        let kernel = Kernel::attach(&Config { sources, ..lab.config() }, &[], &[]).unwrap();
         wait_for("the flood", || sent.load(Ordering::Relaxed) > before + 200);
         drop(kernel);
     }
@@ -84,15 +84,15 @@ fn no_blocked_packet_passes_while_agents_replace_each_other_and_maps_change_size
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn an_agent_that_was_killed_half_way_to_larger_maps_leaves_a_folder_that_the_next_adopts() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
     drop(kernel);
     // The copy is pinned, the links use another program: what a kill leaves before the rename.
-    let folder = lab.pins.join("v1");
-    let unfinished = aya::maps::MapData::from_pin(folder.join("BLOCK6")).unwrap();
-    unfinished.pin(folder.join("BLOCK4-next")).unwrap();
+    let folder = lab.pins.join("v2");
+    let unfinished = aya::maps::MapData::from_pin(folder.join("SOURCE6")).unwrap();
+    unfinished.pin(folder.join("SOURCE4-next")).unwrap();
 
-    let kernel = Kernel::attach(&Config { blocks: 128, ..lab.config() }, &[]).unwrap();
+    let kernel = Kernel::attach(&Config { sources: 4096, ..lab.config() }, &[], &[]).unwrap();
 
     assert_eq!(kernel.blocks().unwrap().len(), 1);
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);
@@ -105,7 +105,7 @@ fn an_agent_that_was_killed_half_way_to_larger_maps_leaves_a_folder_that_the_nex
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn detaching_leaves_nothing_behind() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);
 
@@ -114,7 +114,7 @@ fn detaching_leaves_nothing_behind() {
     assert!(lab.reaches_unguarded(PEERS4[0]));
     assert!(!lab.pins.exists());
     assert_eq!(Kernel::detach_pinned(&lab.pins).unwrap(), Vec::<String>::new());
-    Kernel::attach(&lab.config(), &[]).unwrap();
+    Kernel::attach(&lab.config(), &[], &[]).unwrap();
     assert_eq!(Kernel::detach_pinned(&lab.pins).unwrap(), ["guard"]);
     assert!(lab.reaches_unguarded(PEERS6[0]));
 }
@@ -122,11 +122,11 @@ fn detaching_leaves_nothing_behind() {
 #[test]
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_program_of_somebody_else_is_named_and_left_alone() {
-    let (lab, other) = (Lab::new(), tempfile_name());
-    let theirs = Kernel::attach(&Config { pins: other.clone(), ..lab.config() }, &[]).unwrap();
+    let (lab, other) = (Lab::new(), Lab::new_pins());
+    let theirs = Kernel::attach(&Config { pins: other.clone(), ..lab.config() }, &[], &[]).unwrap();
     let number = attached_program(&theirs).to_string();
 
-    let refused = Kernel::attach(&lab.config(), &[]).err().unwrap();
+    let refused = Kernel::attach(&lab.config(), &[], &[]).err().unwrap();
 
     assert!(
         matches!(&refused, AttachError::Occupied { interface, program }
@@ -134,17 +134,17 @@ fn a_program_of_somebody_else_is_named_and_left_alone() {
         "{refused}"
     );
     assert!(refused.hint().unwrap().contains("detach"));
-    assert!(!lab.pins.join("v1").exists(), "a failed call leaves nothing behind");
+    assert!(!lab.pins.join("v2").exists(), "a failed call leaves nothing behind");
     assert_eq!(attached_program(&theirs).to_string(), number);
     theirs.detach().unwrap();
-    Kernel::attach(&lab.config(), &[]).unwrap();
+    Kernel::attach(&lab.config(), &[], &[]).unwrap();
 }
 
 #[test]
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn an_interface_that_vanishes_is_missing_then_detached_then_guarded_again() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
     let state = |kernel: &Kernel| kernel.interfaces().unwrap()[0].attachment;
 
@@ -161,7 +161,7 @@ fn an_interface_that_vanishes_is_missing_then_detached_then_guarded_again() {
     drop(kernel);
     lab.unplug("guard");
     lab.plug_in("guard");
-    let kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);
 }
 
@@ -171,7 +171,7 @@ fn an_interface_that_is_not_there_is_answered_with_those_that_are() {
     let lab = Lab::new();
     let config = Config { interfaces: vec!["guard".into(), "eth7".into()], ..lab.config() };
 
-    let refused = Kernel::attach(&config, &[]).err().unwrap();
+    let refused = Kernel::attach(&config, &[], &[]).err().unwrap();
 
     assert!(refused.to_string().contains("`eth7`"), "{refused}");
     assert!(refused.hint().unwrap().contains("guard"));
@@ -183,26 +183,26 @@ fn an_interface_that_is_not_there_is_answered_with_those_that_are() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_policy_that_names_other_interfaces_or_another_hook_is_followed() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
     drop(kernel);
 
     let generic = Config { attach: Attach::Generic, ..lab.config() };
-    let kernel = Kernel::attach(&generic, &[]).unwrap();
+    let kernel = Kernel::attach(&generic, &[], &[]).unwrap();
     let attachment = kernel.interfaces().unwrap()[0].attachment;
     assert!(matches!(attachment, Attachment::Attached { hook: Hook::Generic, .. }));
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);
     drop(kernel);
 
     let auto = Config { attach: Attach::Auto, mode: Mode::Observe, ..lab.config() };
-    let kernel = Kernel::attach(&auto, &[]).unwrap();
+    let kernel = Kernel::attach(&auto, &[], &[]).unwrap();
     let attachment = kernel.interfaces().unwrap()[0].attachment;
     assert!(matches!(attachment, Attachment::Attached { hook: Hook::Generic, .. }), "it stays");
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Pass);
     drop(kernel);
 
     let none = Config { interfaces: Vec::new(), ..lab.config() };
-    let kernel = Kernel::attach(&none, &[]).unwrap();
+    let kernel = Kernel::attach(&none, &[], &[]).unwrap();
     assert_eq!(kernel.interfaces().unwrap(), []);
     assert!(lab.reaches_unguarded(PEERS4[0]));
 }
@@ -213,7 +213,7 @@ fn a_wire_with_large_frames_is_guarded_in_the_driver() {
     let lab = Lab::new();
     ip(&["-n", lab.host_namespace(), "link", "set", "guard", "mtu", "9000"]);
 
-    let kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
 
     let attachment = kernel.interfaces().unwrap()[0].attachment;
     assert!(matches!(attachment, Attachment::Attached { hook: Hook::Native, .. }));
@@ -230,11 +230,11 @@ fn a_driver_that_cannot_is_an_error_or_the_generic_path_as_the_policy_says() {
     let interfaces = vec!["dot.7".to_owned(), "lo".to_owned()];
     let config = |attach| Config { interfaces: interfaces.clone(), attach, ..lab.config() };
 
-    let refused = Kernel::attach(&config(Attach::Native), &[]).err().unwrap();
+    let refused = Kernel::attach(&config(Attach::Native), &[], &[]).err().unwrap();
     assert!(matches!(&refused, AttachError::Native { interface, .. } if interface == "lo"));
     assert!(refused.hint().unwrap().contains("generic"));
-    assert!(!lab.pins.join("v1").exists(), "what was attached before it is taken back");
-    let kernel = Kernel::attach(&config(Attach::Auto), &[]).unwrap();
+    assert!(!lab.pins.join("v2").exists(), "what was attached before it is taken back");
+    let kernel = Kernel::attach(&config(Attach::Auto), &[], &[]).unwrap();
 
     let hooks: Vec<_> = kernel
         .interfaces()
@@ -250,23 +250,15 @@ fn a_driver_that_cannot_is_an_error_or_the_generic_path_as_the_policy_says() {
 
 #[test]
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
-fn a_folder_of_another_layout_or_of_another_shape_is_not_touched() {
+fn a_map_of_another_shape_is_not_touched() {
     let lab = Lab::new();
-    drop(Kernel::attach(&lab.config(), &[]).unwrap());
-    fs::rename(lab.pins.join("v1"), lab.pins.join("v0")).unwrap();
-    let refused = Kernel::attach(&lab.config(), &[]).err().unwrap();
-    // Its link still holds the interface, and a link of another version is not ours to change.
-    assert!(
-        matches!(refused, AttachError::Occupied { .. } | AttachError::OtherLayout { .. }),
-        "{refused}"
-    );
-    fs::rename(lab.pins.join("v0"), lab.pins.join("v1")).unwrap();
+    drop(Kernel::attach(&lab.config(), &[], &[]).unwrap());
 
-    fs::remove_file(lab.pins.join("v1/BLOCK4")).unwrap();
-    fs::rename(lab.pins.join("v1/BLOCK6"), lab.pins.join("v1/BLOCK4")).unwrap();
-    let refused = Kernel::attach(&lab.config(), &[]).err().unwrap();
+    fs::remove_file(lab.pins.join("v2/ALLOW4")).unwrap();
+    fs::rename(lab.pins.join("v2/ALLOW6"), lab.pins.join("v2/ALLOW4")).unwrap();
+    let refused = Kernel::attach(&lab.config(), &[], &[]).err().unwrap();
 
-    assert!(refused.to_string().contains("BLOCK4"), "{refused}");
+    assert!(refused.to_string().contains("ALLOW4"), "{refused}");
     assert!(refused.hint().unwrap().contains("detach"));
 }
 
@@ -278,11 +270,6 @@ fn attached_program(kernel: &Kernel) -> u32 {
         }
         other => panic!("{other:?}"),
     }
-}
-
-/// Pins of another agent; its owner detaches it.
-fn tempfile_name() -> std::path::PathBuf {
-    format!("/sys/fs/bpf/enforcer-other-{}", std::process::id()).into()
 }
 
 /// `ip netns exec` gives a process mounts of its own, in which no bpf file system is mounted.
@@ -299,7 +286,7 @@ fn what_an_agent_with_mounts_of_its_own_has_blocked_stays_so_when_it_is_gone() {
                 assert_eq!(left.blocks().unwrap().len(), 1, "the second agent finds the block");
                 return left.detach().unwrap();
             }
-            Err(_) => Kernel::attach(&config, &[]).unwrap(),
+            Err(_) => Kernel::attach(&config, &[], &[]).unwrap(),
         };
         kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
         return;
