@@ -325,9 +325,9 @@ impl MapError {
         match self {
             Self::Shape { .. } => Some(DETACH_HINT),
             Self::Lost { .. } => Some(SHARED_HINT),
-            Self::Make { .. } => {
-                Some("free some memory, or lower `blocks` in [kernel]; the old table stays in force")
-            }
+            Self::Make { .. } => Some(
+                "free some memory, or lower `blocks` in [kernel]; the old table stays in force",
+            ),
             Self::Open { .. } | Self::Read { .. } | Self::Write { .. } => {
                 Some("the process needs CAP_BPF, and the folder of pins must be complete")
             }
@@ -351,7 +351,9 @@ impl BlockError {
                 Some("join neighbouring networks into wider ones")
             }
             Self::TooManyClasses { .. } => Some("give networks with the same budget one class"),
-            Self::TooManyPorts { .. } => Some("leave `ports` out: budgets are then for all traffic"),
+            Self::TooManyPorts { .. } => {
+                Some("leave `ports` out: budgets are then for all traffic")
+            }
         }
     }
 }
@@ -384,7 +386,9 @@ impl AttachError {
                     "not enough memory: lower `sources` or `blocks` in [kernel], or raise the \
                      memory limit of the service"
                 }
-                Some(EPERM) => "grant CAP_BPF; a kernel before 5.11 also wants LimitMEMLOCK=infinity",
+                Some(EPERM) => {
+                    "grant CAP_BPF; a kernel before 5.11 also wants LimitMEMLOCK=infinity"
+                }
                 Some(_) | None => "the kernel must be 5.18 or newer; its words are in the cause",
             },
             Self::Native { .. } => "set `attach = \"auto\"` or `\"generic\"` in [kernel]",

@@ -7,9 +7,11 @@
 
 mod attach;
 mod blocks;
+mod bpf;
 mod budgets;
 mod config;
 mod counters;
+mod detach;
 mod error;
 mod events;
 mod explain;
@@ -17,17 +19,24 @@ mod family;
 mod interface;
 mod kernel;
 mod lease;
+mod links;
 mod lists;
 mod mapped;
 mod maps;
+mod netlink;
 mod object;
 mod pins;
 mod program;
+mod qdisc;
 mod ring;
+mod selftest;
+mod shapes;
 mod sockets;
 mod sources;
+mod switch;
 mod system;
 mod table;
+mod upgrade;
 
 pub use enforcer_ebpf::{Direction, Reason, Verdict};
 
@@ -37,7 +46,7 @@ pub use config::{
 };
 pub use counters::{Counter, Counters};
 pub use error::{AttachError, BlockError, DetachError, MapError, OpenError};
-pub use events::{Event, Events};
+pub use events::{Event, Events, Sample};
 pub use explain::{BudgetLeft, Explained};
 pub use interface::{Attachment, Hook, Interface, Program};
 pub use kernel::{Cursor, Entry, Installed, Kernel, Loaded, Occupancy, Swept};
@@ -45,3 +54,4 @@ pub use lease::Lease;
 pub use object::object_sha256;
 pub use sockets::{Closed, close_sockets};
 pub use sources::{Flood, PeerTraffic, Talker};
+pub use upgrade::Upgraded;

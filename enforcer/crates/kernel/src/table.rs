@@ -1,321 +1,447 @@
-//! The maps, typed: prefixes and entries in, prefixes and entries out.
+//! One table of blocks, written in place while packets are compared with it.
 //!
-//! Both families behind one interface. A listing reads at most twice what a map can hold, so a map
-//! that changes meanwhile cannot make it endless.
+//! The order of writes is what readers rely on: a slot is filled before its meta says so, and
+//! emptied by its meta first. A block that has to make room for another is copied forward before it
+//! is taken out where it was, so a reader, who walks forward, meets one of the two. A slot that was
+//! emptied rests: a reader who has seen its old meta may still be comparing its key, so nobody
+//! else's key is written there until [`Quiet::wait`] says that no such reader is left.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::collections::HashSet;
+use std::sync::atomic::{Ordering, fence};
 
-use aya::Pod;
-use aya::maps::lpm_trie::{Key as LpmKey, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use enforcer_ebpf::{Address, Config, Entry, Key4, Key6, MAX_ALLOW, V4, V6, map};
-use enforcer_model::Prefix;
+use enforcer_ebpf::table::{Meta, PROBES, Row, SLOTS, Seen, Slots, home};
+use enforcer_ebpf::{Config, Shared};
 
-use crate::error::{BlockError, MapError};
-use crate::pins::Pins;
-use crate::program::errno;
+/// The length of a block that has moved: no address has so many bits, so nobody looks for it.
+const MOVED: u8 = u8::MAX;
 
-const E2BIG: i32 = 7;
-const ENOENT: i32 = 2;
-const ENOSPC: i32 = 28;
+/// How far away a free slot is looked for, to be moved near by moving blocks forward.
+const REACH: u32 = 256;
 
-/// One address family as the maps spell it.
-pub(crate) trait Family: Address {
-    const BLOCKS: &'static str;
-    const ALLOW: &'static str;
-    /// A key of the map of blocks.
-    type Row: Pod + Ord;
-    /// What the allow list calls an address.
-    type Bytes: Pod + Ord;
+/// Home rows of the smallest table: 4,096 blocks.
+pub(crate) const FEWEST_HOMES: u32 = 1024;
 
-    fn row(prefix: Prefix) -> Option<Self::Row>;
-    fn prefix(row: Self::Row) -> Option<Prefix>;
-    fn bytes(address: IpAddr) -> Option<Self::Bytes>;
-    fn address(bytes: Self::Bytes) -> IpAddr;
+/// Home rows of the largest: 16 million blocks at half of its slots.
+const MOST_HOMES: u32 = 1 << 23;
+
+/// Rows as their writer sees them.
+pub(crate) trait Cells: Slots {
+    fn ids(&self) -> &[Shared; SLOTS];
+    fn packets(&self) -> &[Shared; SLOTS];
+    fn bytes(&self) -> &[Shared; SLOTS];
+    fn seen(&self) -> &[Shared; SLOTS];
+    fn key(&self, slot: usize) -> Self::Key;
+    fn set_key(&self, slot: usize, key: &Self::Key);
 }
 
-/// The blocks of one family.
-pub(crate) struct Blocks<F: Family> {
-    map: HashMap<MapData, F::Row, [u64; 7]>,
-    pub(crate) capacity: u32,
+/// A way to wait until every reader who runs now has ended.
+pub(crate) trait Quiet {
+    type Error;
+    fn wait(&mut self) -> Result<(), Self::Error>;
 }
 
-/// What the kernel works with, for either family.
-pub(crate) trait BlockTable {
-    fn get(&self, prefix: Prefix) -> Result<Option<Entry>, MapError>;
-    fn put(&mut self, prefix: Prefix, entry: Entry) -> Result<(), BlockError>;
-    fn remove(&mut self, prefix: Prefix) -> Result<(), MapError>;
-    fn list(&self) -> Result<Vec<(Prefix, Entry)>, MapError>;
+/// What a slot says, besides whose it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) meta: Meta,
+    pub(crate) id: u64,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seen: Seen,
 }
 
-/// The networks of one family that are never dropped.
-pub(crate) struct AllowList<F: Family> {
-    map: LpmTrie<MapData, F::Bytes, u32>,
+/// Where a block is: a slot of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct At {
+    row: u32,
+    slot: usize,
 }
 
-/// The one value of `CONFIG`.
-pub(crate) struct ConfigMap {
-    map: Array<MapData, [u64; 9]>,
+/// Why a block was not put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused<E> {
+    /// There is no room near its home; a larger table has some.
+    Crowded,
+    /// The readers could not be waited for.
+    Quiet(E),
 }
 
-/// A pinned map, whatever its type.
-pub(crate) fn open(pins: &Pins, name: &'static str) -> Result<Map, MapError> {
-    open_at(&pins.map(name), name)
+/// Rows in memory that readers may share, whoever owns it.
+pub(crate) struct Table<R, M> {
+    rows: M,
+    homes: u32,
+    seed: [u64; 2],
+    used: u32,
+    /// Slots that were emptied while readers may have been looking at them.
+    resting: HashSet<At>,
+    /// Whether there are readers.
+    live: bool,
+    _rows: std::marker::PhantomData<R>,
 }
 
-fn open_at(path: &Path, name: &'static str) -> Result<Map, MapError> {
-    MapData::from_pin(path)
-        .and_then(Map::from_map_data)
-        .map_err(|source| MapError::Open { map: name, source })
-}
-
-pub(crate) fn open_stats(pins: &Pins) -> Result<PerCpuArray<MapData, [u64; 2]>, MapError> {
-    open(pins, map::STATS)?.try_into().or(Err(MapError::Shape { map: map::STATS }))
-}
-
-impl<F: Family> Blocks<F> {
-    pub(crate) fn open(pins: &Pins) -> Result<Self, MapError> {
-        Self::new(open(pins, F::BLOCKS)?)
-    }
-
-    /// The map that the last agent worked with.
-    pub(crate) fn open_settled(pins: &Pins) -> Result<Self, MapError> {
-        Self::new(open_at(&pins.settled_map(F::BLOCKS), F::BLOCKS)?)
-    }
-
-    fn new(map: Map) -> Result<Self, MapError> {
-        let shape = || MapError::Shape { map: F::BLOCKS };
-        let Map::HashMap(data) = &map else { return Err(shape()) };
-        let info = data.info().map_err(|source| MapError::Read { map: F::BLOCKS, source })?;
-        let capacity = info.max_entries();
-        Ok(Self { map: HashMap::try_from(map).or(Err(shape()))?, capacity })
-    }
-}
-
-impl<F: Family> BlockTable for Blocks<F> {
-    fn get(&self, prefix: Prefix) -> Result<Option<Entry>, MapError> {
-        let Some(row) = F::row(prefix) else { return Ok(None) };
-        match self.map.get(&row, 0) {
-            Ok(words) => Ok(Some(Entry::from_words(words))),
-            Err(source) if is_absent(&source) => Ok(None),
-            Err(source) => Err(MapError::Read { map: F::BLOCKS, source }),
-        }
-    }
-
-    fn put(&mut self, prefix: Prefix, entry: Entry) -> Result<(), BlockError> {
-        let Some(row) = F::row(prefix) else { return Err(BlockError::Lost { prefix }) };
-        self.map.insert(row, entry.to_words(), 0).map_err(|source| match errno(&source) {
-            Some(E2BIG) => BlockError::Full { map: F::BLOCKS, capacity: self.capacity },
-            _ => MapError::Write { map: F::BLOCKS, source }.into(),
-        })
-    }
-
-    fn remove(&mut self, prefix: Prefix) -> Result<(), MapError> {
-        let Some(row) = F::row(prefix) else { return Ok(()) };
-        match self.map.remove(&row) {
-            Err(source) if !is_absent(&source) => Err(MapError::Write { map: F::BLOCKS, source }),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    fn list(&self) -> Result<Vec<(Prefix, Entry)>, MapError> {
-        // An element that goes away under the reader sends the kernel back to the first one, so
-        // the same row can come twice.
-        let mut rows = BTreeMap::new();
-        let steps = usize::try_from(self.capacity).unwrap_or(usize::MAX).saturating_mul(2);
-        for row in self.map.iter().take(steps) {
-            let (row, words) = row.map_err(|source| MapError::Read { map: F::BLOCKS, source })?;
-            rows.insert(row, Entry::from_words(words));
-        }
-        let entries = rows.into_iter();
-        Ok(entries.filter_map(|(row, entry)| Some((F::prefix(row)?, entry))).collect())
-    }
-}
-
-impl<F: Family> AllowList<F> {
-    pub(crate) fn open(pins: &Pins) -> Result<Self, MapError> {
-        let map = LpmTrie::try_from(open(pins, F::ALLOW)?);
-        Ok(Self { map: map.or(Err(MapError::Shape { map: F::ALLOW }))? })
-    }
-
-    /// Makes the list hold exactly the networks of its family among `networks`.
+impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
+    /// Works with what is in `rows`, of which the last [`PROBES`]` - 1` are nobody's home.
     ///
-    /// What is new comes in before what is old goes out, so that nothing which is on both lists is
-    /// ever missing; only a list that would then be too long is thinned out first.
-    pub(crate) fn set(&mut self, networks: &[Prefix]) -> Result<(), BlockError> {
-        let wanted: BTreeMap<_, _> = networks
-            .iter()
-            .filter_map(|network| Some(((network.length(), F::bytes(network.address())?), network)))
-            .collect();
-        if wanted.len() > usize::try_from(MAX_ALLOW).unwrap_or(usize::MAX) {
-            return Err(BlockError::TooManyAllowed { networks: wanted.len() });
-        }
-        let surplus: Vec<_> =
-            self.list()?.into_iter().filter(|key| !wanted.contains_key(key)).collect();
-        if let Err(full) = self.add(wanted.keys()) {
-            let no_room = matches!(&full, MapError::Write { source, .. }
-                if matches!(errno(source), Some(ENOSPC | E2BIG)));
-            if !no_room {
-                return Err(full.into());
+    /// `None` when there are too few. Readers are there from the beginning or come later.
+    pub(crate) fn new(rows: M, seed: [u64; 2], live: bool) -> Option<Self> {
+        let count = u32::try_from(rows.as_ref().len()).ok()?;
+        let homes = count.checked_sub(PROBES - 1).filter(|&homes| homes > 0)?;
+        let resting = HashSet::new();
+        let mut table =
+            Self { rows, homes, seed, used: 0, resting, live, _rows: std::marker::PhantomData };
+        table.used = u32::try_from(table.iter().count()).ok()?;
+        Some(table)
+    }
+
+    /// Home rows.
+    pub(crate) const fn homes(&self) -> u32 {
+        self.homes
+    }
+
+    /// Slots in use, by blocks that have expired as well.
+    pub(crate) const fn used(&self) -> u32 {
+        self.used
+    }
+
+    pub(crate) fn rows(&self) -> &[R] {
+        self.rows.as_ref()
+    }
+
+    /// From now on there are readers.
+    pub(crate) const fn go_live(&mut self) {
+        self.live = true;
+    }
+
+    /// How many of a hundred slots are in use.
+    pub(crate) fn percent(&self) -> u32 {
+        let slots = u64::from(self.homes) * u64::try_from(SLOTS).unwrap_or(1);
+        u32::try_from(u64::from(self.used) * 100 / slots).unwrap_or(100)
+    }
+
+    /// Whether emptied slots wait for readers to end.
+    pub(crate) fn has_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// No reader of before is left.
+    pub(crate) fn rested(&mut self) {
+        self.resting.clear();
+    }
+
+    /// Mends what a writer did not live to finish: a block that he was moving is in two places, or
+    /// where it was says that it has moved.
+    pub(crate) fn repair(&mut self) {
+        let twice = |(at, key, block): (At, R::Key, Block)| {
+            let is_at_home = self.home(&key, block.meta.length()) == at.row;
+            let first = || self.find(&key, block.meta.length()).map(|(first, _)| first);
+            (!is_at_home && first() != Some(at)).then_some(at)
+        };
+        let twice: Vec<At> = self.iter().filter_map(twice).collect();
+        twice.into_iter().for_each(|at| self.remove(at));
+        let moved = |(at, cells): &(At, &R)| {
+            let meta = Meta(cell(cells.metas(), at.slot).get());
+            meta.is_used() && meta.length() == MOVED
+        };
+        let moved: Vec<At> = self.slots(0, u32::MAX).filter(moved).map(|(at, _)| at).collect();
+        for at in moved {
+            if let Some(row) = self.row(at.row) {
+                set_meta(row, at.slot, Meta(0));
             }
-            self.remove(&surplus)?;
-            self.add(wanted.keys())?;
-        }
-        self.remove(&surplus)?;
-        let held = self.list()?;
-        match wanted.iter().find(|(key, _)| !held.contains(key)) {
-            Some((_, network)) => Err(BlockError::Lost { prefix: **network }),
-            None => Ok(()),
+            self.resting.insert(at);
         }
     }
 
-    fn add<'a>(&mut self, keys: impl Iterator<Item = &'a (u8, F::Bytes)>) -> Result<(), MapError> {
-        for &(length, bytes) in keys {
-            let key = LpmKey::new(u32::from(length), bytes);
-            self.map
-                .insert(&key, 1, 0)
-                .map_err(|source| MapError::Write { map: F::ALLOW, source })?;
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, keys: &[(u8, F::Bytes)]) -> Result<(), MapError> {
-        for &(length, bytes) in keys {
-            match self.map.remove(&LpmKey::new(u32::from(length), bytes)) {
-                Err(source) if !is_absent(&source) => {
-                    return Err(MapError::Write { map: F::ALLOW, source });
+    /// The block of exactly this network.
+    pub(crate) fn find(&self, key: &R::Key, length: u8) -> Option<(At, Block)> {
+        let mut row = self.home(key, length);
+        for _ in 0..PROBES {
+            let cells = self.row(row)?;
+            for slot in 0..SLOTS {
+                let meta = Meta(cell(cells.metas(), slot).get());
+                if meta.is_used()
+                    && meta.length() == length
+                    && cells.key(slot).as_ref() == key.as_ref()
+                {
+                    return Some((At { row, slot }, read(cells, slot)));
                 }
-                Ok(()) | Err(_) => {}
             }
+            if !cells.overflows() {
+                return None;
+            }
+            row += 1;
+        }
+        None
+    }
+
+    /// Puts in a network that is not there yet.
+    pub(crate) fn insert<Q: Quiet>(
+        &mut self,
+        key: &R::Key,
+        block: &Block,
+        quiet: &mut Q,
+    ) -> Result<(), Refused<Q::Error>> {
+        let home = self.home(key, block.meta.length());
+        let mut free = self.free(home, home + PROBES);
+        if free.is_none() && self.live && !self.resting.is_empty() {
+            quiet.wait().map_err(Refused::Quiet)?;
+            self.rested();
+            free = self.free(home, home + PROBES);
+        }
+        let free = match free {
+            Some(free) => free,
+            None => self.make_room(home, quiet)?,
+        };
+        self.lead_to(home, free.row);
+        if let Some(row) = self.row(free.row) {
+            fill(row, free.slot, key, block);
+            self.used += 1;
         }
         Ok(())
     }
 
-    fn list(&self) -> Result<BTreeSet<(u8, F::Bytes)>, MapError> {
-        let steps = usize::try_from(MAX_ALLOW).unwrap_or(usize::MAX).saturating_mul(2);
-        let keys = self.map.keys().take(steps);
-        keys.map(|key| {
-            let key = key.map_err(|source| MapError::Read { map: F::ALLOW, source })?;
-            let length = u8::try_from(key.prefix_len());
-            Ok((length.or(Err(MapError::Shape { map: F::ALLOW }))?, key.data()))
-        })
-        .collect()
+    /// Changes what is said of a network; its counters start anew when it is another block's.
+    pub(crate) fn change(&mut self, at: At, meta: Meta, id: u64) {
+        let Some(row) = self.row(at.row) else { return };
+        if cell(row.ids(), at.slot).get() != id {
+            for counts in [row.packets(), row.bytes(), row.seen()] {
+                cell(counts, at.slot).set(0);
+            }
+            cell(row.ids(), at.slot).set(id);
+        }
+        set_meta(row, at.slot, meta);
     }
 
-    /// The networks on the list.
-    pub(crate) fn networks(&self) -> Result<Vec<Prefix>, MapError> {
-        let keys = self.list()?.into_iter();
-        Ok(keys.map(|(length, bytes)| Prefix::around(F::address(bytes), length)).collect())
-    }
-}
-
-impl ConfigMap {
-    pub(crate) fn open(pins: &Pins) -> Result<Self, MapError> {
-        let map = Array::try_from(open(pins, map::CONFIG)?);
-        Ok(Self { map: map.or(Err(MapError::Shape { map: map::CONFIG }))? })
-    }
-
-    pub(crate) fn get(&self) -> Result<Config, MapError> {
-        let words = self.map.get(&0, 0);
-        let words = words.map_err(|source| MapError::Read { map: map::CONFIG, source })?;
-        Ok(Config::from_words(words))
-    }
-
-    pub(crate) fn set(&mut self, config: Config) -> Result<(), MapError> {
-        let written = self.map.set(0, config.to_words(), 0);
-        written.map_err(|source| MapError::Write { map: map::CONFIG, source })?;
-        if self.get()? == config { Ok(()) } else { Err(MapError::Shape { map: map::CONFIG }) }
-    }
-}
-
-impl Family for V4 {
-    const BLOCKS: &'static str = map::BLOCK4;
-    const ALLOW: &'static str = map::ALLOW4;
-    type Row = [u32; 2];
-    type Bytes = [u8; 4];
-
-    fn row(prefix: Prefix) -> Option<[u32; 2]> {
-        let address = u32::from_be_bytes(Self::bytes(prefix.address())?);
-        Some(Key4 { address, length: u32::from(prefix.length()) }.to_words())
-    }
-
-    fn prefix(row: [u32; 2]) -> Option<Prefix> {
-        let Key4 { address, length } = Key4::from_words(row);
-        Prefix::new(Ipv4Addr::from(address).into(), u8::try_from(length).ok()?).ok()
-    }
-
-    fn bytes(address: IpAddr) -> Option<[u8; 4]> {
-        match address {
-            IpAddr::V4(address) => Some(address.octets()),
-            IpAddr::V6(_) => None,
+    /// Takes a network out.
+    pub(crate) fn remove(&mut self, at: At) {
+        let Some(row) = self.row(at.row) else { return };
+        if !Meta(cell(row.metas(), at.slot).get()).is_used() {
+            return;
+        }
+        set_meta(row, at.slot, Meta(0));
+        self.used -= 1;
+        if self.live {
+            self.resting.insert(at);
         }
     }
 
-    fn address(bytes: [u8; 4]) -> IpAddr {
-        Ipv4Addr::from(bytes).into()
-    }
-}
-
-impl Family for V6 {
-    const BLOCKS: &'static str = map::BLOCK6;
-    const ALLOW: &'static str = map::ALLOW6;
-    type Row = [u64; 3];
-    type Bytes = [u8; 16];
-
-    fn row(prefix: Prefix) -> Option<[u64; 3]> {
-        let bytes = Self::bytes(prefix.address())?;
-        let (high, low) = (bytes.first_chunk()?, bytes.last_chunk()?);
-        let (high, low) = (u64::from_be_bytes(*high), u64::from_be_bytes(*low));
-        Some(Key6 { high, low, length: u64::from(prefix.length()) }.to_words())
-    }
-
-    fn prefix(row: [u64; 3]) -> Option<Prefix> {
-        let Key6 { high, low, length } = Key6::from_words(row);
-        let address = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-        Prefix::new(address.into(), u8::try_from(length).ok()?).ok()
-    }
-
-    fn bytes(address: IpAddr) -> Option<[u8; 16]> {
-        match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address.octets()),
+    /// Adds what was counted elsewhere for the same block.
+    pub(crate) fn add_counts(&self, at: At, counted: &Block) {
+        let Some(row) = self.row(at.row) else { return };
+        cell(row.packets(), at.slot).add(counted.packets);
+        cell(row.bytes(), at.slot).add(counted.bytes);
+        let seen = cell(row.seen(), at.slot);
+        if seen.get() == 0 {
+            seen.set(counted.seen.0);
         }
     }
 
-    fn address(bytes: [u8; 16]) -> IpAddr {
-        Ipv6Addr::from(bytes).into()
+    /// Takes away what was counted, and returns it.
+    pub(crate) fn take_counts(&self, at: At) -> Block {
+        let Some(row) = self.row(at.row) else { return Block::default() };
+        let block = read(row, at.slot);
+        cell(row.packets(), at.slot).add(block.packets.wrapping_neg());
+        cell(row.bytes(), at.slot).add(block.bytes.wrapping_neg());
+        block
+    }
+
+    /// Every slot in use, row by row.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (At, R::Key, Block)> {
+        self.iter_rows(0, u32::MAX)
+    }
+
+    /// The slots in use of at most `count` rows from `first` on.
+    pub(crate) fn iter_rows(
+        &self,
+        first: u32,
+        count: u32,
+    ) -> impl Iterator<Item = (At, R::Key, Block)> {
+        self.slots(first, count)
+            .filter(|(at, cells)| {
+                let meta = Meta(cell(cells.metas(), at.slot).get());
+                meta.is_used() && meta.length() != MOVED
+            })
+            .map(|(at, cells)| (at, cells.key(at.slot), read(cells, at.slot)))
+    }
+
+    /// Makes rows forget that something went past them which is no longer there.
+    pub(crate) fn shorten_walks(&self) {
+        let mut needed = vec![false; self.rows().len()];
+        for (at, key, block) in self.iter() {
+            let home = self.home(&key, block.meta.length());
+            needed.iter_mut().take(skip(at.row)).skip(skip(home)).for_each(|row| *row = true);
+        }
+        for (row, needed) in self.rows().iter().zip(needed) {
+            let [first, ..] = row.metas();
+            if !needed && first.get() & Meta::OVERFLOW != 0 {
+                first.set(first.get() & !Meta::OVERFLOW);
+            }
+        }
+    }
+
+    /// Rows that say that something went past them.
+    #[cfg(test)]
+    pub(crate) fn overflowing(&self) -> usize {
+        self.rows().iter().filter(|row| row.overflows()).count()
+    }
+
+    /// Frees a slot near `home` by moving other blocks forward, each within reach of its own home.
+    fn make_room<Q: Quiet>(&mut self, home: u32, quiet: &mut Q) -> Result<At, Refused<Q::Error>> {
+        let mut free = self.free(home + PROBES, home + REACH).ok_or(Refused::Crowded)?;
+        while free.row >= home + PROBES {
+            let (from, key, block) = self.movable_to(free.row).ok_or(Refused::Crowded)?;
+            self.lead_to(from.row, free.row);
+            if let Some(row) = self.row(free.row) {
+                fill(row, free.slot, &key, &block);
+            }
+            if self.live {
+                self.leave(from, &block, free, quiet)?;
+            }
+            if let Some(row) = self.row(from.row) {
+                set_meta(row, from.slot, Meta(0));
+            }
+            free = from;
+        }
+        Ok(free)
+    }
+
+    /// Nobody finds the block at `from` any more. Who has found it there goes on to see it as it
+    /// was; what they count is added where it lives now.
+    fn leave<Q: Quiet>(
+        &mut self,
+        from: At,
+        block: &Block,
+        to: At,
+        quiet: &mut Q,
+    ) -> Result<(), Refused<Q::Error>> {
+        let Some(row) = self.row(from.row) else { return Ok(()) };
+        set_meta(row, from.slot, Meta(block.meta.0 & !0xff00 | u64::from(MOVED) << 8));
+        quiet.wait().map_err(Refused::Quiet)?;
+        self.rested();
+        let Some(row) = self.row(from.row) else { return Ok(()) };
+        let late = read(row, from.slot);
+        let packets = late.packets.wrapping_sub(block.packets);
+        let bytes = late.bytes.wrapping_sub(block.bytes);
+        self.add_counts(to, &Block { packets, bytes, ..Block::default() });
+        Ok(())
+    }
+
+    /// A block as far before `row` as can be, that may live in it.
+    fn movable_to(&self, row: u32) -> Option<(At, R::Key, Block)> {
+        let first = row.saturating_sub(PROBES - 1);
+        self.iter_rows(first, row - first)
+            .find(|(_, key, block)| self.home(key, block.meta.length()) + PROBES > row)
+    }
+
+    fn slots(&self, first: u32, count: u32) -> impl Iterator<Item = (At, &R)> {
+        let rows = (first..first.saturating_add(count)).zip(self.rows().iter().skip(skip(first)));
+        rows.flat_map(|(row, cells)| (0..SLOTS).map(move |slot| (At { row, slot }, cells)))
+    }
+
+    /// A slot that may be filled, in the first of these rows that has one.
+    fn free(&self, from: u32, to: u32) -> Option<At> {
+        self.slots(from, to - from)
+            .find(|(at, cells)| {
+                let meta = Meta(cell(cells.metas(), at.slot).get());
+                !meta.is_used() && !self.resting.contains(at)
+            })
+            .map(|(at, _)| at)
+    }
+
+    /// Makes readers walk on from every row before `to`.
+    fn lead_to(&self, from: u32, to: u32) {
+        for row in (from..to).filter_map(|row| self.row(row)) {
+            let [first, ..] = row.metas();
+            if first.get() & Meta::OVERFLOW == 0 {
+                first.set(first.get() | Meta::OVERFLOW);
+            }
+        }
+    }
+
+    fn home(&self, key: &R::Key, length: u8) -> u32 {
+        home(key.as_ref(), u64::from(length), self.seed, self.homes)
+    }
+
+    fn row(&self, row: u32) -> Option<&R> {
+        self.rows().get(skip(row))
     }
 }
 
-fn is_absent(error: &aya::maps::MapError) -> bool {
-    matches!(error, aya::maps::MapError::KeyNotFound) || errno(error) == Some(ENOENT)
-}
+impl<const N: usize> Cells for Row<N, Shared> {
+    fn ids(&self) -> &[Shared; SLOTS] {
+        &self.id
+    }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+    fn packets(&self) -> &[Shared; SLOTS] {
+        &self.packets
+    }
 
-    use super::*;
+    fn bytes(&self) -> &[Shared; SLOTS] {
+        &self.bytes
+    }
 
-    proptest! {
-        #[test]
-        fn every_ipv4_network_survives_the_map(bits: u32, length in 0..=32u8) {
-            let prefix = Prefix::around(Ipv4Addr::from(bits).into(), length);
+    fn seen(&self) -> &[Shared; SLOTS] {
+        &self.seen
+    }
 
-            prop_assert_eq!(V4::row(prefix).and_then(V4::prefix), Some(prefix));
-            prop_assert_eq!(V6::row(prefix), None);
-        }
+    fn key(&self, slot: usize) -> [u64; N] {
+        self.key.each_ref().map(|slots| cell(slots, slot).get())
+    }
 
-        #[test]
-        fn every_ipv6_network_survives_the_map(bits: u128, length in 0..=128u8) {
-            // Networks of mapped addresses are IPv4 to every part of the house.
-            let bits = bits | 1 << 127;
-            let prefix = Prefix::around(Ipv6Addr::from(bits).into(), length);
-
-            prop_assert_eq!(V6::row(prefix).and_then(V6::prefix), Some(prefix));
-            prop_assert_eq!(V4::row(prefix), None);
+    fn set_key(&self, slot: usize, key: &[u64; N]) {
+        for (slots, word) in self.key.iter().zip(key) {
+            cell(slots, slot).set(*word);
         }
     }
+}
+
+/// Home rows for so many blocks, when `percent` of the slots are to be in use.
+pub(crate) fn homes_for(blocks: u32, percent: u32) -> u32 {
+    let slots = u64::from(blocks).saturating_mul(100).div_ceil(u64::from(percent.max(1)));
+    let homes = slots.div_ceil(u64::try_from(SLOTS).unwrap_or(1));
+    u32::try_from(homes).unwrap_or(u32::MAX).clamp(FEWEST_HOMES, MOST_HOMES)
+}
+
+/// The secrets of this host's hashes.
+pub(crate) fn seed(config: &Config<Shared>) -> [u64; 2] {
+    config.seed.each_ref().map(Shared::get)
+}
+
+fn read<R: Cells>(row: &R, slot: usize) -> Block {
+    Block {
+        meta: Meta(cell(row.metas(), slot).get() & !Meta::OVERFLOW),
+        id: cell(row.ids(), slot).get(),
+        packets: cell(row.packets(), slot).get(),
+        bytes: cell(row.bytes(), slot).get(),
+        seen: Seen(cell(row.seen(), slot).get()),
+    }
+}
+
+fn fill<R: Cells>(row: &R, slot: usize, key: &R::Key, block: &Block) {
+    row.set_key(slot, key);
+    cell(row.ids(), slot).set(block.id);
+    cell(row.packets(), slot).set(block.packets);
+    cell(row.bytes(), slot).set(block.bytes);
+    cell(row.seen(), slot).set(block.seen.0);
+    set_meta(row, slot, block.meta);
+}
+
+/// After everything that was written before; what the row's first meta says of the row stays.
+fn set_meta<R: Cells>(row: &R, slot: usize, meta: Meta) {
+    let word = cell(row.metas(), slot);
+    fence(Ordering::Release);
+    word.set(word.get() & Meta::OVERFLOW | meta.0 & !Meta::OVERFLOW);
+}
+
+const fn cell(four: &[Shared; SLOTS], slot: usize) -> &Shared {
+    let [a, b, c, d] = four;
+    match slot {
+        0 => a,
+        1 => b,
+        2 => c,
+        _ => d,
+    }
+}
+
+fn skip(row: u32) -> usize {
+    usize::try_from(row).unwrap_or(usize::MAX)
 }
