@@ -18,6 +18,8 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::net::{connect, recv, send, socket_with};
 
+use crate::netlink::{put_attribute, read_u16, read_u32};
+
 /// The sockets that [`close_sockets`] has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -208,8 +210,9 @@ fn receive<'buffer>(socket: &OwnedFd, buffer: &'buffer mut [u8]) -> io::Result<&
 }
 
 fn list_request(kind: Kind, prefix: Prefix) -> Vec<u8> {
-    let filter = attribute(REQ_BYTECODE, &remote_in(prefix));
-    message(SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, &[request(kind, &[0; ID_BYTES]), filter].concat())
+    let mut body = request(kind, &[0; ID_BYTES]);
+    put_attribute(&mut body, REQ_BYTECODE, &remote_in(prefix));
+    message(SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, &body)
 }
 
 fn end_request(kind: Kind, id: &SocketId) -> Vec<u8> {
@@ -246,11 +249,6 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     message.resize(HEADER_BYTES, 0);
     message.extend(body);
     message
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or_default();
-    [length.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), value].concat()
 }
 
 // === reading ===
@@ -305,7 +303,7 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Message>> {
 fn read_message(datagram: &[u8]) -> Option<(Message, usize)> {
     let length = usize::try_from(read_u32(datagram, 0)?).ok()?;
     let body = datagram.get(HEADER_BYTES..length)?;
-    let message = match u16::from_ne_bytes(*datagram.get(4..)?.first_chunk()?) {
+    let message = match read_u16(datagram, 4)? {
         NLMSG_DONE => Message::Done(read_outcome(body)?),
         NLMSG_ERROR => Message::Outcome(read_outcome(body)?),
         SOCK_DIAG_BY_FAMILY => Message::Socket(read_socket(body)?),
@@ -334,10 +332,6 @@ fn read_socket(body: &[u8]) -> Option<Listed> {
         _ => return None,
     };
     Some(Listed { family, state, timer, id, remote })
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]
