@@ -5,29 +5,25 @@
 //! or filter changes its program in one step. Where nothing of this layout is in force, the blocks
 //! are put in before the first link. An agent that dies at any point leaves links that drop, and a
 //! folder that the next agent adopts.
-//!
-//! Where: the first place of the ladder that the interface has. Under `auto` somebody else's XDP
-//! program is left alone and traffic control is taken instead; a place that the policy names is
-//! taken or is an error.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use aya::programs::ProgramError;
 use enforcer_ebpf::map;
 use enforcer_model::Prefix;
 
 use crate::bpf::Way;
 use crate::detach::{self, remove_layout};
-use crate::error::AttachError;
-use crate::interface::{Attachment, Device, Devices, Hook, Interface};
+use crate::error::{AttachError, MapError};
+use crate::interface::{Attachment, Device, Devices, Interface};
 use crate::kernel::{Entry, Kernel};
-use crate::links::{Ours, Places, follow_renames};
+use crate::ladder::{Failure, judge_incoming, judge_outgoing};
+use crate::links::{Places, follow_renames};
 use crate::object::OBJECT;
 use crate::pins::{Pins, links_in};
-use crate::program::{EBUSY, EEXIST, ENODEV, EPERM, Loaded, NoLink, describe, errno};
+use crate::program::{Loaded, describe};
 use crate::system::{make_pin_folder, missing_capabilities};
 use crate::{Attach, Config, shapes, sources};
 
@@ -75,7 +71,14 @@ impl Kernel {
         let mut kernel = Self::open_maps(pins, devices, config.interfaces.clone(), None)?;
         let adopts = kernel.adopts().map_err(AttachError::Interfaces)?;
         kernel.set_allow(allow)?;
+        let masks = kernel.masks();
         kernel.configure(config)?;
+        let wanted = kernel.masks();
+        if adopts {
+            // Programs that run still have the old memory of sources, which may be the smaller one.
+            let ([old4, old6], [new4, new6]) = (masks, wanted);
+            kernel.set_masks([old4.min(new4), old6.min(new6)])?;
+        }
         if !adopts || !others.is_empty() {
             kernel.load(blocks, &[])?;
         }
@@ -93,6 +96,7 @@ impl Kernel {
         for interface in &config.interfaces {
             kernel.attach_one(interface, &mut undo)?;
         }
+        kernel.set_masks(wanted)?;
         kernel.pins.settle().map_err(unusable(&config.pins))?;
         if let Some(loaded) = &mut kernel.program {
             loaded.pin(&kernel.pins)?;
@@ -133,6 +137,16 @@ impl Kernel {
         }
     }
 
+    /// How many sets of sources the programs use, less one.
+    fn masks(&self) -> [u64; 2] {
+        [self.config.source4_mask.get(), self.config.source6_mask.get()]
+    }
+
+    fn set_masks(&self, [v4, v6]: [u64; 2]) -> Result<(), MapError> {
+        self.config.set(|config| &config.source4_mask, v4)?;
+        self.config.set(|config| &config.source6_mask, v6)
+    }
+
     /// One interface, both ways.
     fn attach_one(&mut self, interface: &str, undo: &mut Undo) -> Result<(), AttachError> {
         let device = find_device(interface, &self.devices)?;
@@ -156,169 +170,6 @@ impl Kernel {
         }
         Ok(())
     }
-}
-
-/// Why one interface is not guarded.
-enum Failure {
-    /// It is not there any more.
-    Gone,
-    /// Somebody else's XDP program is there.
-    Occupied,
-    Named(Box<AttachError>),
-}
-
-impl From<AttachError> for Failure {
-    fn from(error: AttachError) -> Self {
-        Self::Named(Box::new(error))
-    }
-}
-
-impl Attach {
-    /// The places to try, in this order.
-    pub(crate) const fn ladder(self) -> &'static [Hook] {
-        match self {
-            Self::Auto => &[Hook::Native, Hook::Generic, Hook::Tcx, Hook::Clsact],
-            Self::Native => &[Hook::Native],
-            Self::Generic => &[Hook::Generic],
-            Self::Tcx => &[Hook::Tcx],
-            Self::Clsact => &[Hook::Clsact],
-        }
-    }
-
-    /// The same for packets that go out, which XDP never sees.
-    const fn ladder_out(self) -> &'static [Hook] {
-        match self {
-            Self::Clsact => &[Hook::Clsact],
-            Self::Auto | Self::Native | Self::Generic | Self::Tcx => &[Hook::Tcx, Hook::Clsact],
-        }
-    }
-}
-
-/// Replaces the program where it may stay, else puts it in the best place.
-fn judge_incoming(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), Failure> {
-    let ours = places.ours(Way::In).map_err(AttachError::Interfaces)?;
-    let ladder = loaded.attach.ladder();
-    if let Some(stays) = ours.iter().find(|it| ladder.contains(&it.hook)) {
-        let refused = |source| link_error(places, stays.hook, source);
-        places.replace(stays, Way::In, loaded).map_err(refused)?;
-        let others = ours.iter().filter(|it| it.hook != stays.hook);
-        return Ok(remove_all(places, others, Way::In)?);
-    }
-    // Two XDP programs the kernel refuses, so one that moves between its two places is stood in
-    // for meanwhile; everywhere else the new one comes first and the old one goes after it.
-    let mut old = ours;
-    if old.iter().any(|it| is_xdp(it.hook)) && ladder.iter().any(|hook| is_xdp(*hook)) {
-        stand_in(places, loaded)?;
-        let xdp: Vec<Ours> = old.extract_if(.., |it| is_xdp(it.hook)).collect();
-        remove_all(places, xdp.iter(), Way::In)?;
-        old = places.ours(Way::In).map_err(AttachError::Interfaces)?;
-    }
-    climb(places, loaded)?;
-    Ok(remove_all(places, old.iter(), Way::In)?)
-}
-
-/// Takes the first place that the interface has.
-fn climb(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), Failure> {
-    let (attach, interface) = (loaded.attach, &places.device.name);
-    let mut refusal = None;
-    let mut occupied = false;
-    for &hook in attach.ladder() {
-        if occupied && is_xdp(hook) {
-            continue;
-        }
-        let source = match places.make(hook, Way::In, loaded) {
-            Ok(()) => return Ok(()),
-            Err(NoLink::Unpinned(source)) => {
-                let path = places.pins.folder().to_owned();
-                return Err(AttachError::Pins { path, source }.into());
-            }
-            Err(NoLink::Refused(source)) => source,
-        };
-        match errno(&source) {
-            Some(ENODEV) => return Err(Failure::Gone),
-            Some(EPERM) => return Err(link_error(places, hook, source).into()),
-            Some(EBUSY | EEXIST) if is_xdp(hook) => {
-                if attach != Attach::Auto {
-                    return Err(Failure::Occupied);
-                }
-                let owner = places.device.program.map(|(_, id)| describe(id)).unwrap_or_default();
-                tracing::warn!(interface, owner, "another XDP program is there and stays");
-                occupied = true;
-            }
-            Some(_) | None => {
-                let error: &dyn std::error::Error = &source;
-                tracing::warn!(interface, %hook, error, "the interface refuses this place");
-            }
-        }
-        refusal = Some((hook, source));
-    }
-    let (hook, source) = refusal.unwrap_or((Hook::Clsact, ProgramError::NotAttached));
-    Err(link_error(places, hook, source).into())
-}
-
-/// Has traffic control judge for as long as XDP does not.
-fn stand_in(places: &Places<'_>, loaded: &mut Loaded) -> Result<(), AttachError> {
-    for hook in [Hook::Tcx, Hook::Clsact] {
-        match places.make(hook, Way::In, loaded) {
-            Ok(()) => return Ok(()),
-            Err(refused) => {
-                let interface = &places.device.name;
-                tracing::warn!(interface, %hook, ?refused, "nothing stands in while XDP moves");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes what judges outgoing packets follow the policy.
-fn judge_outgoing(
-    places: &Places<'_>,
-    loaded: &mut Loaded,
-    wanted: bool,
-) -> Result<(), AttachError> {
-    let ours = places.ours(Way::Out).map_err(AttachError::Interfaces)?;
-    if !wanted {
-        return remove_all(places, ours.iter(), Way::Out);
-    }
-    let ladder = loaded.attach.ladder_out();
-    if let Some(stays) = ours.iter().find(|it| ladder.contains(&it.hook)) {
-        let refused = |source| link_error(places, stays.hook, source);
-        places.replace(stays, Way::Out, loaded).map_err(refused)?;
-        return remove_all(places, ours.iter().filter(|it| it.hook != stays.hook), Way::Out);
-    }
-    let mut refusal = None;
-    for &hook in ladder {
-        match places.make(hook, Way::Out, loaded) {
-            Ok(()) => return remove_all(places, ours.iter(), Way::Out),
-            Err(NoLink::Unpinned(source)) => {
-                let path = places.pins.folder().to_owned();
-                return Err(AttachError::Pins { path, source });
-            }
-            Err(NoLink::Refused(source)) => refusal = Some((hook, source)),
-        }
-    }
-    let (hook, source) = refusal.unwrap_or((Hook::Clsact, ProgramError::NotAttached));
-    Err(link_error(places, hook, source))
-}
-
-fn remove_all<'o>(
-    places: &Places<'_>,
-    mut ours: impl Iterator<Item = &'o Ours>,
-    way: Way,
-) -> Result<(), AttachError> {
-    ours.try_for_each(|it| places.remove(it, way)).map_err(unusable(places.pins.folder()))
-}
-
-fn link_error(places: &Places<'_>, hook: Hook, source: ProgramError) -> AttachError {
-    let interface = places.device.name.clone();
-    match hook {
-        Hook::Native => AttachError::Native { interface, source },
-        Hook::Generic | Hook::Tcx | Hook::Clsact => AttachError::Link { interface, hook, source },
-    }
-}
-
-const fn is_xdp(hook: Hook) -> bool {
-    matches!(hook, Hook::Native | Hook::Generic)
 }
 
 // === interfaces ===
@@ -420,29 +271,4 @@ impl Drop for Undo {
 fn unusable(path: &Path) -> impl FnOnce(io::Error) -> AttachError + use<> {
     let path = path.to_owned();
     move |source| AttachError::Pins { path, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_auto_has_more_than_the_place_that_the_policy_names() {
-        for (attach, hook) in [
-            (Attach::Native, Hook::Native),
-            (Attach::Generic, Hook::Generic),
-            (Attach::Tcx, Hook::Tcx),
-            (Attach::Clsact, Hook::Clsact),
-        ] {
-            assert_eq!(attach.ladder(), [hook]);
-            assert!(Attach::Auto.ladder().contains(&hook));
-        }
-        assert_eq!(Attach::Auto.ladder().len(), 4);
-    }
-
-    #[test]
-    fn outgoing_packets_are_judged_where_the_policy_lets_us_be() {
-        assert_eq!(Attach::Clsact.ladder_out(), [Hook::Clsact]);
-        assert_eq!(Attach::Native.ladder_out(), [Hook::Tcx, Hook::Clsact]);
-    }
 }

@@ -88,8 +88,11 @@ pub(crate) fn link(path: &Path) -> io::Result<Link> {
     let held = open(path)?;
     // `struct bpf_link_info`: type, id, program, padding, then what the type says.
     let mut info = [0u32; 32];
-    let mut request =
-        Info { file: number(&held), bytes: size_of_val(&info).try_into().unwrap_or(0), info: address(info.as_mut_ptr()) };
+    let mut request = Info {
+        file: number(&held),
+        bytes: size_of_val(&info).try_into().unwrap_or(0),
+        info: address(info.as_mut_ptr()),
+    };
     call(OBJ_GET_INFO_BY_FD, &mut request)?;
     let [kind, _, program, _, index, at, ..] = info;
     let place = match (kind, at) {

@@ -21,12 +21,10 @@ pub enum MapError {
         map: &'static str,
     },
     /// The kernel refused to make a larger or smaller one.
-    #[error("the kernel refuses a new `{map}` of {bytes} bytes")]
+    #[error("the kernel refuses to make a new table of `{map}`")]
     Make {
         /// Its name.
         map: &'static str,
-        /// What it would take.
-        bytes: u64,
         /// Why.
         #[source]
         source: aya::maps::MapError,

@@ -221,7 +221,13 @@ impl Kernel {
             let Some(device) = devices.iter().find(|device| device.name == name) else {
                 let egress = wants_egress.then_some(Attachment::Missing);
                 let attachment = Attachment::Missing;
-                interfaces.push(Interface { name, attachment, egress, mtu: 0, foreign: Vec::new() });
+                interfaces.push(Interface {
+                    name,
+                    attachment,
+                    egress,
+                    mtu: 0,
+                    foreign: Vec::new(),
+                });
                 continue;
             };
             let places = Places { netlink: &self.devices.netlink, pins: &self.pins, device };

@@ -186,9 +186,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_number_of_the_kernel_and_an_old_answer_is_passed_over() {
-        let answer = |number: u32, code: i32| {
-            request(NLMSG_ERROR, 0, number, &code.to_ne_bytes()).unwrap()
-        };
+        let answer =
+            |number: u32, code: i32| request(NLMSG_ERROR, 0, number, &code.to_ne_bytes()).unwrap();
 
         let refused = collect(&answer(7, -17), 7, &mut Vec::new()).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(17));

@@ -169,14 +169,10 @@ impl Pins {
     ///
     /// Not the tables of blocks: one that waits may be the one in force.
     pub(crate) fn remove_unfinished(&self) -> io::Result<()> {
-        let unfinished = |name: &&String| {
-            name.strip_suffix(NEXT).is_some_and(|name| !TABLES.contains(&name))
-        };
+        let unfinished =
+            |name: &&String| name.strip_suffix(NEXT).is_some_and(|name| !TABLES.contains(&name));
         let names = list(&self.folder)?;
-        names
-            .iter()
-            .filter(unfinished)
-            .try_for_each(|name| fs::remove_file(self.folder.join(name)))
+        names.iter().filter(unfinished).try_for_each(|name| fs::remove_file(self.folder.join(name)))
     }
 }
 

@@ -23,6 +23,9 @@ use crate::pins::Pins;
 /// The last lines of what the verifier says: the instruction that it refuses, and why.
 const VERIFIER_LINES: usize = 6;
 
+/// The verifier gives up when a signal comes; then it is asked again.
+const ATTEMPTS: u32 = 10;
+
 /// The programs of this build, in the kernel.
 pub(crate) struct Loaded {
     ebpf: Ebpf,
@@ -55,9 +58,9 @@ impl Loaded {
         }
         let mut ebpf = loader.load(object).map_err(unloadable)?;
         let refused = |name| move |error| refused_program(name, error);
-        xdp(&mut ebpf).and_then(Xdp::load).map_err(refused(program::XDP))?;
+        verified(|| xdp(&mut ebpf)?.load()).map_err(refused(program::XDP))?;
         for way in Way::BOTH {
-            let loaded = classifier(&mut ebpf, way).and_then(SchedClassifier::load);
+            let loaded = verified(|| classifier(&mut ebpf, way)?.load());
             loaded.map_err(refused(name_of(way)))?;
         }
         Ok(Self { ebpf, attach })
@@ -125,12 +128,7 @@ impl Loaded {
     }
 
     /// Makes an XDP link and pins it.
-    pub(crate) fn link_xdp(
-        &mut self,
-        index: u32,
-        mode: XdpMode,
-        pin: &Path,
-    ) -> Result<(), NoLink> {
+    pub(crate) fn link_xdp(&mut self, index: u32, mode: XdpMode, pin: &Path) -> Result<(), NoLink> {
         let program = xdp(&mut self.ebpf)?;
         let link = program.attach_to_if_index(index, mode)?;
         // A kernel before 5.9 answers with a program that no pin can keep.
@@ -138,12 +136,7 @@ impl Loaded {
     }
 
     /// Makes a link at traffic control, before the programs of everybody else, and pins it.
-    pub(crate) fn link_tcx(
-        &mut self,
-        interface: &str,
-        way: Way,
-        pin: &Path,
-    ) -> Result<(), NoLink> {
+    pub(crate) fn link_tcx(&mut self, interface: &str, way: Way, pin: &Path) -> Result<(), NoLink> {
         let kind = match way {
             Way::In => TcAttachType::Ingress,
             Way::Out => TcAttachType::Egress,
@@ -223,13 +216,9 @@ pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-fn keep(
-    link: Result<FdLink, aya::programs::links::LinkError>,
-    pin: &Path,
-) -> Result<(), NoLink> {
-    let pinned = link.map_err(io::Error::other).and_then(|link| {
-        link.pin(pin).map_err(io::Error::other)
-    });
+fn keep(link: Result<FdLink, aya::programs::links::LinkError>, pin: &Path) -> Result<(), NoLink> {
+    let pinned =
+        link.map_err(io::Error::other).and_then(|link| link.pin(pin).map_err(io::Error::other));
     pinned.map(drop).map_err(NoLink::Unpinned)
 }
 
@@ -239,6 +228,21 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramError> {
 
 fn classifier(ebpf: &mut Ebpf, way: Way) -> Result<&mut SchedClassifier, ProgramError> {
     ebpf.program_mut(name_of(way)).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let interrupted = |answer: &Result<(), ProgramError>| {
+        matches!(answer, Err(ProgramError::LoadError { io_error, .. })
+            if io_error.kind() == io::ErrorKind::WouldBlock)
+    };
+    let mut answer = load();
+    for _ in 1..ATTEMPTS {
+        if !interrupted(&answer) {
+            break;
+        }
+        answer = load();
+    }
+    answer
 }
 
 fn no_program(name: &'static str) -> AttachError {
@@ -270,8 +274,11 @@ fn refused_program(name: &'static str, error: ProgramError) -> AttachError {
 
 /// What a person needs of a verifier's log: the end, without its statistics.
 fn last_lines(log: &str) -> String {
-    let statistics = |line: &&str| line.starts_with("processed ") || line.trim().is_empty();
-    let mut lines: Vec<&str> = log.lines().filter(|line| !statistics(line)).collect();
+    let says_why = |line: &&str| {
+        let statistics = ["processed ", "verification time ", "stack depth "];
+        !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
+    };
+    let mut lines: Vec<&str> = log.lines().filter(says_why).collect();
     lines.drain(..lines.len().saturating_sub(VERIFIER_LINES));
     lines.join("\n")
 }
@@ -291,7 +298,9 @@ mod tests {
     #[test]
     fn of_a_long_log_the_lines_that_say_why_are_kept() {
         let log: String = (0..100).map(|at| format!("{at}: r0 = 0\n")).collect();
-        let log = format!("{log}R1 invalid mem access 'scalar'\nprocessed 7 insns\n\n");
+        let log = format!(
+            "{log}R1 invalid mem access 'scalar'\nverification time 7 usec\nstack depth 72\nprocessed 7 insns\n"
+        );
 
         let kept = last_lines(&log);
 

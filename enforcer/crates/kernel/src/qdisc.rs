@@ -118,7 +118,9 @@ pub(crate) fn put(
     let fits = |priority: &u16| {
         let shares = others.iter().filter(|filter| filter.priority == *priority);
         shares.into_iter().all(|filter| {
-            filter.kind == "bpf" && filter.protocol == ALL_PROTOCOLS.to_be() && filter.handle != HANDLE
+            filter.kind == "bpf"
+                && filter.protocol == ALL_PROTOCOLS.to_be()
+                && filter.handle != HANDLE
         })
     };
     let priority = (1..u16::MAX).find(fits).ok_or(io::ErrorKind::AddrInUse)?;
@@ -141,12 +143,7 @@ pub(crate) fn replace(
 }
 
 /// Takes a filter away.
-pub(crate) fn remove(
-    netlink: &Netlink,
-    index: u32,
-    way: Way,
-    filter: &Filter,
-) -> io::Result<()> {
+pub(crate) fn remove(netlink: &Netlink, index: u32, way: Way, filter: &Filter) -> io::Result<()> {
     let info = info(filter.priority);
     let mut request = message(index, filter.handle, parent(way), info);
     put_attribute(&mut request, TCA_KIND, b"bpf\0");

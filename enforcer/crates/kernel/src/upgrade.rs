@@ -92,11 +92,7 @@ impl Kernel {
     /// Takes over what another layout has in force on the interfaces that the policy names.
     ///
     /// Returns whether anything was: then the maps of this layout must stay whatever happens.
-    pub(crate) fn take_over(
-        &mut self,
-        folder: &Path,
-        taken: &mut bool,
-    ) -> Result<(), AttachError> {
+    pub(crate) fn take_over(&mut self, folder: &Path, taken: &mut bool) -> Result<(), AttachError> {
         let unusable = |source| AttachError::Pins { path: folder.to_owned(), source };
         for name in notes_in(folder).map_err(unusable)? {
             fs::rename(folder.join(&name), self.pins.folder().join(name)).map_err(unusable)?;

@@ -18,6 +18,7 @@ use enforcer_kernel::{
     Verdict, object_sha256,
 };
 use enforcer_model::{BlockId, Prefix};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub const HOST4: &str = "10.77.0.1";
@@ -346,6 +347,8 @@ pub fn require_root_and_object() {
 fn ear(address: IpAddr) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(address, PORT)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    // What a busy machine reads late is not lost.
+    set_socket_recv_buffer_size_force(&socket, 16 << 20).unwrap();
     socket
 }
 
