@@ -30,9 +30,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::desk::Desk;
+use crate::desk::{Clerk, Desk, ListDesk};
 use crate::reload::{Policies, guards};
-use crate::respond::{self, Decisions, KernelPart, ORDERS_MAX, Order, Responder, Store};
+use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
 use crate::{operators, watcher};
 
@@ -118,20 +118,24 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let clients = Arc::new(Mutex::new(Clients::default()));
     let guards = guards(&policy);
     let decisions = Decisions::load(Store::open(&state.join("blocks.db"))?)?;
-    let mut kernel = KernelPart::attach(policy.kernel(), guards.networks());
-    let started_with = kernel.described();
-    let events = kernel.take_events();
+    let folder = state.join("lists");
+    let (files, lists) = ListFiles::open(&folder)
+        .with_context(|| format!("the lists in {} cannot be read", folder.display()))?;
     let mut responder = Responder::new(respond::Parts {
         decisions,
-        kernel,
+        lists,
+        files,
+        kernel: KernelPart::new(policy.kernel(), guards.networks()),
         quarantine,
         connections,
         audit: audit.clone(),
         guards,
+        when_full: policy.when_full(),
         clients: Arc::clone(&clients),
         clock: Arc::clone(&clock),
     });
-    responder.restore().map_err(|refusal| anyhow!("the blocks cannot be put back: {refusal}"))?;
+    let (started_with, events) =
+        responder.start().map_err(|refusal| anyhow!("the blocks cannot be put back: {refusal}"))?;
 
     let stop = CancellationToken::new();
     let (orders, waiting) = mpsc::channel(ORDERS_MAX);
@@ -151,10 +155,10 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let policies =
         Policies::new(file, Arc::clone(&shared), rules, audit.clone(), Arc::clone(&clock));
     let desk = Desk {
-        orders: orders.clone(),
+        clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
+        lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         keys,
         policies,
-        audit: audit.clone(),
         audit_folder,
         counters,
         listeners: told.clone(),

@@ -18,7 +18,7 @@ use enforcer_proxy::{Certificates, Shared};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::respond::{Guards, Order, as_micros};
+use crate::respond::{Guards, Order, Policed, as_micros};
 
 /// The owner of the policy in force.
 pub(crate) struct Policies {
@@ -94,8 +94,12 @@ impl Policies {
         self.proxy.policy.store(Arc::clone(&next));
         self.rules.send_replace(Arc::clone(&next));
         let (reply, done) = oneshot::channel();
-        let kernel = next.kernel().cloned();
-        let reguard = Order::Reguard { guards: guards(&next), kernel, reply };
+        let policed = Policed {
+            guards: guards(&next),
+            when_full: next.when_full(),
+            kernel: next.kernel().cloned(),
+        };
+        let reguard = Order::Reguard { policed: Box::new(policed), reply };
         problems.extend(match orders.send(reguard).await {
             Ok(()) => {
                 done.await.unwrap_or_else(|_| vec!["guards: the agent is stopping".to_owned()])

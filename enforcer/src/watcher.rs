@@ -139,8 +139,11 @@ pub(crate) async fn tell_kernel_events(mut events: Events) {
             Event::Blocked { source, id, verdict, .. } => {
                 debug!(%source, block = %id, %verdict, "first packet in a while met its block");
             }
-            Event::BudgetExceeded { source, verdict, .. } => {
-                debug!(%source, %verdict, "packet budget spent");
+            Event::BudgetExceeded { source, prefix, reason, verdict, .. } => {
+                debug!(%source, %prefix, %reason, %verdict, "budget spent");
+            }
+            Event::Contained { destination, id, verdict, .. } => {
+                debug!(%destination, block = %id, %verdict, "first packet in a while to a blocked peer");
             }
         }
     }

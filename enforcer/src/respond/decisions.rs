@@ -3,76 +3,84 @@
 //! A disk that refuses does not undo a decision. What could not be written is tried again at every
 //! tick and told in the answer, in `blocks --verify` and once in the log.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::ops::Deref;
 
-use enforcer_model::{Block, BlockId, Target, Timestamp};
+use enforcer_model::{Block, Prefix, Target};
 use tracing::{info, warn};
 
+use super::clock::Jump;
+use super::singles::Singles;
 use super::store::{Store, StoreError};
 
-/// Every decision, by target and by id. One owner: the responder.
+/// Every decision about one target, in memory and on disk. One owner: the responder.
 #[derive(Debug)]
 pub(crate) struct Decisions {
     store: Store,
-    by_target: HashMap<Target, Block>,
-    by_id: HashMap<BlockId, Target>,
+    held: Singles,
     /// Whose row in the file is not what memory says; no row at all when it left memory.
     unwritten: HashSet<Target>,
+}
+
+impl Deref for Decisions {
+    type Target = Singles;
+
+    fn deref(&self) -> &Singles {
+        &self.held
+    }
 }
 
 impl Decisions {
     /// What the file holds.
     pub(crate) fn load(store: Store) -> Result<Self, StoreError> {
-        let mut by_target = HashMap::new();
-        let mut by_id = HashMap::new();
+        let mut held = Singles::default();
         for block in store.all()? {
-            by_id.insert(block.id, block.target);
-            by_target.insert(block.target, block);
+            held.put(block);
         }
-        Ok(Self { store, by_target, by_id, unwritten: HashSet::new() })
+        Ok(Self { store, held, unwritten: HashSet::new() })
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Block> {
-        self.by_target.values()
+    /// Puts `block` in the place of an earlier one about the same target; returns that one. On
+    /// disk with the next [`Self::write`].
+    pub(crate) fn hold(&mut self, block: Block) -> Option<Block> {
+        self.held.put(block)
     }
 
-    pub(crate) fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &Block> {
-        self.all().filter(move |block| !block.until.is_over(now))
+    /// Forgets the decision about `target`. On disk with the next [`Self::write`].
+    pub(crate) fn forget(&mut self, target: Target) -> Option<Block> {
+        self.held.remove(target)
     }
 
-    pub(crate) fn by_id(&self, id: BlockId) -> Option<&Block> {
-        self.by_target.get(self.by_id.get(&id)?)
-    }
-
-    pub(crate) fn by_target(&self, target: Target) -> Option<&Block> {
-        self.by_target.get(&target)
-    }
-
-    /// Puts `block` in the place of an earlier one about the same target; why it is not on disk.
+    /// The same as [`Self::hold`], and on disk; why it is not.
     pub(crate) fn put(&mut self, block: Block) -> Option<String> {
         let target = block.target;
-        if let Some(old) = self.by_target.get(&target) {
-            self.by_id.remove(&old.id);
-        }
-        self.by_id.insert(block.id, target);
-        self.by_target.insert(target, block);
-        self.write(target)
+        self.held.put(block);
+        self.write(&[target])
     }
 
-    /// Forgets the decision about `target`; why the file still has it.
-    pub(crate) fn remove(&mut self, target: Target) -> Option<String> {
-        if let Some(old) = self.by_target.remove(&target) {
-            self.by_id.remove(&old.id);
-        }
-        self.write(target)
+    /// See [`Singles::answering`].
+    pub(crate) fn answering(&mut self, prefix: Prefix) {
+        self.held.answering(prefix);
+    }
+
+    /// See [`Singles::answered`].
+    pub(crate) fn answered(&mut self, prefix: Prefix) -> bool {
+        self.held.answered(prefix)
+    }
+
+    /// Moves every end along with a wall clock that was set.
+    pub(crate) fn shift(&mut self, by: Jump) {
+        self.held.shift(by);
+        let targets: Vec<_> = self.held.all().map(|block| block.target).collect();
+        // What cannot be written is told once and tried again.
+        drop(self.write(&targets));
     }
 
     /// Tries again what could not be written.
     pub(crate) fn retry(&mut self) {
-        for target in self.unwritten.clone() {
-            if self.write(target).is_some() {
-                return;
-            }
+        if !self.unwritten.is_empty() {
+            // Told when it began.
+            drop(self.write(&[]));
         }
     }
 
@@ -81,23 +89,21 @@ impl Decisions {
         self.unwritten.iter()
     }
 
-    fn write(&mut self, target: Target) -> Option<String> {
-        let written = match self.by_target.get(&target) {
-            Some(block) => self.store.put(block),
-            None => self.store.remove(target),
-        };
+    /// Writes what memory says of `targets`, and of those that are behind; all or none. Why not.
+    pub(crate) fn write(&mut self, targets: &[Target]) -> Option<String> {
         let was_behind = !self.unwritten.is_empty();
-        match written {
+        let due = targets.iter().chain(&self.unwritten);
+        match self.store.write(due.map(|target| (*target, self.held.by_target(*target)))) {
             Ok(()) => {
-                self.unwritten.remove(&target);
-                if was_behind && self.unwritten.is_empty() {
+                self.unwritten.clear();
+                if was_behind {
                     info!("every decision is on disk again");
                 }
                 None
             }
             Err(error) => {
                 let why = crate::cli::chain(&error);
-                self.unwritten.insert(target);
+                self.unwritten.extend(targets);
                 if !was_behind {
                     warn!(why, "decisions hold and cannot be written; tried again each second");
                 }
@@ -109,33 +115,37 @@ impl Decisions {
 
 #[cfg(test)]
 mod tests {
-    use enforcer_model::{Author, Expiry};
+    use std::time::Duration;
+
+    use enforcer_model::Expiry;
 
     use super::*;
+    use crate::respond::testing::{at, block};
 
     #[test]
-    fn a_decision_is_found_by_id_and_target_until_another_takes_its_place() {
+    fn ends_that_moved_with_the_clock_are_on_disk_so() {
         let folder = tempfile::tempdir().unwrap();
         let mut decisions = Decisions::load(open(folder.path())).unwrap();
+        decisions.put(block(1, "203.0.113.1", Expiry::At(at(100))));
 
-        assert_eq!(decisions.put(block(1, "203.0.113.7")), None);
-        assert_eq!(decisions.put(block(2, "203.0.113.7")), None);
+        decisions.shift(Jump::Ahead(Duration::from_secs(50)));
 
-        assert_eq!(decisions.by_id(BlockId::from_bits(1)), None);
-        let found = decisions.by_id(BlockId::from_bits(2)).unwrap();
-        assert_eq!(found.target, "203.0.113.7".parse().unwrap());
-        assert_eq!(decisions.all().count(), 1);
+        let again = Decisions::load(open(folder.path())).unwrap();
+        assert_eq!(again.all().next().unwrap().until, Expiry::At(at(150)));
+        assert!(again.over(at(149), 9).is_empty() && again.over(at(150), 9).len() == 1);
     }
 
     #[test]
     fn what_the_disk_refused_holds_and_is_written_when_it_can_be() {
         let folder = tempfile::tempdir().unwrap();
         let mut decisions = Decisions::load(open(folder.path())).unwrap();
-        decisions.put(block(1, "203.0.113.1"));
+        decisions.put(block(1, "203.0.113.1", Expiry::Never));
         decisions.store.refuse_writes(true);
 
-        assert!(decisions.put(block(2, "203.0.113.2")).is_some());
-        assert!(decisions.remove("203.0.113.1".parse().unwrap()).is_some());
+        assert!(decisions.put(block(2, "203.0.113.2", Expiry::Never)).is_some());
+        let first = "203.0.113.1".parse().unwrap();
+        decisions.forget(first);
+        assert!(decisions.write(&[first]).is_some());
         assert_eq!(decisions.all().count(), 1);
         assert_eq!(decisions.unwritten().count(), 2);
 
@@ -148,16 +158,5 @@ mod tests {
 
     fn open(folder: &std::path::Path) -> Store {
         Store::open(&folder.join("blocks.db")).unwrap()
-    }
-
-    fn block(id: u64, target: &str) -> Block {
-        Block {
-            id: BlockId::from_bits(id),
-            target: target.parse().unwrap(),
-            reason: "guessing".into(),
-            author: Author::Agent,
-            since: Timestamp::from_unix_seconds(900_000),
-            until: Expiry::Never,
-        }
     }
 }

@@ -5,13 +5,17 @@ use std::time::Duration;
 use enforcer_admin::call::{self, Blocked, Released, Which};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{BlockEvent, Layer, Ticket};
-use enforcer_model::{Author, Block, BlockId, Expiry, Finding, Moment, Target};
+use enforcer_model::{Author, Block, BlockId, Expiry, Finding, KeyId, Moment, Prefix, Target};
 use tracing::{info, warn};
 
-use super::{Responder, Surroundings, failed, random_block_id};
+use super::crowd::Slot;
+use super::{Responder, Surroundings, count, failed};
 
 /// The kernel ends a block by its own clock; so far the wall clock may be off without being wrong.
-const CLOCKS_AGREE: Duration = Duration::from_secs(2);
+pub(super) const CLOCKS_AGREE: Duration = Duration::from_secs(2);
+
+/// Decisions that one tick clears away; what is over has no effect meanwhile.
+const ENDED_AT_ONCE: usize = 256;
 
 /// When open connections of a blocked source are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ impl Responder {
         asked: &call::Quarantine,
         by: Author,
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
-        let now = self.parts.clock.now();
+        let now = self.now();
         let mut around = Surroundings::read();
         around.ssh_peers.extend(asked.ssh_peer.map(|peer| peer.to_canonical()));
         around.ssh_peers.sort_unstable();
@@ -46,7 +50,7 @@ impl Responder {
             return Err(self.refuse(&block, objections));
         }
         if asked.dry_run {
-            return Ok((self.rehearsal(block, objections), None));
+            return Ok((self.rehearsal(block, objections, now), None));
         }
         self.enforce(block, Connected::AtOnce, objections, now)
     }
@@ -56,7 +60,7 @@ impl Responder {
     /// Open connections are closed a moment later, by [`super::Order::Close`]: the answer to the
     /// request that crossed the threshold may still wait for its record to be on disk.
     pub(super) fn answer(&mut self, finding: &Finding) -> Result<BlockId, String> {
-        let now = self.parts.clock.now();
+        let now = self.now();
         let target = Target::Network(finding.target);
         let objections = self.objections(target, &self.around, now);
         let author = Author::Rule(finding.rule.clone());
@@ -107,44 +111,82 @@ impl Responder {
     }
 
     /// Takes `block` out of every layer. The kernel first: when it refuses, nothing has changed.
+    ///
+    /// Whoever else claims the same network gets the slot; what an aggregate stood for gets its own.
     pub(super) fn end(
         &mut self,
         block: &Block,
         event: BlockEvent,
         detail: Option<String>,
     ) -> Result<(Released, Option<Ticket>), Refusal> {
-        let removed = match block.target {
-            Target::Network(prefix) => self.parts.kernel.release(prefix).map_err(failed)?,
-            Target::Key(_) => None,
-        };
-        let layer7 = self.parts.quarantine.remove(block.target);
-        let unwritten = self.parts.decisions.remove(block.target);
-
-        let in_kernel = removed.map(|_| self.parts.kernel.layers());
-        let layers = self.layers(in_kernel.as_deref(), layer7.then_some(Layer::Proxy));
+        let ended = self.take_out(block, event)?;
+        let unwritten = self.parts.decisions.write(&[block.target]);
+        let in_kernel = ended.kernel.then(|| self.parts.kernel.layers());
+        let layers = self.layers(in_kernel.as_deref(), ended.layer7.then_some(Layer::Proxy));
         let ticket = self.note(event, block, layers, None, detail);
         let problems = unwritten
             .into_iter()
             .map(|why| format!("{why}: until that works, a restart would bring the block back"));
-        let released = Released {
-            block: block.clone(),
-            kernel: removed.is_some(),
-            packets: removed.map_or(0, |entry| entry.packets),
-            layer7,
-            problems: problems.collect(),
-            audit: None,
-        };
-        Ok((released, ticket))
+        let problems = problems.chain(ended.still).collect();
+        Ok((Released { problems, ..ended.told }, ticket))
     }
 
-    /// Clears away what is over. A wall clock that jumped ahead ends nothing: in the kernel the time
-    /// goes on as it did, and the decision follows it.
+    fn take_out(&mut self, block: &Block, event: BlockEvent) -> Result<Ended, Refusal> {
+        let now = self.parts.clock.now().wall;
+        let mut ended = Ended {
+            told: Released {
+                block: block.clone(),
+                kernel: false,
+                packets: 0,
+                layer7: false,
+                problems: Vec::new(),
+                audit: None,
+            },
+            still: Vec::new(),
+            kernel: false,
+            layer7: false,
+        };
+        let held = self.parts.decisions.forget(block.target);
+        if let Target::Network(prefix) = block.target {
+            // Whoever is let in by hand must not be dropped for the sake of neighbours.
+            if let Some(network) = self.room.stand_in(prefix)
+                && event == BlockEvent::Released
+            {
+                self.dissolve(network, now);
+            }
+            if self.room.dissolve(prefix) {
+                self.settle_parts(prefix, now);
+            }
+            let before = self.parts.kernel.find(prefix).ok().flatten();
+            match self.settle(prefix, now) {
+                Ok(_) => {
+                    let removed = before.filter(|entry| entry.id == block.id);
+                    ended.kernel = removed.is_some();
+                    ended.told.kernel = ended.kernel;
+                    ended.told.packets = removed.map_or(0, |entry| entry.packets);
+                }
+                Err(why) => {
+                    held.map(|block| self.parts.decisions.hold(block));
+                    return Err(failed(why));
+                }
+            }
+            if event == BlockEvent::Released {
+                let covering = self.covering(prefix, now).into_iter();
+                ended.still = covering.map(|line| format!("it stays blocked: {line}")).collect();
+            }
+        }
+        ended.layer7 = self.parts.quarantine.remove(block.target);
+        ended.told.layer7 = ended.layer7;
+        Ok(ended)
+    }
+
+    /// Clears away what is over. What the kernel still counts down is not over: the decision follows
+    /// it, as after a wall clock that was set while no agent ran.
     pub(super) fn end_what_is_over(&mut self) {
         let now = self.parts.clock.now().wall;
-        let over = |block: &&Block| block.until.is_over(now);
-        let over: Vec<Block> = self.parts.decisions.all().filter(over).cloned().collect();
         let mut trouble = None;
-        for mut block in over {
+        let mut targets = Vec::new();
+        for mut block in self.parts.decisions.over(now, ENDED_AT_ONCE) {
             let held = match block.target {
                 Target::Network(prefix) => self.parts.kernel.find(prefix).ok().flatten(),
                 Target::Key(_) => None,
@@ -153,9 +195,22 @@ impl Responder {
             if let Some(left) = left.filter(|left| *left > CLOCKS_AGREE) {
                 block.until = Expiry::At(now.saturating_add(left));
                 self.adopt(&block, "the wall clock was set ahead; the kernel's time counts");
-            } else if let Err(refusal) = self.end(&block, BlockEvent::Expired, None) {
-                trouble = Some(refusal);
+                continue;
             }
+            match self.take_out(&block, BlockEvent::Expired) {
+                Ok(ended) => {
+                    targets.push(block.target);
+                    let in_kernel = ended.kernel.then(|| self.parts.kernel.layers());
+                    let layer7 = ended.layer7.then_some(Layer::Proxy);
+                    let layers = self.layers(in_kernel.as_deref(), layer7);
+                    drop(self.note(BlockEvent::Expired, &block, layers, None, None));
+                }
+                Err(refusal) => trouble = Some(refusal),
+            }
+        }
+        if !targets.is_empty() {
+            // What cannot be written is told once and tried again.
+            drop(self.parts.decisions.write(&targets));
         }
         if let Some(refusal) = &trouble
             && !self.stuck
@@ -186,31 +241,36 @@ impl Responder {
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
         let mut kernel_off = self.kernel_off(block.target);
         let mut kernel = None;
-        if let Target::Network(prefix) = block.target
-            && kernel_off.is_none()
-        {
-            match self.parts.kernel.block(prefix, &block, now.wall) {
-                Ok(installed) => {
-                    let took = self.since(now);
-                    let seat = self.parts.kernel.seat();
-                    kernel = Some(seat.describe(&installed, Some(took)));
+        let replaced = self.parts.decisions.hold(block.clone());
+        if let Target::Network(prefix) = block.target {
+            if connected == Connected::Later {
+                self.parts.decisions.answering(prefix);
+            }
+            if kernel_off.is_none() {
+                match self.settle(prefix, now.wall) {
+                    Ok(Slot::Own(installed) | Slot::Shared(installed)) => {
+                        let took = self.since(now);
+                        let seat = self.parts.kernel.seat();
+                        kernel = Some(seat.describe(&installed, Some(took)));
+                    }
+                    Ok(Slot::Out(why)) | Err(why) => kernel_off = Some(why),
+                    Ok(Slot::Empty) => kernel_off = Some("its time is over already".to_owned()),
                 }
-                Err(error) => kernel_off = Some(error),
             }
         }
         let full = self.parts.quarantine.insert(&block).err();
         let layer7 = self.holds_at_layer7(&block);
         if kernel.is_none() && !layer7 {
+            self.undo(&block, replaced);
             let why = full.map(|full| full.to_string()).or(kernel_off).unwrap_or_default();
             drop(self.note(BlockEvent::Refused, &block, Vec::new(), None, Some(why.clone())));
             return Err(failed(format!("no layer took the block: {why}")));
         }
-        let connections_closed = match connected {
-            Connected::AtOnce => self.close_connections(block.target),
-            Connected::Later => 0,
+        let closed = match (connected, block.target) {
+            (Connected::AtOnce, target) => self.close(target),
+            (Connected::Later, _) => Closed::default(),
         };
-        let replaced = self.parts.decisions.by_target(block.target).cloned();
-        let not_stored = self.parts.decisions.put(block.clone());
+        let not_stored = self.parts.decisions.write(&[block.target]);
 
         if let Some(old) = replaced.as_ref().filter(|old| old.id != block.id) {
             let detail = format!("replaced by {}", block.id);
@@ -229,18 +289,31 @@ impl Responder {
         let ticket = self.note(BlockEvent::Applied, &block, layers, Some(took), detail);
         let blocked = Blocked {
             replaced: replaced.map(|old| old.id).filter(|old| *old != block.id),
+            overlaps: self.overlaps(block.target, now.wall),
             block,
             kernel,
             kernel_off,
             kernel_wanted: self.parts.kernel.is_wanted(),
             layer7,
             not_stored,
-            connections_closed,
+            connections_closed: closed.connections,
+            sockets_closed: closed.sockets,
             audit: None,
             dry_run: false,
             overridden,
         };
         Ok((blocked, ticket))
+    }
+
+    /// Forgets a decision that no layer took; the one before it stays.
+    fn undo(&mut self, block: &Block, replaced: Option<Block>) {
+        match replaced {
+            Some(old) => drop(self.parts.decisions.hold(old)),
+            None => drop(self.parts.decisions.forget(block.target)),
+        }
+        if let Target::Network(prefix) = block.target {
+            self.room.readmit(prefix);
+        }
     }
 
     fn draft(
@@ -251,12 +324,8 @@ impl Responder {
         ttl: Option<Duration>,
         now: Moment,
     ) -> Result<Block, Refusal> {
-        let mut id = random_block_id().map_err(|error| failed(error.to_string()))?;
-        while self.parts.decisions.by_id(id).is_some() {
-            id = random_block_id().map_err(|error| failed(error.to_string()))?;
-        }
         let until = ttl.map_or(Expiry::Never, |ttl| Expiry::At(now.wall.saturating_add(ttl)));
-        Ok(Block { id, target, reason, author, since: now.wall, until })
+        Ok(Block { id: self.fresh_id()?, target, reason, author, since: now.wall, until })
     }
 
     /// Records that guards stood against `block`.
@@ -271,34 +340,29 @@ impl Responder {
         .hint("narrow it, or say --override-guard (asks for the target again; recorded)")
     }
 
-    fn rehearsal(&self, block: Block, overridden: Vec<String>) -> Blocked {
+    fn rehearsal(&self, block: Block, overridden: Vec<String>, now: Moment) -> Blocked {
         Blocked {
             kernel_off: self.kernel_off(block.target),
             kernel_wanted: self.parts.kernel.is_wanted(),
             replaced: self.parts.decisions.by_target(block.target).map(|old| old.id),
+            overlaps: self.overlaps(block.target, now.wall),
             block,
             kernel: None,
             layer7: false,
             not_stored: None,
             connections_closed: 0,
+            sockets_closed: 0,
             audit: None,
             dry_run: true,
             overridden,
         }
     }
 
-    fn close_connections(&self, target: Target) -> u64 {
-        let closed = match target {
-            Target::Network(prefix) => self.close_from(prefix),
-            Target::Key(key) => self.parts.connections.close_key(key),
-        };
-        u64::try_from(closed).unwrap_or(u64::MAX)
-    }
-
     fn is_enforced(&self, block: &Block) -> bool {
         let in_kernel = match block.target {
             Target::Network(prefix) if self.parts.kernel.off_because().is_none() => {
-                matches!(self.parts.kernel.find(prefix), Ok(Some(entry)) if entry.id == block.id)
+                self.room.is_out(prefix)
+                    || matches!(self.parts.kernel.find(prefix), Ok(Some(entry)) if !entry.observe)
             }
             Target::Network(_) | Target::Key(_) => true,
         };
@@ -309,18 +373,78 @@ impl Responder {
         self.holds_at_layer7(block).then_some(Layer::Proxy)
     }
 
-    fn since(&self, moment: Moment) -> Duration {
+    pub(super) fn since(&self, moment: Moment) -> Duration {
         self.parts.clock.now().monotonic.saturating_duration_since(moment.monotonic)
     }
+
+    // === what is open already ===
+
+    /// The last answer to a source that a rule has blocked is out: nothing more is sent there.
+    pub(super) fn contain(&mut self, prefix: Prefix) -> u64 {
+        let now = self.parts.clock.now().wall;
+        if self.parts.decisions.answered(prefix)
+            && let Err(why) = self.settle(prefix, now)
+        {
+            warn!(%prefix, why, "packets still go to a blocked source");
+        }
+        let Closed { connections, sockets } = self.close(Target::Network(prefix));
+        connections.saturating_add(sockets)
+    }
+
+    pub(super) fn close_key(&self, key: KeyId) -> usize {
+        self.parts.connections.close_key(key)
+    }
+
+    fn close(&mut self, target: Target) -> Closed {
+        match target {
+            Target::Network(prefix) => {
+                let quarantine = std::sync::Arc::clone(&self.parts.quarantine);
+                self.close_from(prefix, &|address| quarantine.is_spared(address))
+            }
+            Target::Key(key) => Closed { connections: count(self.close_key(key)), sockets: 0 },
+        }
+    }
+
+    /// Ends sockets of this host and connections of the proxy with `prefix`, `spared` ones aside.
+    pub(super) fn close_from(
+        &mut self,
+        prefix: Prefix,
+        spared: &dyn Fn(std::net::IpAddr) -> bool,
+    ) -> Closed {
+        let sockets = match enforcer_kernel::close_sockets(prefix, spared) {
+            Ok(closed) => closed.tcp.saturating_add(closed.udp),
+            Err(error) => {
+                if !self.sockets_stay {
+                    info!(%error, "open sockets outside of the proxy are not closed");
+                    self.sockets_stay = true;
+                }
+                0
+            }
+        };
+        let connections = count(self.parts.connections.close_from(prefix, spared));
+        Closed { connections, sockets }
+    }
+}
+
+/// What was open and is closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closed {
+    pub(super) connections: u64,
+    pub(super) sockets: u64,
+}
+
+/// A decision that is out of every layer.
+struct Ended {
+    told: Released,
+    /// What blocks the target all the same.
+    still: Vec<String>,
+    kernel: bool,
+    layer7: bool,
 }
 
 /// Whether a block with one end holds at least as long as one with the other.
 pub(super) fn outlasts(standing: Expiry, other: Expiry) -> bool {
-    match (standing, other) {
-        (Expiry::Never, _) => true,
-        (Expiry::At(_), Expiry::Never) => false,
-        (Expiry::At(standing), Expiry::At(other)) => standing >= other,
-    }
+    super::claims::by_end(standing, other).is_ge()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ const WIDEST_V4: u8 = 16;
 const WIDEST_V6: u8 = 32;
 
 /// What the policy protects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Guards {
     pub(crate) never_block: Vec<(String, Vec<Prefix>)>,
     pub(crate) upstreams: Vec<IpAddr>,
@@ -48,17 +48,17 @@ impl Guards {
         if let Some(widest) = too_wide(target) {
             objections.push(format!("{:<15} wider than /{widest}", target.to_string()));
         }
-        for loopback in [
-            Prefix::around(Ipv4Addr::LOCALHOST.into(), 8),
-            IpAddr::from(Ipv6Addr::LOCALHOST).into(),
-        ] {
-            if loopback.overlaps(target) {
-                objections.push(format!("{:<15} loopback", loopback.to_string()));
-            }
-        }
         if let Some(why) = never_a_sender(target) {
             objections.push(format!("{:<15} {why}", target.to_string()));
         }
+        let hit = self.protected(around).into_iter().filter(|(prefix, _)| prefix.overlaps(target));
+        objections.extend(hit.map(|(prefix, what)| format!("{:<15} {what}", prefix.to_string())));
+        objections.extend(self.too_many(clients));
+        objections
+    }
+
+    /// Every network that nobody may block, and what it is.
+    pub(super) fn protected(&self, around: &Surroundings) -> Vec<(Prefix, String)> {
         let named: [(&[IpAddr], &str); 5] = [
             (&around.ssh_peers, "an SSH session to this host"),
             (&around.gateways, "default gateway"),
@@ -66,25 +66,20 @@ impl Guards {
             (&around.own, "address of this host"),
             (&self.upstreams, "upstream"),
         ];
+        let loopback = [
+            Prefix::around(Ipv4Addr::LOCALHOST.into(), 8),
+            IpAddr::from(Ipv6Addr::LOCALHOST).into(),
+        ];
+        let mut protected = Vec::from(loopback.map(|prefix| (prefix, "loopback".to_owned())));
         for (addresses, what) in named {
-            let inside = addresses.iter().filter(|address| target.contains(**address));
-            objections.extend(inside.map(|address| format!("{:<15} {what}", address.to_string())));
+            let single = |address: &IpAddr| (Prefix::from(*address), what.to_owned());
+            protected.extend(addresses.iter().map(single));
         }
         for (list, prefixes) in &self.never_block {
-            let inside = prefixes.iter().filter(|prefix| prefix.overlaps(target));
-            objections.extend(
-                inside
-                    .map(|prefix| format!("{:<15} never-block list `{list}`", prefix.to_string())),
-            );
+            let listed = |prefix: &Prefix| (*prefix, format!("never-block list `{list}`"));
+            protected.extend(prefixes.iter().map(listed));
         }
-        if self.too_many(clients) {
-            let ClientShare { hit, all } = clients;
-            let percent = self.clients_percent_max;
-            objections.push(format!(
-                "it would hit {hit} of {all} clients served in the last 10 min, over {percent} %"
-            ));
-        }
-        objections
+        protected
     }
 
     /// Every network of the never-block lists.
@@ -99,14 +94,21 @@ impl Guards {
         list.map(|(name, _)| name.as_str())
     }
 
-    // One client is what a block is for; a share is judged from two on.
-    fn too_many(&self, ClientShare { hit, all }: ClientShare) -> bool {
-        hit > 1 && hit.saturating_mul(100) > all.saturating_mul(self.clients_percent_max.into())
+    /// Why so many clients must not be hit. One client is what a block is for; a share is judged
+    /// from two on.
+    pub(super) fn too_many(&self, ClientShare { hit, all }: ClientShare) -> Option<String> {
+        let percent = self.clients_percent_max;
+        let is_over = hit > 1 && hit.saturating_mul(100) > all.saturating_mul(percent.into());
+        is_over.then(|| {
+            format!(
+                "it would hit {hit} of {all} clients served in the last 10 min, over {percent} %"
+            )
+        })
     }
 }
 
 /// Addresses that no packet comes from: a block of them would only look like one.
-fn never_a_sender(target: Prefix) -> Option<&'static str> {
+pub(super) fn never_a_sender(target: Prefix) -> Option<&'static str> {
     let address = target.address();
     if address.is_multicast() {
         return Some("multicast: nobody sends from there");
@@ -118,7 +120,7 @@ fn never_a_sender(target: Prefix) -> Option<&'static str> {
     broadcast.then_some("broadcast: nobody sends from there")
 }
 
-fn too_wide(target: Prefix) -> Option<u8> {
+pub(super) fn too_wide(target: Prefix) -> Option<u8> {
     let widest = if target.address().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
     (target.length() < widest).then_some(widest)
 }

@@ -5,132 +5,107 @@
 //! needs a whole threshold for another). The kernel map is written first, because there an
 //! attacker's next packet is decided; then layer 7, open connections, the store, the audit log. Every
 //! answer says what was read back. A disk that hangs delays answers, never the request path.
+//!
+//! Where to look: `claims.rs` says who is to hold which slot of the kernel map, `enforce.rs` and
+//! `bulk.rs` carry out single decisions and lists, `crowd.rs` what does not fit, `reconcile.rs` and
+//! `rounds.rs` compare what is decided with what is enforced.
 
+mod bulk;
+mod claims;
+mod clock;
+mod crowd;
 mod decisions;
 mod enforce;
+mod export;
 mod guards;
 mod kernel_part;
+mod list_file;
+mod lists;
+mod orders;
+mod overlaps;
 mod reconcile;
+mod room;
+mod rounds;
+mod sift;
+mod singles;
 mod store;
+#[cfg(test)]
+mod testing;
 mod view;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_admin::call::{self, BlockRow, Blocked, Released, Which, Why};
 use enforcer_admin::{Refusal, RefusalKind};
-use enforcer_audit::{Audit, BlockChange, BlockEvent, Layer, Record, Ticket};
+use enforcer_audit::{
+    Audit, BlockChange, BlockEvent, Layer, ListChange, ListEvent, Record, Ticket,
+};
 use enforcer_authz::Quarantine;
 use enforcer_detect::Clients;
-use enforcer_kernel::Counters;
-use enforcer_model::{Author, Block, BlockId, Clock, Finding, KeyId, Moment, Prefix, Target};
+use enforcer_kernel::{Entry, Events};
+use enforcer_model::{Block, BlockId, Clock, Moment, Prefix, Target, Timestamp};
+use enforcer_policy::WhenFull;
 use enforcer_proxy::Connections;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+pub(crate) use bulk::Draft;
 pub(crate) use decisions::Decisions;
 pub(crate) use guards::{ClientShare, Guards, Surroundings};
 pub(crate) use kernel_part::KernelPart;
+pub(crate) use list_file::{ListFiles, discard, draft, sha256_of};
+pub(crate) use lists::{List, Lists};
+pub(crate) use orders::{KernelView, ORDERS_MAX, Order, Policed, Repair};
+pub(crate) use sift::{Objections, Sifted, sift};
 pub(crate) use store::Store;
 
-/// Orders that may wait for the responder.
-pub(crate) const ORDERS_MAX: usize = 1_024;
+use claims::Claims;
+use clock::Clocks;
+use room::Room;
+use rounds::Rounds;
 
 /// Ticks between two looks at what costs a walk through whole tables.
 const TICKS_TO_SWEEP: u32 = 60;
 
-/// What the responder is asked to do.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Quarantine {
-        asked: call::Quarantine,
-        by: Author,
-        reply: Reply<(Blocked, Option<Ticket>)>,
-    },
-    Answer {
-        finding: Finding,
-        reply: oneshot::Sender<Result<BlockId, String>>,
-    },
-    Release {
-        what: Which,
-        reason: Option<String>,
-        by: Author,
-        reply: Reply<(Released, Option<Ticket>)>,
-    },
-    List {
-        reply: Reply<Vec<BlockRow>>,
-    },
-    Why {
-        address: IpAddr,
-        reply: Reply<Why>,
-    },
-    Verify {
-        repair: Repair,
-        reply: Reply<call::Verified>,
-    },
-    Kernel {
-        reply: Reply<KernelView>,
-    },
-    /// Cuts the requests in flight of a key that was revoked.
-    Cut {
-        key: KeyId,
-        reply: Reply<()>,
-    },
-    /// Closes the connections of a source that a rule has blocked.
-    Close {
-        prefix: Prefix,
-    },
-    /// Ends what is over, looks after the interfaces.
-    Tick,
-    /// A new policy: its guards, and what it changes in the kernel half. The answer says what of it
-    /// is not in force.
-    Reguard {
-        guards: Guards,
-        kernel: Option<enforcer_kernel::Config>,
-        reply: oneshot::Sender<Vec<String>>,
-    },
-}
+/// Ticks between two tries to write a list that could not be written.
+const TICKS_TO_WRITE_LISTS: u32 = 30;
 
-/// Whether differences are only told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repair {
-    Tell,
-    Mend,
-}
-
-type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// The kernel half at one moment.
-#[derive(Debug)]
-pub(crate) struct KernelView {
-    pub(crate) mode: String,
-    pub(crate) problem: Option<String>,
-    pub(crate) interfaces: Vec<String>,
-    pub(crate) counters: Option<Counters>,
-    pub(crate) blocks: u64,
-}
+/// Decisions that moved with the clock and are on record one by one; more are only counted.
+const MOVED_ON_RECORD: usize = 1_000;
 
 /// Everything that a block touches. Owned by the responder's thread.
 pub(crate) struct Responder {
     parts: Parts,
+    /// What a full kernel map keeps out.
+    room: Room,
+    rounds: Rounds,
+    clocks: Clocks,
     /// As of the last tick, for findings: they come faster than the host's surroundings change.
     around: Surroundings,
     ticks: u32,
+    /// The tick at which the kernel map was swept because it was full.
+    swept: Option<u32>,
+    /// Where putting back what was evicted goes on.
+    putting_back: Option<Prefix>,
     /// Whether an expired block could not be cleared away; told once.
     stuck: bool,
+    /// Whether sockets cannot be closed; told once.
+    sockets_stay: bool,
 }
 
 /// What a responder is made of.
 pub(crate) struct Parts {
     pub(crate) decisions: Decisions,
+    pub(crate) lists: Lists,
+    pub(crate) files: ListFiles,
     pub(crate) kernel: KernelPart,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) audit: Audit,
     pub(crate) guards: Guards,
+    pub(crate) when_full: WhenFull,
     pub(crate) clients: Arc<Mutex<Clients>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -151,7 +126,32 @@ impl Responder {
     /// A responder whose never-block lists hold at layer 7 from here on.
     pub(crate) fn new(parts: Parts) -> Self {
         parts.quarantine.spare(parts.guards.networks());
-        Self { parts, around: Surroundings::read(), ticks: 0, stuck: false }
+        let clocks = Clocks::read(parts.clock.now().wall);
+        Self {
+            parts,
+            room: Room::default(),
+            rounds: Rounds::default(),
+            clocks,
+            around: Surroundings::read(),
+            ticks: 0,
+            swept: None,
+            putting_back: None,
+            stuck: false,
+            sockets_stay: false,
+        }
+    }
+
+    /// Attaches the kernel part and puts every block back; what the kernel part is, in a line, and
+    /// what it will tell.
+    pub(crate) fn start(&mut self) -> Result<(String, Option<Events>), Refusal> {
+        let now = self.now().wall;
+        self.know_aggregates();
+        self.make_fit(now);
+        self.attach(now);
+        let described = self.parts.kernel.described();
+        let events = self.parts.kernel.take_events();
+        self.restore()?;
+        Ok((described, events))
     }
 
     /// Takes orders until every sender is gone. What is blocked in the kernel stays so.
@@ -161,57 +161,90 @@ impl Responder {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        // Whoever asked may be gone by the time of the answer; the deed stands.
-        match order {
-            Order::Quarantine { asked, by, reply } => {
-                drop(reply.send(self.quarantine(&asked, by)));
-            }
-            Order::Answer { finding, reply } => drop(reply.send(self.answer(&finding))),
-            Order::Release { what, reason, by, reply } => {
-                drop(reply.send(self.release(what, reason.as_deref(), &by)));
-            }
-            Order::List { reply } => drop(reply.send(self.list())),
-            Order::Why { address, reply } => drop(reply.send(self.why(address))),
-            Order::Verify { repair, reply } => drop(reply.send(self.verify(repair))),
-            Order::Kernel { reply } => drop(reply.send(Ok(self.view()))),
-            Order::Cut { key, reply } => {
-                self.parts.connections.close_key(key);
-                drop(reply.send(Ok(())));
-            }
-            Order::Close { prefix } => {
-                let closed = self.close_from(prefix);
-                debug!(closed, "connections of a blocked source are closed");
-            }
-            Order::Tick => self.tick(),
-            Order::Reguard { guards, kernel, reply } => {
-                drop(reply.send(self.reguard(guards, kernel.as_ref())));
-            }
-        }
-    }
-
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         self.around = Surroundings::read();
+        let now = self.now().wall;
         self.end_what_is_over();
+        self.end_lists_that_are_over();
         self.parts.decisions.retry();
-        let now = self.parts.clock.now().wall;
+        if self.ticks.is_multiple_of(TICKS_TO_WRITE_LISTS) {
+            self.parts.files.retry(&self.parts.lists);
+        }
         if self.ticks.is_multiple_of(TICKS_TO_SWEEP) {
             self.parts.quarantine.purge(now);
             self.parts.kernel.sweep();
         }
-        if self.parts.kernel.look_after(&self.parts.audit, now) == kernel_part::Change::Regained
+        self.put_back(now);
+        self.parts.kernel.set_crowded(self.room.described());
+        let claims = Claims { singles: &self.parts.decisions, lists: &self.parts.lists, now };
+        let room = &self.room;
+        let blocks = || entries(claims, room);
+        let change = self.parts.kernel.look_after(&self.parts.audit, now, &blocks);
+        if change == kernel_part::Change::Regained
             && let Err(refusal) = self.verify(Repair::Mend)
         {
             warn!(error = %refusal, "the kernel part is back without its blocks");
         }
+        self.go_round(now);
+    }
+
+    fn attach(&mut self, now: Timestamp) {
+        let claims = Claims { singles: &self.parts.decisions, lists: &self.parts.lists, now };
+        let room = &self.room;
+        self.parts.kernel.attach(&|| entries(claims, room));
+    }
+
+    /// Everything that is decided.
+    fn claims(&self, now: Timestamp) -> Claims<'_> {
+        Claims { singles: &self.parts.decisions, lists: &self.parts.lists, now }
+    }
+
+    /// The present moment. When the wall clock was set since the last one, every end moves along.
+    fn now(&mut self) -> Moment {
+        let now = self.parts.clock.now();
+        let clocks = Clocks::read(now.wall);
+        if let Some(jump) = self.clocks.jump(clocks) {
+            warn!(%jump, "every end moves along: the time that is left stays what it was");
+            self.parts.decisions.shift(jump);
+            self.parts.lists.shift(jump);
+            self.hold_at_layer7(&jump.to_string());
+        }
+        self.clocks = clocks;
+        now
+    }
+
+    /// Layer 7 and the log learn of ends that moved.
+    fn hold_at_layer7(&mut self, why: &str) {
+        for (at, block) in self.parts.decisions.all().enumerate() {
+            if let Err(full) = self.parts.quarantine.insert(block) {
+                debug!(id = %block.id, %full, "layer 7 does not take the block");
+            }
+            if at < MOVED_ON_RECORD {
+                drop(self.note(
+                    BlockEvent::Reconciled,
+                    block,
+                    Vec::new(),
+                    None,
+                    Some(why.to_owned()),
+                ));
+            }
+        }
+        self.parts.quarantine.set_lists(self.parts.lists.listed());
+        for list in self.parts.lists.all() {
+            self.parts.files.is_behind(list.name.as_str());
+            let detail = Some(why.to_owned());
+            drop(self.note_list(ListChange { detail, ..list.record(ListEvent::Reconciled) }));
+        }
     }
 
     /// Puts a new policy's guards in force, and says what of it is not.
-    fn reguard(&mut self, guards: Guards, kernel: Option<&enforcer_kernel::Config>) -> Vec<String> {
+    fn reguard(&mut self, policed: Policed) -> Vec<String> {
+        let Policed { guards, when_full, kernel } = policed;
         self.parts.guards = guards;
+        self.parts.when_full = when_full;
         let allow = self.parts.guards.networks();
-        let mut problems = self.parts.kernel.reconfigure(kernel, &allow);
+        let mut problems = self.parts.kernel.reconfigure(kernel.as_ref(), &allow);
         self.parts.quarantine.spare(allow);
         problems.extend(self.release_protected());
         problems
@@ -219,16 +252,19 @@ impl Responder {
 
     /// A list that grows lifts the blocks that it covers; says which it could not lift.
     pub(crate) fn release_protected(&mut self) -> Vec<String> {
-        let protected: Vec<(Block, String)> = self
-            .parts
-            .decisions
-            .all()
-            .filter_map(|block| {
-                let Target::Network(prefix) = block.target else { return None };
-                let list = self.parts.guards.never_blocks(prefix)?;
-                Some((block.clone(), format!("covered by the never-block list `{list}`")))
-            })
-            .collect();
+        let now = self.parts.clock.now().wall;
+        let mut protected: Vec<(Block, String)> = Vec::new();
+        for (list, networks) in &self.parts.guards.never_block {
+            for network in networks {
+                let exactly = self.parts.decisions.by_target(Target::Network(*network));
+                let inside = self.parts.decisions.inside(*network, now).map(|(_, block)| block);
+                let why = || format!("covered by the never-block list `{list}`");
+                protected.extend(exactly.into_iter().chain(inside).map(|b| (b.clone(), why())));
+            }
+        }
+        // A network can stand on two lists.
+        protected.sort_unstable_by_key(|(block, _)| block.id);
+        protected.dedup_by_key(|(block, _)| block.id);
         let lifted = protected.into_iter().map(|(block, detail)| {
             self.end(&block, BlockEvent::Released, Some(detail))
                 .err()
@@ -241,11 +277,6 @@ impl Responder {
         let Target::Network(prefix) = target else { return Vec::new() };
         let (hit, all) = self.parts.clients.lock().share(prefix, now.monotonic);
         self.parts.guards.objections(prefix, around, ClientShare { hit, all })
-    }
-
-    fn close_from(&self, prefix: Prefix) -> usize {
-        let spared = |address| self.parts.quarantine.is_spared(address);
-        self.parts.connections.close_from(prefix, spared)
     }
 
     fn kernel_off(&self, target: Target) -> Option<String> {
@@ -272,19 +303,48 @@ impl Responder {
         took: Option<Duration>,
         detail: Option<String>,
     ) -> Option<Ticket> {
-        let change = BlockChange { what, block: block.clone(), layers, took, detail };
+        self.record(Record::Block(BlockChange { what, block: block.clone(), layers, took, detail }))
+    }
+
+    fn note_list(&self, change: ListChange) -> Option<Ticket> {
+        self.record(Record::List(Box::new(change)))
+    }
+
+    fn record(&self, record: Record) -> Option<Ticket> {
         match self.parts.audit.reserve() {
-            Ok(slot) => Some(slot.write(Record::Block(change))),
+            Ok(slot) => Some(slot.write(record)),
             Err(error) => {
-                debug!(id = %block.id, %error, "a change of a block is not on record");
+                debug!(%error, class = record.class(), "a change is not on record");
                 None
             }
         }
     }
+
+    /// An id that nothing has.
+    fn fresh_id(&self) -> Result<BlockId, Refusal> {
+        let is_taken =
+            |id| self.parts.decisions.by_id(id).is_some() || self.parts.lists.by_id(id).is_some();
+        let draw = || random_block_id().map_err(|error| failed(error.to_string()));
+        let mut id = draw()?;
+        while is_taken(id) {
+            id = draw()?;
+        }
+        Ok(id)
+    }
+}
+
+/// Every slot that is to be held in the kernel, for an attach.
+fn entries(claims: Claims<'_>, room: &Room) -> Vec<(Prefix, Entry)> {
+    let held = claims.all().filter(|(prefix, _)| !room.is_out(*prefix));
+    held.map(|(prefix, claim)| (prefix, claim.entry(claims.now))).collect()
 }
 
 fn failed(message: String) -> Refusal {
     Refusal::new(RefusalKind::Failed, message)
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 /// Microseconds, saturating.

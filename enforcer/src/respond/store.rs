@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use enforcer_model::{Author, Block, Target};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 /// Version of the table below, in `SQLite`'s `user_version`.
 const SCHEMA: i64 = 1;
@@ -91,37 +91,20 @@ impl Store {
         rows.map(|row| row.map_err(StoreError::Read)?).collect()
     }
 
-    /// Puts `block` in the place of an earlier one about the same target.
-    pub(crate) fn put(&self, block: &Block) -> Result<(), StoreError> {
-        let author = serde_json::to_string(&block.author).unwrap_or_default();
-        self.connection
-            .prepare_cached(
-                "INSERT INTO block (id, target, reason, author, since, until)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (target) DO UPDATE SET id = excluded.id, reason = excluded.reason,
-                     author = excluded.author, since = excluded.since, until = excluded.until",
-            )
-            .and_then(|mut insert| {
-                insert.execute(params![
-                    block.id.to_string(),
-                    block.target.to_string(),
-                    block.reason,
-                    author,
-                    block.since.to_string(),
-                    block.until.to_string(),
-                ])
-            })
+    /// Makes the file say of each target what is given: this decision, or none. All or nothing.
+    pub(crate) fn write<'a>(
+        &mut self,
+        targets: impl Iterator<Item = (Target, Option<&'a Block>)>,
+    ) -> Result<(), StoreError> {
+        let change = self.connection.transaction().map_err(StoreError::Write)?;
+        for (target, block) in targets {
+            match block {
+                Some(block) => put(&change, block),
+                None => remove(&change, target),
+            }
             .map_err(StoreError::Write)?;
-        Ok(())
-    }
-
-    /// Removes the decision about this target, if there is one.
-    pub(crate) fn remove(&self, target: Target) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("DELETE FROM block WHERE target = ?1")
-            .and_then(|mut delete| delete.execute(params![target.to_string()]))
-            .map_err(StoreError::Write)?;
-        Ok(())
+        }
+        change.commit().map_err(StoreError::Write)
     }
 
     /// Makes every write fail, as a full disk does.
@@ -129,6 +112,33 @@ impl Store {
     pub(crate) fn refuse_writes(&self, refuse: bool) {
         self.connection.pragma_update(None, "query_only", refuse).unwrap();
     }
+}
+
+/// Puts `block` in the place of an earlier one about the same target.
+fn put(change: &Transaction<'_>, block: &Block) -> rusqlite::Result<()> {
+    let author = serde_json::to_string(&block.author).unwrap_or_default();
+    let mut insert = change.prepare_cached(
+        "INSERT INTO block (id, target, reason, author, since, until)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (target) DO UPDATE SET id = excluded.id, reason = excluded.reason,
+             author = excluded.author, since = excluded.since, until = excluded.until",
+    )?;
+    insert.execute(params![
+        block.id.to_string(),
+        block.target.to_string(),
+        block.reason,
+        author,
+        block.since.to_string(),
+        block.until.to_string(),
+    ])?;
+    Ok(())
+}
+
+fn remove(change: &Transaction<'_>, target: Target) -> rusqlite::Result<()> {
+    change
+        .prepare_cached("DELETE FROM block WHERE target = ?1")?
+        .execute(params![target.to_string()])?;
+    Ok(())
 }
 
 fn read(row: &Row<'_>) -> Result<Block, StoreError> {
@@ -159,7 +169,7 @@ mod tests {
         let path = folder.path().join("blocks.db");
         let block = block(1, "203.0.113.7", Expiry::Never);
 
-        Store::open(&path).unwrap().put(&block).unwrap();
+        write(&mut Store::open(&path).unwrap(), &block);
 
         let store = Store::open(&path).unwrap();
         assert_eq!(store.all().unwrap(), [block]);
@@ -168,10 +178,10 @@ mod tests {
     #[test]
     fn a_target_has_one_decision_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("blocks.db")).unwrap();
+        let mut store = Store::open(&folder.path().join("blocks.db")).unwrap();
 
-        store.put(&block(1, "203.0.113.7", Expiry::Never)).unwrap();
-        store.put(&block(2, "203.0.113.7", Expiry::Never)).unwrap();
+        write(&mut store, &block(1, "203.0.113.7", Expiry::Never));
+        write(&mut store, &block(2, "203.0.113.7", Expiry::Never));
 
         assert_eq!(store.all().unwrap(), [block(2, "203.0.113.7", Expiry::Never)]);
     }
@@ -208,6 +218,10 @@ mod tests {
         drop(store);
 
         assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
+    }
+
+    fn write(store: &mut Store, block: &Block) {
+        store.write([(block.target, Some(block))].into_iter()).unwrap();
     }
 
     fn block(id: u64, target: &str, until: Expiry) -> Block {

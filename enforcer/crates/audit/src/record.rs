@@ -141,8 +141,6 @@ pub enum ListEvent {
     Imported,
     /// What was decided and what is enforced were made to agree.
     Reconciled,
-    /// Nothing of it may be blocked.
-    Refused,
     /// It was lifted by hand.
     Released,
 }

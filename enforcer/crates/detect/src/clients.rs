@@ -35,14 +35,15 @@ impl Clients {
 
     /// How many recent clients share an address with `prefix`, and how many there are.
     pub fn share(&self, prefix: Prefix, now: Instant) -> (usize, usize) {
-        let recent = self
-            .seen
-            .iter()
-            .filter(|(_, seen)| now.saturating_duration_since(**seen) <= RECENT)
-            .map(|(client, _)| client);
-        recent.fold((0, 0), |(hit, all), client| {
-            (hit + usize::from(prefix.overlaps(*client)), all + 1)
+        self.recent(now).fold((0, 0), |(hit, all), client| {
+            (hit + usize::from(prefix.overlaps(client)), all + 1)
         })
+    }
+
+    /// The neighbourhood of every recent client.
+    pub fn recent(&self, now: Instant) -> impl Iterator<Item = Prefix> {
+        let recent = move |seen: &Instant| now.saturating_duration_since(*seen) <= RECENT;
+        self.seen.iter().filter(move |(_, seen)| recent(seen)).map(|(client, _)| *client)
     }
 
     /// Forgets who was not served lately; call it now and then.

@@ -90,6 +90,12 @@ impl Networks {
         self.v4.iter().chain(self.v6.iter())
     }
 
+    /// Every network behind `after` in the order, all of them without one.
+    pub fn behind(&self, after: Option<Prefix>) -> impl Iterator<Item = Prefix> {
+        let from = after.map_or(0, |after| self.place_behind(after));
+        (from..self.len()).filter_map(|position| self.get(position))
+    }
+
     /// The network that `address` lies in.
     pub fn covering(&self, address: IpAddr) -> Option<Prefix> {
         let found = match address.to_canonical() {
@@ -118,6 +124,17 @@ impl Networks {
     pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Prefix> + 'a {
         let (few, many) = if self.len() <= other.len() { (self, other) } else { (other, self) };
         few.iter().filter(|network| many.contains(*network))
+    }
+
+    /// Where the networks behind `network` begin. Of one address the wider network comes first.
+    fn place_behind(&self, network: Prefix) -> usize {
+        let length = network.length();
+        match network.address() {
+            IpAddr::V4(address) => self.v4.place_behind(u32::from(address), length),
+            IpAddr::V6(address) => {
+                self.len4().saturating_add(self.v6.place_behind(u128::from(address), length))
+            }
+        }
     }
 
     fn range(&self, other: Prefix) -> Range<usize> {
@@ -167,6 +184,13 @@ impl<B: Bits> Family<B> {
     fn before(&self, bits: B) -> Option<Prefix> {
         let behind = self.starts.partition_point(|start| *start <= bits);
         self.get(behind.checked_sub(1)?)
+    }
+
+    fn place_behind(&self, start: B, length: u8) -> usize {
+        let place = self.starts.partition_point(|other| *other < start);
+        let is_same = self.starts.get(place) == Some(&start);
+        let is_behind = self.lengths.get(place).is_some_and(|other| *other > length);
+        place.saturating_add(usize::from(is_same && !is_behind))
     }
 
     fn range(&self, first: B, length: u8) -> Range<usize> {
@@ -250,6 +274,8 @@ mod tests {
                 prop_assert!(all.iter().skip(at + 1).all(|other| !one.overlaps(*other)));
             }
             prop_assert_eq!(set.get(all.len()), None);
+            let behind: Vec<_> = all.iter().copied().filter(|one| *one > asked).collect();
+            prop_assert_eq!(set.behind(Some(asked)).collect::<Vec<_>>(), behind);
             prop_assert_eq!(set.len(), set.len4() + set.len6());
         }
 

@@ -1,0 +1,268 @@
+//! Where operators' calls are answered: one at a time, so that two of them never cross.
+//!
+//! Blocks are the responder's business and policies that of [`Policies`]; keys are kept here, by the
+//! one writer of `keys.db`. Lists take time to be read and judged: that is done beside the desk, one
+//! list at a time, while other calls are answered. Every call that changes something, and every one
+//! that was refused, leaves a record with the name of who asked. A log that takes no records does not
+//! keep an operator from acting: the answer then says that it is not on record.
+
+mod clerk;
+mod keys;
+mod lists;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use enforcer_admin::call::{self, AuditStatus, Counter, KernelVerb, Lists, PolicyStatus, Status};
+use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
+use enforcer_audit::Health;
+use enforcer_authn::KeyStore;
+use enforcer_model::{Author, Clock};
+use enforcer_policy::Policy;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::operators::{operator, ssh_peer};
+use crate::reload::Policies;
+use crate::respond::{Order, Repair};
+
+pub(crate) use clerk::{Clerk, committed};
+pub(crate) use lists::ListDesk;
+
+use keys::key_refusal;
+use lists::ListCall;
+
+/// Longest reason that goes on record, in characters.
+const REASON_MAX: usize = 500;
+
+/// What the answers are made of.
+pub(crate) struct Desk {
+    pub(crate) clerk: Clerk,
+    pub(crate) lists: ListDesk,
+    pub(crate) keys: KeyStore,
+    pub(crate) policies: Policies,
+    pub(crate) audit_folder: std::path::PathBuf,
+    pub(crate) counters: Arc<enforcer_proxy::Counters>,
+    pub(crate) listeners: Vec<String>,
+    pub(crate) started: Instant,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Desk {
+    /// Answers calls until nobody can call any more.
+    ///
+    /// Waits for files: keys are written with fsync, and a policy may name ten thousand routes. So
+    /// it has a thread to itself, where nobody's packets wait behind it.
+    pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
+        let beside = TaskTracker::new();
+        while let Some(Incoming { call, peer, reply }) = calls.recv().await {
+            // Whoever asked may be gone; the deed stands.
+            match ListCall::among(call) {
+                Ok(call) => {
+                    let work =
+                        self.lists.clone().answer(call, self.asked(peer), self.clerk.clone());
+                    beside.spawn(async move { drop(reply.send(work.await)) });
+                }
+                Err(call) => drop(reply.send(self.answer(call, peer).await)),
+            }
+        }
+        beside.close();
+        beside.wait().await;
+        Ok(())
+    }
+
+    /// Who asks about a list, and what it is judged by.
+    fn asked(&self, peer: Peer) -> lists::Asked {
+        lists::Asked {
+            by: peer.pid.map_or(Author::Agent, |_| operator(peer.uid)),
+            ssh_peer: peer.pid.and_then(ssh_peer),
+            policy: self.policies.current(),
+            begun: self.clock.now(),
+        }
+    }
+
+    async fn answer(&mut self, call: Call, peer: Peer) -> Result<Answer, Refusal> {
+        // Calls over the socket have a process; a signal to the agent has none.
+        let by = &peer.pid.map_or(Author::Agent, |_| operator(peer.uid));
+        match call {
+            Call::Status => self.status().await,
+            Call::Quarantine(mut asked) => {
+                checked(&asked.reason)?;
+                asked.ssh_peer = asked.ssh_peer.or_else(|| ssh_peer(peer.pid?));
+                let arguments = arguments(&asked);
+                let by_whom = by.clone();
+                let done = self
+                    .clerk
+                    .order(|reply| Order::Quarantine { asked, by: by_whom, reply })
+                    .await
+                    .map(|(blocked, ticket)| (Answer::Blocked(Box::new(blocked)), ticket));
+                self.clerk.recorded("quarantine", arguments, by, done).await
+            }
+            Call::Release { what, reason } => {
+                reason.as_deref().map_or(Ok(()), checked)?;
+                let arguments = vec![what.to_string(), reason.clone().unwrap_or_default()];
+                let by_whom = by.clone();
+                let done = self
+                    .clerk
+                    .order(|reply| Order::Release { what, reason, by: by_whom, reply })
+                    .await
+                    .map(|(released, ticket)| (Answer::Released(Box::new(released)), ticket));
+                self.clerk.recorded("release", arguments, by, done).await
+            }
+            Call::Blocks { after } => {
+                let blocks = self.clerk.order(|reply| Order::List { after, reply }).await?;
+                Ok(Answer::Blocks(blocks))
+            }
+            Call::Why { address } => {
+                let why = self.clerk.order(|reply| Order::Why { address, reply }).await?;
+                Ok(Answer::Why(Box::new(why)))
+            }
+            Call::VerifyBlocks { repair: false } => {
+                let repair = Repair::Tell;
+                let found = self.clerk.order(|reply| Order::Verify { repair, reply }).await?;
+                Ok(Answer::Verified(found))
+            }
+            Call::VerifyBlocks { repair: true } => {
+                let repair = Repair::Mend;
+                let done = self.clerk.order(|reply| Order::Verify { repair, reply }).await;
+                let done = done.map(|verified| (Answer::Verified(verified), None));
+                self.clerk.recorded("blocks --repair", Vec::new(), by, done).await
+            }
+            Call::Lists => {
+                let lists = self.clerk.order(|reply| Order::Lists { reply }).await?;
+                Ok(Answer::Lists(Lists { lists }))
+            }
+            Call::Export { list, after } => {
+                let order = |reply| Order::Export { list, after, reply };
+                Ok(Answer::Exported(self.clerk.order(order).await?))
+            }
+            Call::Talkers { most } => {
+                let talkers = self.clerk.order(|reply| Order::Talkers { most, reply }).await?;
+                Ok(Answer::Talkers(Box::new(talkers)))
+            }
+            Call::Kernel { verb } => {
+                let by_whom = by.clone();
+                let done = self
+                    .clerk
+                    .order(|reply| Order::Kernel { verb, by: by_whom, reply })
+                    .await
+                    .map(|(report, ticket)| (Answer::Kernel(Box::new(report)), ticket));
+                let verb = match verb {
+                    KernelVerb::Attach => "kernel attach",
+                    KernelVerb::Detach => "kernel detach",
+                    KernelVerb::Upgrade => "kernel upgrade",
+                    KernelVerb::Status => return done.map(|(answer, _)| answer),
+                };
+                self.clerk.recorded(verb, Vec::new(), by, done).await
+            }
+            Call::Import(_) | Call::ReleaseList { .. } => {
+                Err(Refusal::new(RefusalKind::Failed, "lists are prepared beside the desk"))
+            }
+            Call::KeyIssue(asked) => {
+                let mut arguments = vec![asked.name.clone()];
+                arguments.extend(asked.roles.iter().cloned());
+                arguments.extend(asked.networks.iter().map(ToString::to_string));
+                arguments.extend(asked.expires.map(|end| format!("until {end}")));
+                let done = self.issue(asked);
+                if let Ok(Answer::KeyIssued(issued)) = &done {
+                    arguments.push(format!("key:{}", issued.key.id));
+                }
+                let done = done.map(|answer| (answer, None));
+                self.clerk.recorded("keys issue", arguments, by, done).await
+            }
+            Call::KeyList => self.list_keys(),
+            Call::KeyShow { which } => {
+                let record = self.keys.show(&which).map_err(|error| key_refusal(&error))?;
+                Ok(Answer::Key(Box::new(self.key(&record))))
+            }
+            Call::KeyRevoke { which, reason } => {
+                checked(&reason)?;
+                let mut arguments = vec![which.clone(), reason.clone()];
+                arguments.extend(self.keys.show(&which).ok().map(|key| format!("key:{}", key.id)));
+                let done = self.revoke(&which, &reason).await.map(|answer| (answer, None));
+                self.clerk.recorded("keys revoke", arguments, by, done).await
+            }
+            Call::PolicyApply { text } => self.apply_policy(text, by.clone()).await,
+        }
+    }
+
+    /// Reads the policy file again, as an operator's `SIGHUP` asks.
+    pub(crate) async fn apply_policy(
+        &mut self,
+        text: Option<String>,
+        by: Author,
+    ) -> Result<Answer, Refusal> {
+        let mut applied = self.policies.apply(text, by, &self.clerk.orders).await?;
+        applied.0.audit = committed(applied.1).await;
+        Ok(Answer::PolicyApplied(applied.0))
+    }
+
+    async fn status(&self) -> Result<Answer, Refusal> {
+        let view = self.clerk.order(|reply| Order::Status { reply }).await?;
+        let policy = self.policies.current();
+        let now = self.clock.now().monotonic;
+        let log = self.clerk.audit.state();
+        Ok(Answer::Status(Box::new(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            policy: PolicyStatus {
+                file: self.policies.file().to_owned(),
+                sha256: policy.sha256().to_string(),
+                summary: summary(&policy),
+            },
+            listeners: self.listeners.clone(),
+            blocks: view.blocks,
+            lists: view.lists,
+            listed_networks: view.listed_networks,
+            kernel: view.status,
+            capabilities: view.capabilities,
+            audit: AuditStatus {
+                directory: self.audit_folder.clone(),
+                records: log.size,
+                root: log.root.iter().map(|byte| format!("{byte:02x}")).collect(),
+                failed: match log.health {
+                    Health::Serving => None,
+                    Health::DiskFull => Some("the disk is full".to_owned()),
+                    Health::Failed(why) => Some(why.to_string()),
+                    Health::Closed => Some("the log is closed".to_owned()),
+                },
+            },
+            requests: self
+                .counters
+                .read()
+                .into_iter()
+                .map(|(name, count)| Counter { name, count })
+                .chain([Counter { name: "kernel slots mended".to_owned(), count: view.mended }])
+                .collect(),
+        })))
+    }
+}
+
+fn summary(policy: &Policy) -> String {
+    let (routes, rules) = (policy.routes().len(), policy.rules().len());
+    format!("{routes} routes, {} roles, {rules} rules", policy.roles().iter().count())
+}
+
+/// What a quarantine was asked to be, for the record: a rehearsal and an override are told.
+fn arguments(asked: &call::Quarantine) -> Vec<String> {
+    let mut arguments = vec![asked.target.to_string(), asked.reason.clone()];
+    arguments.push(match asked.ttl_seconds {
+        Some(seconds) => format!("for {seconds} s"),
+        None => "forever".to_owned(),
+    });
+    arguments.extend(asked.dry_run.then(|| "dry-run".to_owned()));
+    arguments.extend(asked.override_guard.map(|_| "override-guard".to_owned()));
+    arguments
+}
+
+/// A reason is for people who read it later: a few words, on one line.
+fn checked(reason: &str) -> Result<(), Refusal> {
+    let length = reason.chars().count();
+    if reason.trim().is_empty() || length > REASON_MAX || reason.chars().any(char::is_control) {
+        return Err(Refusal::new(RefusalKind::Usage, "the reason is not one line of words")
+            .hint(format!("say in 1 to {REASON_MAX} characters why")));
+    }
+    Ok(())
+}

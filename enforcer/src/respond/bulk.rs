@@ -1,0 +1,482 @@
+//! How a list comes and goes: a million networks in one step, while other orders wait for less than
+//! a second.
+//!
+//! Whoever prepares a list does the long work elsewhere: reading, sorting, asking the guards, writing
+//! the file. Here the draft is put in its place, the kernel gets the difference in one switch, layer
+//! 7 the whole list in another.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use enforcer_admin::call::{
+    Imported, ListInKernel, ListName, ListReleased, ListRow, REFUSED_TOLD, Refused,
+};
+use enforcer_admin::{Refusal, RefusalKind};
+use enforcer_audit::{Layer, ListChange, ListCounts, ListEvent, Ticket};
+use enforcer_authz::Networks;
+use enforcer_kernel::Cursor;
+use enforcer_model::{Author, BlockId, Expiry, Prefix, Timestamp};
+use enforcer_policy::WhenFull;
+use tracing::{info, warn};
+
+use super::claims::{self, Change, Claims};
+use super::enforce::CLOCKS_AGREE;
+use super::kernel_part::NoSlot;
+use super::lists::{LISTS_MAX, List};
+use super::room::Family;
+use super::{Guards, Responder, Sifted, count, failed, list_file};
+
+/// Networks of one family that a list may have when no kernel part says how many fit.
+const NETWORKS_MAX: usize = 1 << 20;
+
+/// Rows of the kernel maps that are read at once.
+const ROWS: usize = 16_384;
+
+/// Entries of a list that are asked for the time that the kernel counts.
+const ASKED_FOR_TIME: usize = 64;
+
+/// A list that waits to be put in force; its file is beside its place.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) list: List,
+    pub(crate) sifted: Sifted,
+    /// What it was judged by.
+    pub(crate) guards: Guards,
+    /// Why the file could not be written.
+    pub(crate) not_written: Option<String>,
+    pub(crate) dry_run: bool,
+    /// When the call came.
+    pub(crate) begun: Instant,
+}
+
+impl Responder {
+    /// The id that a list named `name` has or will have.
+    pub(super) fn enlist(&self, name: &ListName) -> Result<BlockId, Refusal> {
+        if let Some(list) = self.parts.lists.get(name.as_str()) {
+            return Ok(list.id);
+        }
+        if self.parts.lists.len() >= LISTS_MAX {
+            return Err(Refusal::new(
+                RefusalKind::Failed,
+                format!("{LISTS_MAX} lists are in force, and no more fit"),
+            )
+            .hint("`enforcer blocks` names them; release one, or join two into one"));
+        }
+        self.fresh_id()
+    }
+
+    /// Puts a list in force, in the place of an earlier one of its name.
+    pub(super) fn import(&mut self, draft: Draft) -> Result<(Imported, Option<Ticket>), Refusal> {
+        let now = self.now();
+        if draft.guards != self.parts.guards {
+            return Err(Refusal::new(RefusalKind::Failed, STALE));
+        }
+        let Draft { list, sifted, not_written, dry_run, begun, .. } = draft;
+        let name = list.name.as_str().to_owned();
+        self.fits(&list.networks)?;
+
+        let mut after = self.parts.lists.clone();
+        let replaced = after.put(list.clone());
+        let singles = &*self.parts.decisions;
+        let before = Claims { singles, lists: &self.parts.lists, now: now.wall };
+        let change = claims::change(&name, before, Claims { lists: &after, ..before });
+        let removed = replaced.as_ref().map_or(0, |old| {
+            old.networks.len().saturating_sub(old.networks.common(&list.networks).count())
+        });
+        let mut imported = Imported {
+            list: list.name.clone(),
+            id: list.id,
+            networks: count(list.networks.len()),
+            v4: count(list.networks.len4()),
+            v6: count(list.networks.len6()),
+            duplicates: count(sifted.left_out.duplicates),
+            contained: count(sifted.left_out.contained),
+            already_blocked: count(change.shared),
+            refused_total: count(sifted.refused.len()),
+            refused: first(sifted.refused),
+            removed: count(removed),
+            replaced: replaced.as_ref().map(|old| old.id),
+            previous: None,
+            kernel: None,
+            kernel_off: self.parts.kernel.off_because(),
+            kernel_wanted: self.parts.kernel.is_wanted(),
+            layer7: false,
+            not_stored: None,
+            overridden: first(sifted.overridden),
+            connections_closed: 0,
+            took_us: 0,
+            until: list.until,
+            since: list.since,
+            audit: None,
+            dry_run,
+        };
+        if !dry_run {
+            self.has_room_for(&change)?;
+            (imported.previous, imported.not_stored) = self.store(&name, not_written);
+            self.parts.lists = after;
+            let switched = self.clock_of(|responder| responder.switch(change, now.wall));
+            match switched {
+                (Ok(()), took) => imported.kernel = self.in_kernel(list.id, took),
+                (Err(why), _) => imported.kernel_off = Some(why),
+            }
+            self.parts.quarantine.set_lists(self.parts.lists.listed());
+            imported.layer7 = self.lists_at_layer7(list.id);
+            imported.connections_closed = self.close_listed(&list.networks);
+        }
+        let took = self.parts.clock.now().monotonic.saturating_duration_since(begun);
+        imported.took_us = super::as_micros(took);
+        let ticket = (!dry_run).then(|| {
+            let in_kernel = imported.kernel.is_some().then(|| self.parts.kernel.layers());
+            let at_layer7 = imported.layer7.then_some(Layer::Proxy);
+            let details = [
+                imported.kernel_off.as_ref().map(|why| format!("not in the kernel: {why}")),
+                imported.not_stored.as_ref().map(|why| format!("not on disk: {why}")),
+                (!imported.overridden.is_empty()).then(|| "guards were overridden".to_owned()),
+            ];
+            let details: Vec<_> = details.into_iter().flatten().collect();
+            self.note_list(ListChange {
+                counts: ListCounts {
+                    duplicates: imported.duplicates,
+                    contained: imported.contained,
+                    refused: imported.refused_total,
+                    removed: imported.removed,
+                },
+                layers: self.layers(in_kernel.as_deref(), at_layer7),
+                took: Some(took),
+                detail: (!details.is_empty()).then(|| details.join("; ")),
+                ..list.record(ListEvent::Imported)
+            })
+        });
+        info!(list = name, networks = imported.networks, dry_run, ?took, "list imported");
+        Ok((imported, ticket.flatten()))
+    }
+
+    /// Ends a list and all its blocks; what somebody else blocks as well stays blocked.
+    pub(super) fn release_list(
+        &mut self,
+        name: &ListName,
+        reason: Option<&str>,
+        by: &Author,
+    ) -> Result<(ListReleased, Option<Ticket>), Refusal> {
+        let now = self.now();
+        let list = self.parts.lists.get(name.as_str()).cloned().ok_or_else(|| {
+            Refusal::new(RefusalKind::NotFound, format!("there is no list `{name}`"))
+                .hint("`enforcer blocks` names every list")
+        })?;
+        let (in_kernel, packets) = self.held_by().remove(&list.id).unwrap_or_default();
+        let off = self.parts.kernel.off_because().is_some();
+        let still_blocked = self.drop_list(&list, now.wall).map_err(failed)?;
+        let mut problems = Vec::new();
+        let previous = self.parts.files.remove(name.as_str()).unwrap_or_else(|error| {
+            self.parts.files.is_behind(name.as_str());
+            problems.push(format!(
+                "its file cannot be removed ({error}): until that works, a restart would bring \
+                 the list back"
+            ));
+            None
+        });
+        let took = self.since(now);
+        let detail = match reason {
+            Some(reason) => format!("by {by}: {reason}"),
+            None => format!("by {by}"),
+        };
+        let kernel = (!off && in_kernel > 0).then(|| self.parts.kernel.layers());
+        let ticket = self.note_list(ListChange {
+            layers: self.layers(kernel.as_deref(), Some(Layer::Proxy)),
+            took: Some(took),
+            detail: Some(detail),
+            ..list.record(ListEvent::Released)
+        });
+        let released = ListReleased {
+            name: list.name,
+            id: list.id,
+            networks: count(list.networks.len()),
+            still_blocked: count(still_blocked),
+            kernel: in_kernel,
+            packets,
+            until: list.until,
+            previous,
+            problems,
+            took_us: super::as_micros(took),
+            audit: None,
+        };
+        Ok((released, ticket))
+    }
+
+    /// Ends lists whose time is over. What the kernel still counts down is not over.
+    pub(super) fn end_lists_that_are_over(&mut self) {
+        let now = self.parts.clock.now().wall;
+        let over: Vec<_> =
+            self.parts.lists.all().filter(|list| !list.is_in_force(now)).cloned().collect();
+        for list in over {
+            if let Some(left) = self.left_in_kernel(&list) {
+                let until = Expiry::At(now.saturating_add(left));
+                let list = List { until, ..list };
+                self.adopt_list(list, "the wall clock was set ahead; the kernel's time counts");
+                continue;
+            }
+            // Its entries are over in the kernel as well; whoever else claims them gets them.
+            if let Err(why) = self.drop_list(&list, now) {
+                warn!(list = %list.name, why, "a list that is over is not cleared away");
+                continue;
+            }
+            if self.parts.files.remove(list.name.as_str()).is_err() {
+                self.parts.files.is_behind(list.name.as_str());
+            }
+            info!(list = %list.name, "the list is over");
+            drop(self.note_list(list.record(ListEvent::Expired)));
+        }
+    }
+
+    /// Takes over a list as it holds in the kernel.
+    pub(super) fn adopt_list(&mut self, list: List, why: &str) {
+        let name = list.name.to_string();
+        let mut change = list.record(ListEvent::Reconciled);
+        change.layers = self.layers(Some(&self.parts.kernel.layers()), Some(Layer::Proxy));
+        change.detail = Some(why.to_owned());
+        self.parts.lists.put(list);
+        self.parts.quarantine.set_lists(self.parts.lists.listed());
+        self.parts.files.is_behind(&name);
+        self.parts.files.retry(&self.parts.lists);
+        drop(self.note_list(change));
+    }
+
+    /// Every list with what the kernel has counted.
+    pub(super) fn list_rows(&self) -> Vec<ListRow> {
+        let now = self.parts.clock.now().wall;
+        let held = if self.parts.lists.len() > 0 { self.held_by() } else { HashMap::new() };
+        let row = |list: &List| {
+            let (in_kernel, packets) = held.get(&list.id).copied().unwrap_or_default();
+            ListRow {
+                name: list.name.clone(),
+                id: list.id,
+                networks: count(list.networks.len()),
+                since: list.since,
+                until: list.until,
+                reason: list.reason.clone(),
+                author: list.author.clone(),
+                in_kernel,
+                packets,
+                layer7: self.lists_at_layer7(list.id),
+            }
+        };
+        self.parts.lists.in_force(now).map(row).collect()
+    }
+
+    /// Whether layer 7 holds the list of this id as it is decided.
+    pub(super) fn lists_at_layer7(&self, id: BlockId) -> bool {
+        let Some(list) = self.parts.lists.by_id(id) else { return false };
+        self.parts.quarantine.lists().iter().any(|held| {
+            held.id == id && held.until == list.until && Arc::ptr_eq(&held.networks, &list.networks)
+        })
+    }
+
+    /// Puts the difference in force in one step; makes everything fit when that has no room.
+    pub(super) fn switch(&mut self, change: Change, now: Timestamp) -> Result<(), String> {
+        if let Some(why) = self.parts.kernel.off_because() {
+            return Err(why);
+        }
+        let (shared, put): (Vec<_>, Vec<_>) =
+            change.put.into_iter().partition(|(prefix, _)| self.room.stand_in(*prefix).is_some());
+        for prefix in &change.remove {
+            self.room.readmit(*prefix);
+        }
+        let add: Vec<_> = put.iter().map(|(prefix, claim)| (*prefix, claim.entry(now))).collect();
+        match self.parts.kernel.load(&add, &change.remove) {
+            Ok(_) => {
+                for (prefix, _) in &add {
+                    self.room.readmit(*prefix);
+                }
+            }
+            Err(NoSlot::Failed(why)) => return Err(why),
+            Err(NoSlot::Full(_)) => {
+                self.parts.kernel.sweep();
+                self.make_fit(now);
+                self.load_all(now)?;
+            }
+        }
+        for (prefix, _) in shared {
+            self.settle(prefix, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a list out of every layer; how many of its networks stay blocked.
+    fn drop_list(&mut self, list: &List, now: Timestamp) -> Result<usize, String> {
+        let mut after = self.parts.lists.clone();
+        after.remove(list.name.as_str());
+        let singles = &*self.parts.decisions;
+        let before = Claims { singles, lists: &self.parts.lists, now };
+        let change = claims::change(list.name.as_str(), before, Claims { lists: &after, ..before });
+        let still_blocked = change.shared;
+        let held = std::mem::replace(&mut self.parts.lists, after);
+        if self.parts.kernel.off_because().is_none()
+            && let Err(why) = self.switch(change, now)
+        {
+            self.parts.lists = held;
+            return Err(why);
+        }
+        self.parts.quarantine.set_lists(self.parts.lists.listed());
+        // Whoever is let in by hand must not be dropped for the sake of neighbours.
+        let touched: Vec<_> = self
+            .room
+            .aggregates()
+            .filter(|network| list.networks.count_touching(*network) > 0)
+            .collect();
+        for network in touched {
+            self.dissolve(network, now);
+        }
+        Ok(still_blocked)
+    }
+
+    /// Puts the draft in its place; where the earlier file is kept, and why it is not on disk.
+    fn store(
+        &mut self,
+        name: &str,
+        not_written: Option<String>,
+    ) -> (Option<PathBuf>, Option<String>) {
+        let committed = match not_written {
+            Some(why) => Err(why),
+            None => self.parts.files.commit(name).map_err(|error| error.to_string()),
+        };
+        match committed {
+            Ok(previous) => (previous, None),
+            Err(why) => {
+                warn!(list = name, why, "the list holds and cannot be written; tried again");
+                self.parts.files.is_behind(name);
+                (None, Some(why))
+            }
+        }
+    }
+
+    /// Whether so many networks can be in force at all.
+    fn fits(&self, networks: &Networks) -> Result<(), Refusal> {
+        let most = self.parts.kernel.room().unwrap_or(NETWORKS_MAX);
+        let largest = networks.len4().max(networks.len6());
+        if largest <= most {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalKind::Failed,
+            format!("the list has {largest} networks of one family, and {most} fit"),
+        )
+        .hint(format!("set `blocks` in [kernel] to more than {largest} and start the agent again")))
+    }
+
+    /// Where nothing may make room for it, a list that does not fit is refused as a whole.
+    fn has_room_for(&mut self, change: &Change) -> Result<(), Refusal> {
+        if self.parts.when_full != WhenFull::Refuse {
+            return Ok(());
+        }
+        self.parts.kernel.sweep();
+        let Some(occupancy) = self.parts.kernel.occupancy() else { return Ok(()) };
+        for family in [Family::V4, Family::V6] {
+            let of_family = |prefix: &&Prefix| Family::of(**prefix) == family;
+            let leaving = change.remove.iter().filter(of_family).count();
+            let coming = change.fresh.iter().filter(of_family).count();
+            let free = usize::try_from(family.free(occupancy)).unwrap_or(usize::MAX);
+            let room = free.saturating_add(leaving);
+            if coming > room {
+                return Err(Refusal::new(
+                    RefusalKind::Failed,
+                    format!(
+                        "{coming} more networks do not fit: the kernel map has room for {room}"
+                    ),
+                )
+                .hint("raise `blocks` in [kernel], or let `when_full` make room"));
+            }
+        }
+        Ok(())
+    }
+
+    fn in_kernel(&self, id: BlockId, took: std::time::Duration) -> Option<ListInKernel> {
+        if self.parts.kernel.off_because().is_some() {
+            return None;
+        }
+        let seat = self.parts.kernel.seat();
+        let (entries, _) = self.held_by().remove(&id).unwrap_or_default();
+        Some(ListInKernel {
+            interfaces: seat.interfaces,
+            entries,
+            applied_us: super::as_micros(took),
+            observe: seat.observes,
+        })
+    }
+
+    /// Entries of the kernel maps and the packets that met them, by decision.
+    fn held_by(&self) -> HashMap<BlockId, (u64, u64)> {
+        let mut held: HashMap<BlockId, (u64, u64)> = HashMap::new();
+        let mut from = Some(Cursor::default());
+        while let Some(cursor) = from {
+            let (entries, next) = self.parts.kernel.scan(cursor, ROWS);
+            for entry in entries {
+                let (count, packets) = held.entry(entry.id).or_default();
+                *count = count.saturating_add(1);
+                *packets = packets.saturating_add(entry.packets);
+            }
+            from = next;
+        }
+        held
+    }
+
+    /// The time that the kernel still counts for a list that is over by the wall clock.
+    fn left_in_kernel(&self, list: &List) -> Option<std::time::Duration> {
+        let step = list.networks.len().div_ceil(ASKED_FOR_TIME).max(1);
+        let asked = (0..list.networks.len()).step_by(step);
+        let held = asked.filter_map(|at| {
+            let entry = self.parts.kernel.find(list.networks.get(at)?).ok()??;
+            (entry.id == list.id).then_some(entry.remaining?)
+        });
+        held.max().filter(|left| *left > CLOCKS_AGREE)
+    }
+
+    fn close_listed(&mut self, networks: &Networks) -> u64 {
+        let quarantine = Arc::clone(&self.parts.quarantine);
+        let spared =
+            |address: IpAddr| networks.covering(address).is_none() || quarantine.is_spared(address);
+        let everybody: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let closed = everybody.map(|address| {
+            let closed = self.close_from(Prefix::around(address, 0), &spared);
+            closed.connections.saturating_add(closed.sockets)
+        });
+        closed.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// What `work` gives, and how long it took.
+    fn clock_of<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, std::time::Duration) {
+        let begun = self.parts.clock.now();
+        let done = work(self);
+        (done, self.since(begun))
+    }
+}
+
+/// The list that entries of one id make which nothing decided.
+pub(super) fn recovered(
+    id: BlockId,
+    networks: Vec<Prefix>,
+    until: Expiry,
+    now: Timestamp,
+) -> Option<List> {
+    let (networks, _) = Networks::collect(networks);
+    Some(List {
+        name: format!("recovered-{id}").to_lowercase().parse().ok()?,
+        id,
+        reason: "found in the kernel without a list".to_owned(),
+        author: Author::Agent,
+        since: now,
+        until,
+        sha256: list_file::sha256_of(&networks),
+        networks: Arc::new(networks),
+    })
+}
+
+/// What a draft is refused with whose guards are no longer those of the policy.
+const STALE: &str = "the policy changed while the list was prepared; import it again";
+
+fn first(mut refused: Vec<Refused>) -> Vec<Refused> {
+    refused.truncate(REFUSED_TOLD);
+    refused
+}
