@@ -101,6 +101,9 @@ impl From<CallError> for Failure {
             CallError::Busy { .. } => Self::because(&error)
                 .exit(Exit::TimedOut)
                 .hint("nothing was done; the agent is overloaded or stopped: look at its log"),
+            CallError::TooLong { .. } => Self::because(&error)
+                .exit(Exit::Usage)
+                .hint("nothing was done; split it in several lists, each with its own name"),
             CallError::TimedOut { .. } => Self::because(&error)
                 .exit(Exit::TimedOut)
                 .hint("it may be done all the same: see `enforcer blocks` and `enforcer status`"),

@@ -10,15 +10,18 @@ mod explain;
 mod failure;
 mod generate;
 mod init;
+mod kernel;
 mod keys;
 mod output;
 mod pinned;
 mod policy;
+mod progress;
 mod quarantine;
 mod record;
 mod release;
 mod run;
 mod status;
+mod talkers;
 mod trail;
 
 use std::fs;
@@ -78,6 +81,8 @@ enum Verb {
     Run(run::Run),
     /// How the agent is, read back from where it acts
     Status(status::Status),
+    /// Who sends most, from the kernel's table, again each second
+    Top(status::Top),
     /// What would keep the agent from working here, each with its fix
     Doctor(doctor::Doctor),
     /// Shut out an address, a network or a key
@@ -86,7 +91,10 @@ enum Verb {
     Release(release::Release),
     /// Every block, as the kernel and layer 7 hold it
     Blocks(blocks::Blocks),
-    /// Take the kernel half off this host, blocks and all; needs no agent
+    /// The kernel half: how it is, put in force, upgraded, taken off this host
+    #[command(subcommand)]
+    Kernel(kernel::Kernel),
+    /// Take the kernel half off this host, blocks and all, where no agent runs
     Detach(detach::Detach),
     /// API keys
     #[command(subcommand)]
@@ -133,10 +141,12 @@ pub(crate) fn main() -> ExitCode {
         Verb::Init(verb) => verb.execute(&context),
         Verb::Run(verb) => verb.execute(&context),
         Verb::Status(verb) => verb.execute(&context),
+        Verb::Top(verb) => verb.execute(&context),
         Verb::Doctor(verb) => verb.execute(&context),
         Verb::Quarantine(verb) => verb.execute(&context),
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
+        Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),
         Verb::Policy(verb) => verb.execute(&context),
@@ -212,16 +222,26 @@ impl Context {
 
     /// Refuses while an agent runs, or when that cannot be told; `instead` says what to do then.
     pub(crate) fn without_agent(&self, instead: &str) -> Result<(), Failure> {
+        if self.ask_if_there(&Call::Status)?.is_none() {
+            return Ok(());
+        }
         let socket = self.socket()?;
-        match enforcer_admin::ask(&socket, &Call::Status) {
+        Err(Failure::failed(format!("an agent runs at {}", socket.display())).hint(instead))
+    }
+
+    /// What the agent answers; `None` when certainly none runs.
+    pub(crate) fn ask_if_there(
+        &self,
+        call: &Call,
+    ) -> Result<Option<Result<Answer, Failure>>, Failure> {
+        match enforcer_admin::ask(&self.socket()?, call) {
             Err(CallError::Unreachable { source, .. })
                 if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
             {
-                Ok(())
+                Ok(None)
             }
-            Ok(_) | Err(CallError::Refused(_)) => {
-                Err(Failure::failed(format!("an agent runs at {}", socket.display())).hint(instead))
-            }
+            Ok(answer) => Ok(Some(Ok(answer))),
+            Err(error @ CallError::Refused(_)) => Ok(Some(Err(error.into()))),
             Err(error) => Err(error.into()),
         }
     }
@@ -230,6 +250,24 @@ impl Context {
     pub(crate) fn ask(&self, call: &Call) -> Result<Answer, Failure> {
         enforcer_admin::ask(&self.socket()?, call).map_err(Failure::from)
     }
+
+    /// The same, and tells `progress` how far it is.
+    pub(crate) fn ask_with(
+        &self,
+        call: &Call,
+        progress: &mut dyn FnMut(enforcer_admin::Progress),
+    ) -> Result<Answer, Failure> {
+        enforcer_admin::ask_with(&self.socket()?, call, progress).map_err(Failure::from)
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((unit, size)) = UNITS.iter().find(|(_, size)| count >= *size) else {
+        return format!("{count} B");
+    };
+    format!("{}.{} {unit}", count / size, count % size * 10 / size)
 }
 
 /// The command as clap knows it, for completions, man pages and the reference.

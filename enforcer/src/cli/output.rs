@@ -1,6 +1,6 @@
 //! Data to stdout, talk to stderr; the same answer as text, table, JSON or YAML.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -50,6 +50,9 @@ enum Layout {
     Indented,
     OneLine,
 }
+
+/// What is written at once.
+const BUFFER: usize = 64 * 1024;
 
 /// The one way out for words and data.
 ///
@@ -171,17 +174,21 @@ impl Printer {
     }
 
     fn lines<T: AsRef<str>>(self, lines: impl IntoIterator<Item = T>) -> Result<Printed, Failure> {
-        let mut stdout = AutoStream::new(std::io::stdout(), self.color).lock();
+        let stdout = AutoStream::new(std::io::stdout(), self.color).lock();
+        // A million lines are not a million writes.
+        let mut stdout = BufWriter::with_capacity(BUFFER, stdout);
+        let mut written = Ok(());
         for line in lines {
-            match writeln!(stdout, "{}", line.as_ref()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                    return Ok(Printed::ReaderGone);
-                }
-                Err(error) => return Err(Failure::failed(format!("cannot print: {error}"))),
+            written = writeln!(stdout, "{}", line.as_ref());
+            if written.is_err() {
+                break;
             }
         }
-        Ok(Printed::Done)
+        match written.and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(Printed::Done),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Printed::ReaderGone),
+            Err(error) => Err(Failure::failed(format!("cannot print: {error}"))),
+        }
     }
 }
 

@@ -43,6 +43,16 @@ pub(crate) enum Ttl {
     Forever,
 }
 
+impl Ttl {
+    /// As the agent is told; none is for ever.
+    pub(crate) fn seconds(self) -> Option<u64> {
+        match self {
+            Self::For(ttl) => Some(ttl.as_secs().max(1)),
+            Self::Forever => None,
+        }
+    }
+}
+
 impl Quarantine {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         if self.reason.trim().is_empty() {
@@ -54,10 +64,7 @@ impl Quarantine {
         }
         let call = Call::Quarantine(call::Quarantine {
             target: self.target,
-            ttl_seconds: match self.ttl {
-                Ttl::For(ttl) => Some(ttl.as_secs().max(1)),
-                Ttl::Forever => None,
-            },
+            ttl_seconds: self.ttl.seconds(),
             reason: self.reason.clone(),
             override_guard: self.override_guard.then(|| self.confirm(context)).transpose()?,
             dry_run: self.dry_run,
@@ -85,10 +92,10 @@ fn is_whole(blocked: &Blocked) -> bool {
 }
 
 /// The far end of the operator's own SSH session, so that nobody locks himself out.
-pub(super) fn ssh_peer() -> Option<IpAddr> {
-    #[expect(clippy::disallowed_methods, reason = "set by sshd for this very session")]
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    connection.split_whitespace().next()?.parse().ok()
+///
+/// The agent has given up the privilege to look into our ancestors; whoever calls it has not.
+pub(crate) fn ssh_peer() -> Option<IpAddr> {
+    crate::operators::ssh_peer(i32::try_from(std::process::id()).ok()?)
 }
 
 /// A span such as `90s`, `15m`, `1h30m`, `7d`, or `forever`.
@@ -194,15 +201,17 @@ fn told(blocked: &Blocked) -> Vec<String> {
         lines.push(format!("  kernel  {word}: {why}"));
     }
     if !blocked.dry_run {
-        let closed = blocked.connections_closed;
-        let closed = match closed {
-            0 => String::new(),
-            1 => "   1 open connection closed".to_owned(),
-            _ => format!("   {closed} open connections closed"),
-        };
+        let closed = closed(blocked.connections_closed, "open connection");
         let layer7 = if blocked.layer7 { "applied" } else { "NOT applied: the table is full" };
         lines.push(format!("  layer 7                   {layer7}{closed}"));
     }
+    if blocked.sockets_closed > 0 {
+        lines.push(format!(
+            "  sockets {}",
+            closed(blocked.sockets_closed, "other open socket").trim()
+        ));
+    }
+    lines.extend(blocked.overlaps.iter().map(|other| format!("  overlaps {other}")));
     if let Some(replaced) = blocked.replaced {
         lines.push(format!("  replaces {replaced}"));
     }
@@ -216,9 +225,21 @@ fn told(blocked: &Blocked) -> Vec<String> {
     lines
 }
 
-/// `0.4 ms`, for people.
+fn closed(count: u64, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!("   1 {what} closed"),
+        many => format!("   {many} {what}s closed"),
+    }
+}
+
+/// `0.4 ms`, `1.9 s`, for people.
 pub(crate) fn micros(us: u64) -> String {
-    format!("{}.{} ms", us / 1_000, us % 1_000 / 100)
+    if us < 1_000_000 {
+        format!("{}.{} ms", us / 1_000, us % 1_000 / 100)
+    } else {
+        format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000)
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +287,19 @@ mod tests {
         assert!(told(&blocked).contains(&"  store   NOT written: no space left".to_owned()));
     }
 
+    #[test]
+    fn overlaps_and_closed_sockets_are_shown() {
+        let mut blocked = blocked();
+        blocked.sockets_closed = 2;
+        blocked.overlaps = vec!["203.0.113.0/24 in list:drop covers it".to_owned()];
+
+        let lines = told(&blocked);
+
+        assert!(lines.contains(&"  sockets 2 other open sockets closed".to_owned()), "{lines:#?}");
+        let overlap = "  overlaps 203.0.113.0/24 in list:drop covers it".to_owned();
+        assert!(lines.contains(&overlap), "{lines:#?}");
+    }
+
     fn blocked() -> Blocked {
         Blocked {
             block: Block {
@@ -283,6 +317,8 @@ mod tests {
             layer7: true,
             not_stored: None,
             connections_closed: 0,
+            sockets_closed: 0,
+            overlaps: Vec::new(),
             audit: Some(1),
             dry_run: false,
             overridden: Vec::new(),

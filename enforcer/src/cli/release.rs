@@ -1,19 +1,19 @@
 //! `enforcer release`: end a block.
 
 use clap::Args;
-use enforcer_admin::call::{Released, Which};
+use enforcer_admin::call::{ListName, ListNameError, ListReleased, Released, Which};
 use enforcer_admin::{Answer, Call};
 use enforcer_model::{BlockId, Clock, Expiry, SystemClock, Target, Timestamp};
 
-use super::quarantine::exact_span;
+use super::quarantine::{exact_span, micros};
 use super::{Context, Exit, Failure, mismatched, recorded};
 
-/// End a block by id or target
+/// End a block by id or target, or a list by name
 #[derive(Args, Debug)]
 pub(crate) struct Release {
-    /// `B-7K2Q4XW`, or the target that is blocked
-    #[arg(value_parser = parse_which)]
-    what: Which,
+    /// `B-7K2Q4XW`, the target that is blocked, or `list:NAME`
+    #[arg(value_parser = parse_what)]
+    what: What,
     /// Why; goes on record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -22,16 +22,47 @@ pub(crate) struct Release {
     from_kernel: bool,
 }
 
+/// One block, or many of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Block(Which),
+    List(ListName),
+}
+
 impl Release {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        if self.from_kernel {
-            return super::pinned::release(context, self.what);
+        match (&self.what, self.from_kernel) {
+            (What::Block(which), true) => super::pinned::release(context, *which),
+            (What::List(_), true) => Err(Failure::usage("the kernel knows no names of lists")
+                .hint("release its networks one by one, or start the agent with `enforcer run`")),
+            (What::Block(which), false) => self.block(context, *which),
+            (What::List(name), false) => self.list(context, name),
         }
-        let call = Call::Release { what: self.what, reason: self.reason.clone() };
+    }
+
+    fn list(&self, context: &Context, name: &ListName) -> Result<Exit, Failure> {
+        let call = Call::ReleaseList { name: name.clone(), reason: self.reason.clone() };
+        let Answer::ListReleased(released) = context.ask(&call)? else { return Err(mismatched()) };
+        context.printer.item(&released, &list_told(&released, SystemClock.now().wall))?;
+        let is_whole = released.problems.is_empty() && released.audit.is_some();
+        Ok(if is_whole { Exit::Done } else { Exit::PartlyApplied })
+    }
+
+    fn block(&self, context: &Context, which: Which) -> Result<Exit, Failure> {
+        let call = Call::Release { what: which, reason: self.reason.clone() };
         let Answer::Released(released) = context.ask(&call)? else { return Err(mismatched()) };
         context.printer.item(&released, &told(&released, SystemClock.now().wall))?;
         let is_whole = released.problems.is_empty() && released.audit.is_some();
         Ok(if is_whole { Exit::Done } else { Exit::PartlyApplied })
+    }
+}
+
+fn parse_what(text: &str) -> Result<What, String> {
+    match text.strip_prefix("list:") {
+        Some(name) => {
+            name.parse().map(What::List).map_err(|error: ListNameError| error.to_string())
+        }
+        None => parse_which(text).map(What::Block),
     }
 }
 
@@ -53,15 +84,44 @@ fn told(released: &Released, now: Timestamp) -> Vec<String> {
     }
     lines.extend(released.problems.iter().map(|problem| format!("  NOT done: {problem}")));
     lines.push(format!("  audit   {}", recorded(released.audit)));
-    let rest = match block.until {
-        Expiry::At(end) => exact_span(end.since(now)),
-        Expiry::Never => "forever".to_owned(),
-    };
     lines.push(format!(
-        "undo: enforcer quarantine {} --for {rest} --reason 'undo of {}'",
-        block.target, block.id
+        "undo: enforcer quarantine {} --for {} --reason 'undo of {}'",
+        block.target,
+        rest(block.until, now),
+        block.id
     ));
     lines
+}
+
+fn list_told(released: &ListReleased, now: Timestamp) -> Vec<String> {
+    let ListReleased { name, id, networks, kernel, packets, .. } = released;
+    let mut lines = vec![
+        format!("released  list:{name}   {id}"),
+        format!("  held    {networks} networks"),
+        format!("  kernel  {kernel} entries removed; they had dropped {packets} packets"),
+    ];
+    if released.still_blocked > 0 {
+        lines.push(format!("  {} stay blocked by other decisions", released.still_blocked));
+    }
+    lines.extend(released.problems.iter().map(|problem| format!("  NOT done: {problem}")));
+    lines.push(format!("  audit   {}", recorded(released.audit)));
+    lines.push(format!("  took    {}", micros(released.took_us)));
+    lines.extend(released.previous.as_ref().map(|file| {
+        format!(
+            "undo: enforcer blocks import {} --list {name} --for {} --reason 'undo of {id}'",
+            file.display(),
+            rest(released.until, now)
+        )
+    }));
+    lines
+}
+
+/// How long it would have lasted, as arguments take it.
+fn rest(until: Expiry, now: Timestamp) -> String {
+    match until {
+        Expiry::At(end) => exact_span(end.since(now)),
+        Expiry::Never => "forever".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +141,49 @@ mod tests {
         assert!(over.contains(" --for 1s "), "{over}");
         let endless = undo(Expiry::Never);
         assert!(endless.contains(" --for forever "), "{endless}");
+    }
+
+    #[test]
+    fn a_block_is_named_by_id_or_target_and_a_list_by_its_name() {
+        assert!(matches!(parse_what("b-7K2Q4XW"), Ok(What::Block(Which::Id(_)))));
+        assert!(matches!(parse_what("203.0.113.0/24"), Ok(What::Block(Which::Target(_)))));
+        assert_eq!(parse_what("list:drop"), Ok(What::List("drop".parse().unwrap())));
+        for wrong in ["list:", "list:../x", "B-7K2Q4XWW", "example.com", ""] {
+            assert!(parse_what(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_ended_comes_with_what_brings_it_back() {
+        let released = ListReleased {
+            name: "drop".parse().unwrap(),
+            id: BlockId::from_bits(1),
+            networks: 1_000_000,
+            still_blocked: 3,
+            kernel: 999_997,
+            packets: 12,
+            until: Expiry::At(Timestamp::from_unix_seconds(3_700)),
+            previous: Some("/var/lib/enforcer/lists/drop.previous".into()),
+            problems: Vec::new(),
+            took_us: 400_000,
+            audit: Some(9),
+        };
+
+        let lines = list_told(&released, Timestamp::from_unix_seconds(100));
+
+        assert_eq!(
+            lines,
+            [
+                "released  list:drop   B-0000001",
+                "  held    1000000 networks",
+                "  kernel  999997 entries removed; they had dropped 12 packets",
+                "  3 stay blocked by other decisions",
+                "  audit   #9",
+                "  took    400.0 ms",
+                "undo: enforcer blocks import /var/lib/enforcer/lists/drop.previous --list drop \
+                 --for 1h --reason 'undo of B-0000001'",
+            ]
+        );
     }
 
     #[test]

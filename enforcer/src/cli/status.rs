@@ -1,25 +1,126 @@
-//! `enforcer status`: how the agent is.
+//! `enforcer status` and `top`: how the agent is, and who sends most, once or again each second.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use enforcer_admin::call::{self, Counter};
+use enforcer_admin::call::{self, Counter, Talkers};
 use enforcer_admin::{Answer, Call};
+use enforcer_model::{Clock, SystemClock};
+use serde::Serialize;
 
 use super::quarantine::span;
-use super::{Context, Exit, Failure, mismatched};
+use super::talkers::{self, Before};
+use super::{Context, Exit, Failure, Format, Printed, kernel, mismatched};
 
 /// How the agent is, read back from where it acts
 #[derive(Args, Debug)]
-pub(crate) struct Status {}
+pub(crate) struct Status {
+    /// The sources and destinations with most traffic, so many of each
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    talkers: u32,
+    /// Again each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Who sends most, from the kernel's table, again each second
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// So many sources and destinations
+    #[arg(default_value_t = 20)]
+    most: u32,
+    /// Look once
+    #[arg(long)]
+    once: bool,
+}
+
+/// Everything for programs.
+#[derive(Debug, Serialize)]
+struct Seen<'a> {
+    #[serde(flatten)]
+    status: &'a call::Status,
+    talkers: Option<&'a Talkers>,
+}
+
+/// Between two looks.
+const BEAT: Duration = Duration::from_secs(1);
+/// Cursor home, and clear what is below: no flicker, as a clear screen would have.
+const REDRAW: &str = "\u{1b}[H\u{1b}[J";
 
 impl Status {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        let Self {} = self;
-        let Answer::Status(status) = context.ask(&Call::Status)? else { return Err(mismatched()) };
-        context.printer.item(&status, &told(&status))?;
-        Ok(Exit::Done)
+        let mut before = Before::default();
+        repeat(context, self.watch, || {
+            let Answer::Status(status) = context.ask(&Call::Status)? else {
+                return Err(mismatched());
+            };
+            let mut lines = told(&status);
+            let talkers = (self.talkers > 0).then(|| talkers::ask(context, self.talkers));
+            let now = SystemClock.now().monotonic;
+            let talkers = match talkers {
+                Some(Ok(talkers)) => {
+                    lines.extend(talkers::told(&talkers, &before, now));
+                    before = Before::of(&talkers, now);
+                    Some(talkers)
+                }
+                // How the agent is must be seen all the same.
+                Some(Err(failure)) => {
+                    lines.push(format!("talkers  not told: {}", failure.message));
+                    None
+                }
+                None => None,
+            };
+            let seen = Seen { status: &status, talkers: talkers.as_ref() };
+            show(context, self.watch, &seen, &lines)
+        })
     }
+}
+
+impl Top {
+    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        let watch = !self.once && (std::io::stdout().is_terminal() || is_by_the_line(context));
+        let mut before = Before::default();
+        repeat(context, watch, || {
+            let talkers = talkers::ask(context, self.most)?;
+            let now = SystemClock.now().monotonic;
+            let lines = talkers::told(&talkers, &before, now);
+            before = Before::of(&talkers, now);
+            show(context, watch, &talkers, &lines)
+        })
+    }
+}
+
+/// Looks once, or each second as long as somebody reads.
+fn repeat(
+    context: &Context,
+    watch: bool,
+    mut look: impl FnMut() -> Result<Printed, Failure>,
+) -> Result<Exit, Failure> {
+    if watch && !std::io::stdout().is_terminal() && !is_by_the_line(context) {
+        return Err(Failure::usage("--watch draws on a terminal, and this is none")
+            .hint("with `-o jsonl` it prints one line each second"));
+    }
+    while look()? == Printed::Done && watch {
+        std::thread::sleep(BEAT);
+    }
+    Ok(Exit::Done)
+}
+
+fn show(
+    context: &Context,
+    watch: bool,
+    value: &impl Serialize,
+    lines: &[String],
+) -> Result<Printed, Failure> {
+    if watch && !context.printer.is_for_programs() {
+        context.printer.data(REDRAW)?;
+    }
+    context.printer.item(value, lines)
+}
+
+fn is_by_the_line(context: &Context) -> bool {
+    context.printer.format() == Format::Jsonl
 }
 
 fn told(status: &call::Status) -> Vec<String> {
@@ -30,12 +131,18 @@ fn told(status: &call::Status) -> Vec<String> {
         format!("policy   {} ({short})  {}", status.policy.file.display(), status.policy.summary),
     ];
     lines.extend(status.listeners.iter().map(|listener| format!("listen   {listener}")));
-    lines.push(match &status.kernel.problem {
-        None => format!("kernel   {}  {}", status.kernel.mode, status.kernel.interfaces.join(", ")),
-        Some(problem) => format!("kernel   {}: {problem}", status.kernel.mode),
-    });
-    lines.extend(counters("  packets", &status.kernel.packets));
+    if !status.capabilities.is_empty() {
+        lines.push(format!("rights   {}", status.capabilities.join(", ")));
+    }
+    lines.extend(kernel::lines(&status.kernel));
     lines.push(format!("blocks   {} in force", status.blocks));
+    if status.lists > 0 {
+        let word = if status.lists == 1 { "list" } else { "lists" };
+        lines.push(format!(
+            "lists    {} {word} with {} networks",
+            status.lists, status.listed_networks
+        ));
+    }
     lines.push(match &status.audit.failed {
         None => format!(
             "audit    {} records under a signed checkpoint, {}",
@@ -48,7 +155,8 @@ fn told(status: &call::Status) -> Vec<String> {
     lines
 }
 
-fn counters(what: &str, counters: &[Counter]) -> Vec<String> {
+/// Those that have counted anything, one line each.
+pub(super) fn counters(what: &str, counters: &[Counter]) -> Vec<String> {
     let seen = counters.iter().filter(|counter| counter.count > 0);
     seen.map(|Counter { name, count }| format!("{what} {name:<28} {count}")).collect()
 }

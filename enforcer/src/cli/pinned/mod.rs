@@ -1,11 +1,15 @@
-//! Blocks in the pinned kernel maps, where no agent runs: list, add, take out.
+//! The pinned kernel maps, where no agent runs: what they hold, and blocks listed, added, taken out.
 //!
 //! Nothing but the maps is touched. An agent that starts later takes over what it finds there.
+
+mod state;
 
 use enforcer_admin::call::Which;
 use enforcer_kernel::{Entry, Installed, Kernel, Mode};
 use enforcer_model::{BlockId, Prefix, Target};
 use serde::Serialize;
+
+pub(super) use state::{status, upgrade};
 
 use super::quarantine::{Ttl, span, ssh_peer};
 use super::{Context, Exit, Failure, Table};
@@ -20,6 +24,7 @@ struct Held {
     packets: u64,
     bytes: u64,
     observe: bool,
+    contain: bool,
 }
 
 impl From<Installed> for Held {
@@ -31,6 +36,7 @@ impl From<Installed> for Held {
             packets: entry.packets,
             bytes: entry.bytes,
             observe: entry.observe,
+            contain: entry.contain,
         }
     }
 }
@@ -108,6 +114,7 @@ pub(super) fn quarantine(context: &Context, target: Target, ttl: Ttl) -> Result<
             Ttl::Forever => None,
         },
         observe: false,
+        contain: true,
     };
     let held =
         kernel.block(prefix, entry).map_err(|error| Failure::advised(&error, error.hint()))?;
