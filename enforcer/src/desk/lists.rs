@@ -60,11 +60,13 @@ struct Material {
 impl ListCall {
     /// The call, if it is one about a list; else as it was.
     pub(super) fn among(call: Call) -> Result<Self, Call> {
-        match call {
-            Call::Import(import) => Ok(Self::Import(import)),
-            Call::ReleaseList { name, reason } => Ok(Self::Release { name, reason }),
-            other => Err(other),
+        if let Call::Import(import) = call {
+            return Ok(Self::Import(import));
         }
+        if let Call::ReleaseList { name, reason } = call {
+            return Ok(Self::Release { name, reason });
+        }
+        Err(call)
     }
 }
 

@@ -11,32 +11,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use enforcer_admin::call::{
-    Imported, ListInKernel, ListName, ListReleased, ListRow, REFUSED_TOLD, Refused,
-};
+use enforcer_admin::call::{Imported, ListInKernel, ListName, ListRow, REFUSED_TOLD, Refused};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{Layer, ListChange, ListCounts, ListEvent, Ticket};
 use enforcer_authz::Networks;
 use enforcer_kernel::Cursor;
-use enforcer_model::{Author, BlockId, Expiry, Prefix, Timestamp};
+use enforcer_model::{BlockId, Prefix, Timestamp};
 use enforcer_policy::WhenFull;
 use tracing::{info, warn};
 
 use super::claims::{self, Change, Claims};
-use super::enforce::CLOCKS_AGREE;
 use super::kernel_part::NoSlot;
 use super::lists::{LISTS_MAX, List};
 use super::room::Family;
-use super::{Guards, Responder, Sifted, count, failed, list_file};
+use super::{Guards, Responder, Sifted, count};
 
 /// Networks of one family that a list may have when no kernel part says how many fit.
 const NETWORKS_MAX: usize = 1 << 20;
 
 /// Rows of the kernel maps that are read at once.
 const ROWS: usize = 16_384;
-
-/// Entries of a list that are asked for the time that the kernel counts.
-const ASKED_FOR_TIME: usize = 64;
 
 /// A list that waits to be put in force; its file is beside its place.
 #[derive(Debug)]
@@ -154,96 +148,6 @@ impl Responder {
         Ok((imported, ticket.flatten()))
     }
 
-    /// Ends a list and all its blocks; what somebody else blocks as well stays blocked.
-    pub(super) fn release_list(
-        &mut self,
-        name: &ListName,
-        reason: Option<&str>,
-        by: &Author,
-    ) -> Result<(ListReleased, Option<Ticket>), Refusal> {
-        let now = self.now();
-        let list = self.parts.lists.get(name.as_str()).cloned().ok_or_else(|| {
-            Refusal::new(RefusalKind::NotFound, format!("there is no list `{name}`"))
-                .hint("`enforcer blocks` names every list")
-        })?;
-        let (in_kernel, packets) = self.held_by().remove(&list.id).unwrap_or_default();
-        let off = self.parts.kernel.off_because().is_some();
-        let still_blocked = self.drop_list(&list, now.wall).map_err(failed)?;
-        let mut problems = Vec::new();
-        let previous = self.parts.files.remove(name.as_str()).unwrap_or_else(|error| {
-            self.parts.files.is_behind(name.as_str());
-            problems.push(format!(
-                "its file cannot be removed ({error}): until that works, a restart would bring \
-                 the list back"
-            ));
-            None
-        });
-        let took = self.since(now);
-        let detail = match reason {
-            Some(reason) => format!("by {by}: {reason}"),
-            None => format!("by {by}"),
-        };
-        let kernel = (!off && in_kernel > 0).then(|| self.parts.kernel.layers());
-        let ticket = self.note_list(ListChange {
-            layers: self.layers(kernel.as_deref(), Some(Layer::Proxy)),
-            took: Some(took),
-            detail: Some(detail),
-            ..list.record(ListEvent::Released)
-        });
-        let released = ListReleased {
-            name: list.name,
-            id: list.id,
-            networks: count(list.networks.len()),
-            still_blocked: count(still_blocked),
-            kernel: in_kernel,
-            packets,
-            until: list.until,
-            previous,
-            problems,
-            took_us: super::as_micros(took),
-            audit: None,
-        };
-        Ok((released, ticket))
-    }
-
-    /// Ends lists whose time is over. What the kernel still counts down is not over.
-    pub(super) fn end_lists_that_are_over(&mut self) {
-        let now = self.parts.clock.now().wall;
-        let over: Vec<_> =
-            self.parts.lists.all().filter(|list| !list.is_in_force(now)).cloned().collect();
-        for list in over {
-            if let Some(left) = self.left_in_kernel(&list) {
-                let until = Expiry::At(now.saturating_add(left));
-                let list = List { until, ..list };
-                self.adopt_list(list, "the wall clock was set ahead; the kernel's time counts");
-                continue;
-            }
-            // Its entries are over in the kernel as well; whoever else claims them gets them.
-            if let Err(why) = self.drop_list(&list, now) {
-                warn!(list = %list.name, why, "a list that is over is not cleared away");
-                continue;
-            }
-            if self.parts.files.remove(list.name.as_str()).is_err() {
-                self.parts.files.is_behind(list.name.as_str());
-            }
-            info!(list = %list.name, "the list is over");
-            drop(self.note_list(list.record(ListEvent::Expired)));
-        }
-    }
-
-    /// Takes over a list as it holds in the kernel.
-    pub(super) fn adopt_list(&mut self, list: List, why: &str) {
-        let name = list.name.to_string();
-        let mut change = list.record(ListEvent::Reconciled);
-        change.layers = self.layers(Some(&self.parts.kernel.layers()), Some(Layer::Proxy));
-        change.detail = Some(why.to_owned());
-        self.parts.lists.put(list);
-        self.parts.quarantine.set_lists(self.parts.lists.listed());
-        self.parts.files.is_behind(&name);
-        self.parts.files.retry(&self.parts.lists);
-        drop(self.note_list(change));
-    }
-
     /// Every list with what the kernel has counted.
     pub(super) fn list_rows(&self) -> Vec<ListRow> {
         let now = self.parts.clock.now().wall;
@@ -302,34 +206,6 @@ impl Responder {
             self.settle(prefix, now)?;
         }
         Ok(())
-    }
-
-    /// Takes a list out of every layer; how many of its networks stay blocked.
-    fn drop_list(&mut self, list: &List, now: Timestamp) -> Result<usize, String> {
-        let mut after = self.parts.lists.clone();
-        after.remove(list.name.as_str());
-        let singles = &*self.parts.decisions;
-        let before = Claims { singles, lists: &self.parts.lists, now };
-        let change = claims::change(list.name.as_str(), before, Claims { lists: &after, ..before });
-        let still_blocked = change.shared;
-        let held = std::mem::replace(&mut self.parts.lists, after);
-        if self.parts.kernel.off_because().is_none()
-            && let Err(why) = self.switch(change, now)
-        {
-            self.parts.lists = held;
-            return Err(why);
-        }
-        self.parts.quarantine.set_lists(self.parts.lists.listed());
-        // Whoever is let in by hand must not be dropped for the sake of neighbours.
-        let touched: Vec<_> = self
-            .room
-            .aggregates()
-            .filter(|network| list.networks.count_touching(*network) > 0)
-            .collect();
-        for network in touched {
-            self.dissolve(network, now);
-        }
-        Ok(still_blocked)
     }
 
     /// Puts the draft in its place; where the earlier file is kept, and why it is not on disk.
@@ -407,7 +283,7 @@ impl Responder {
     }
 
     /// Entries of the kernel maps and the packets that met them, by decision.
-    fn held_by(&self) -> HashMap<BlockId, (u64, u64)> {
+    pub(super) fn held_by(&self) -> HashMap<BlockId, (u64, u64)> {
         let mut held: HashMap<BlockId, (u64, u64)> = HashMap::new();
         let mut from = Some(Cursor::default());
         while let Some(cursor) = from {
@@ -420,17 +296,6 @@ impl Responder {
             from = next;
         }
         held
-    }
-
-    /// The time that the kernel still counts for a list that is over by the wall clock.
-    fn left_in_kernel(&self, list: &List) -> Option<std::time::Duration> {
-        let step = list.networks.len().div_ceil(ASKED_FOR_TIME).max(1);
-        let asked = (0..list.networks.len()).step_by(step);
-        let held = asked.filter_map(|at| {
-            let entry = self.parts.kernel.find(list.networks.get(at)?).ok()??;
-            (entry.id == list.id).then_some(entry.remaining?)
-        });
-        held.max().filter(|left| *left > CLOCKS_AGREE)
     }
 
     fn close_listed(&mut self, networks: &Networks) -> u64 {
@@ -451,26 +316,6 @@ impl Responder {
         let done = work(self);
         (done, self.since(begun))
     }
-}
-
-/// The list that entries of one id make which nothing decided.
-pub(super) fn recovered(
-    id: BlockId,
-    networks: Vec<Prefix>,
-    until: Expiry,
-    now: Timestamp,
-) -> Option<List> {
-    let (networks, _) = Networks::collect(networks);
-    Some(List {
-        name: format!("recovered-{id}").to_lowercase().parse().ok()?,
-        id,
-        reason: "found in the kernel without a list".to_owned(),
-        author: Author::Agent,
-        since: now,
-        until,
-        sha256: list_file::sha256_of(&networks),
-        networks: Arc::new(networks),
-    })
 }
 
 /// What a draft is refused with whose guards are no longer those of the policy.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use enforcer_admin::call::{self, Blocked, Released, Which};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{BlockEvent, Layer, Ticket};
-use enforcer_model::{Author, Block, BlockId, Expiry, Finding, KeyId, Moment, Prefix, Target};
+use enforcer_model::{Author, Block, BlockId, Expiry, Finding, Moment, Target};
 use tracing::{info, warn};
 
+use super::closing::Closed;
 use super::crowd::Slot;
-use super::{Responder, Surroundings, count, failed};
+use super::{Responder, Surroundings, failed};
 
 /// The kernel ends a block by its own clock; so far the wall clock may be off without being wrong.
 pub(super) const CLOCKS_AGREE: Duration = Duration::from_secs(2);
@@ -220,17 +221,6 @@ impl Responder {
         self.stuck = trouble.is_some();
     }
 
-    /// Takes over what holds in the kernel as a decision.
-    pub(super) fn adopt(&mut self, block: &Block, why: &str) {
-        if let Err(full) = self.parts.quarantine.insert(block) {
-            warn!(id = %block.id, error = %full, "layer 7 does not take the block");
-        }
-        // What cannot be written is tried again at each tick.
-        drop(self.parts.decisions.put(block.clone()));
-        let layers = self.layers(Some(&self.parts.kernel.layers()), self.proxy_layer(block));
-        drop(self.note(BlockEvent::Reconciled, block, layers, None, Some(why.to_owned())));
-    }
-
     /// Puts `block` in force, kernel first, and reads back what holds.
     fn enforce(
         &mut self,
@@ -369,68 +359,13 @@ impl Responder {
         in_kernel && self.holds_at_layer7(block)
     }
 
-    fn proxy_layer(&self, block: &Block) -> Option<Layer> {
+    pub(super) fn proxy_layer(&self, block: &Block) -> Option<Layer> {
         self.holds_at_layer7(block).then_some(Layer::Proxy)
     }
 
     pub(super) fn since(&self, moment: Moment) -> Duration {
         self.parts.clock.now().monotonic.saturating_duration_since(moment.monotonic)
     }
-
-    // === what is open already ===
-
-    /// The last answer to a source that a rule has blocked is out: nothing more is sent there.
-    pub(super) fn contain(&mut self, prefix: Prefix) -> u64 {
-        let now = self.parts.clock.now().wall;
-        if self.parts.decisions.answered(prefix)
-            && let Err(why) = self.settle(prefix, now)
-        {
-            warn!(%prefix, why, "packets still go to a blocked source");
-        }
-        let Closed { connections, sockets } = self.close(Target::Network(prefix));
-        connections.saturating_add(sockets)
-    }
-
-    pub(super) fn close_key(&self, key: KeyId) -> usize {
-        self.parts.connections.close_key(key)
-    }
-
-    fn close(&mut self, target: Target) -> Closed {
-        match target {
-            Target::Network(prefix) => {
-                let quarantine = std::sync::Arc::clone(&self.parts.quarantine);
-                self.close_from(prefix, &|address| quarantine.is_spared(address))
-            }
-            Target::Key(key) => Closed { connections: count(self.close_key(key)), sockets: 0 },
-        }
-    }
-
-    /// Ends sockets of this host and connections of the proxy with `prefix`, `spared` ones aside.
-    pub(super) fn close_from(
-        &mut self,
-        prefix: Prefix,
-        spared: &dyn Fn(std::net::IpAddr) -> bool,
-    ) -> Closed {
-        let sockets = match enforcer_kernel::close_sockets(prefix, spared) {
-            Ok(closed) => closed.tcp.saturating_add(closed.udp),
-            Err(error) => {
-                if !self.sockets_stay {
-                    info!(%error, "open sockets outside of the proxy are not closed");
-                    self.sockets_stay = true;
-                }
-                0
-            }
-        };
-        let connections = count(self.parts.connections.close_from(prefix, spared));
-        Closed { connections, sockets }
-    }
-}
-
-/// What was open and is closed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Closed {
-    pub(super) connections: u64,
-    pub(super) sockets: u64,
 }
 
 /// A decision that is out of every layer.

@@ -10,15 +10,18 @@
 //! `bulk.rs` carry out single decisions and lists, `crowd.rs` what does not fit, `reconcile.rs` and
 //! `rounds.rs` compare what is decided with what is enforced.
 
+mod adopt;
 mod bulk;
 mod claims;
 mod clock;
+mod closing;
 mod crowd;
 mod decisions;
 mod enforce;
 mod export;
 mod guards;
 mod kernel_part;
+mod lapse;
 mod list_file;
 mod lists;
 mod orders;

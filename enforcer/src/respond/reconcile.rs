@@ -10,15 +10,13 @@ use enforcer_admin::Refusal;
 use enforcer_admin::call::Verified;
 use enforcer_audit::{BlockEvent, Layer, ListChange, ListEvent};
 use enforcer_kernel::Installed;
-use enforcer_model::{Author, Block, BlockId, Expiry, Prefix, Target, Timestamp};
+use enforcer_model::{BlockId, Expiry, Prefix, Target, Timestamp};
 use tracing::{info, warn};
 
-use super::bulk::recovered;
 use super::claims::{Change, Claim};
 use super::crowd::end_of;
 use super::enforce::outlasts;
 use super::kernel_part::NoSlot;
-use super::lists::List;
 use super::{Repair, Responder, count, failed};
 
 /// Two clocks and the time between two look-ups: ends this close are the same.
@@ -96,7 +94,7 @@ impl Responder {
         let kernel = self.parts.kernel.entries()?;
         let found = self.slots(&kernel, now);
         let remove = found.remove.iter().map(|entry| entry.prefix).collect();
-        self.load(Change { put: found.put, remove, ..Change::default() }, now)
+        self.load(&Change { put: found.put, remove, ..Change::default() }, now)
     }
 
     fn compare(&self, now: Timestamp) -> Result<(Differences, Verified), Refusal> {
@@ -257,10 +255,10 @@ impl Responder {
             .filter_map(|(prefix, _)| Some((prefix, self.claims(now).desired(prefix)?)))
             .collect();
         let remove = found.remove.iter().map(|entry| entry.prefix).collect();
-        let mended = put.clone();
-        let loaded = self.load(Change { put, remove, ..Change::default() }, now);
+        let change = Change { put, remove, ..Change::default() };
+        let loaded = self.load(&change, now);
         if loaded.is_ok() {
-            self.record_mended(&mended);
+            self.record_mended(&change.put);
         }
         for target in found.layer7_lacks {
             let Some(block) = self.parts.decisions.by_target(target) else { continue };
@@ -278,7 +276,7 @@ impl Responder {
     }
 
     /// Few slots one by one, many in one step.
-    fn load(&mut self, change: Change, now: Timestamp) -> Result<(), String> {
+    fn load(&mut self, change: &Change, now: Timestamp) -> Result<(), String> {
         if change.put.is_empty() && change.remove.is_empty() {
             return Ok(());
         }
@@ -327,40 +325,6 @@ impl Responder {
             }));
         }
     }
-
-    /// Entries of one id are one decision: one network a block, several a list.
-    pub(super) fn adopt_all(&mut self, entries: &[Installed], now: Timestamp) {
-        let mut by_id: HashMap<BlockId, Vec<&Installed>> = HashMap::new();
-        for entry in entries {
-            by_id.entry(entry.id).or_default().push(entry);
-        }
-        for (id, entries) in by_id {
-            match entries.as_slice() {
-                [entry] => {
-                    let id = if self.parts.decisions.by_id(id).is_some() {
-                        self.fresh_id().unwrap_or(id)
-                    } else {
-                        id
-                    };
-                    self.adopt(&adopted(id, entry, now), "adopted from the kernel");
-                }
-                several => {
-                    let ends = several.iter().map(|entry| end_of(entry, now));
-                    let until = ends.max_by(|one, other| super::claims::by_end(*one, *other));
-                    let networks = several.iter().map(|entry| entry.prefix).collect();
-                    let list = until.and_then(|until| recovered(id, networks, until, now));
-                    if let Some(list) = list {
-                        self.adopt_recovered(list);
-                    }
-                }
-            }
-        }
-    }
-
-    fn adopt_recovered(&mut self, list: List) {
-        warn!(list = %list.name, networks = list.networks.len(), "a list without a decision");
-        self.adopt_list(list, "adopted from the kernel");
-    }
 }
 
 /// What is to be done about a slot that `claim` is to hold.
@@ -392,17 +356,6 @@ fn is_same(one: Expiry, other: Expiry) -> bool {
         (Expiry::Never, Expiry::Never) => true,
         (Expiry::At(one), Expiry::At(other)) => one.since(other).max(other.since(one)) <= SAME_END,
         (Expiry::Never, Expiry::At(_)) | (Expiry::At(_), Expiry::Never) => false,
-    }
-}
-
-fn adopted(id: BlockId, entry: &Installed, now: Timestamp) -> Block {
-    Block {
-        id,
-        target: Target::Network(entry.prefix),
-        reason: "found in the kernel without a decision".to_owned(),
-        author: Author::Agent,
-        since: now,
-        until: end_of(entry, now),
     }
 }
 

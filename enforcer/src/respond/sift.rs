@@ -77,8 +77,8 @@ fn overridden(
     let wide = networks.iter().filter_map(|network| Some((network, too_wide(network)?)));
     objected.extend(wide.map(|(network, widest)| (network, format!("wider than /{widest}"))));
     let never: BTreeMap<_, _> = objected
-        .iter()
-        .filter_map(|(network, _)| {
+        .keys()
+        .filter_map(|network| {
             let list = guards.never_blocks(*network)?;
             Some((*network, format!("covered by the never-block list `{list}`")))
         })

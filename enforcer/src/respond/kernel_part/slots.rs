@@ -164,10 +164,8 @@ impl NoSlot {
 
 fn no_slot(error: &BlockError) -> NoSlot {
     let why = hinted(error, error.hint());
-    match error {
-        BlockError::Full { .. } => NoSlot::Full(why),
-        _ => NoSlot::Failed(why),
-    }
+    let is_full = matches!(error, BlockError::Full { .. });
+    if is_full { NoSlot::Full(why) } else { NoSlot::Failed(why) }
 }
 
 fn off() -> String {

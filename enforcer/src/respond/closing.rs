@@ -1,0 +1,64 @@
+//! What is open already when a block comes: sockets of this host, connections of the proxy.
+//!
+//! A block drops packets; what was open before would stay until it times out. Sockets are ended by
+//! the kernel first, then the proxy closes what it still has: the count of either tells what was
+//! there.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use enforcer_model::{KeyId, Prefix, Target};
+use tracing::{info, warn};
+
+use super::{Responder, count};
+
+/// What was open and is closed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closed {
+    pub(super) connections: u64,
+    pub(super) sockets: u64,
+}
+
+impl Responder {
+    /// The last answer to a source that a rule has blocked is out: nothing more is sent there.
+    pub(super) fn contain(&mut self, prefix: Prefix) -> u64 {
+        let now = self.parts.clock.now().wall;
+        if self.parts.decisions.answered(prefix)
+            && let Err(why) = self.settle(prefix, now)
+        {
+            warn!(%prefix, why, "packets still go to a blocked source");
+        }
+        let Closed { connections, sockets } = self.close(Target::Network(prefix));
+        connections.saturating_add(sockets)
+    }
+
+    pub(super) fn close_key(&self, key: KeyId) -> usize {
+        self.parts.connections.close_key(key)
+    }
+
+    pub(super) fn close(&mut self, target: Target) -> Closed {
+        match target {
+            Target::Network(prefix) => {
+                let quarantine = Arc::clone(&self.parts.quarantine);
+                self.close_from(prefix, &|address| quarantine.is_spared(address))
+            }
+            Target::Key(key) => Closed { connections: count(self.close_key(key)), sockets: 0 },
+        }
+    }
+
+    /// Ends sockets of this host and connections of the proxy with `prefix`, `spared` ones aside.
+    pub(super) fn close_from(&mut self, prefix: Prefix, spared: &dyn Fn(IpAddr) -> bool) -> Closed {
+        let sockets = match enforcer_kernel::close_sockets(prefix, spared) {
+            Ok(closed) => closed.tcp.saturating_add(closed.udp),
+            Err(error) => {
+                if !self.sockets_stay {
+                    info!(%error, "open sockets outside of the proxy are not closed");
+                    self.sockets_stay = true;
+                }
+                0
+            }
+        };
+        let connections = count(self.parts.connections.close_from(prefix, spared));
+        Closed { connections, sockets }
+    }
+}
