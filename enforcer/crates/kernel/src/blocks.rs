@@ -39,6 +39,9 @@ const SNUG: u32 = 70;
 const LONG_NS: u64 = 5_000_000;
 const REST: u64 = 32;
 
+/// When a block ends that does not: the last whole millisecond that the clock could show.
+const LAST_NS: u64 = NEVER_NS / 1_000_000 * 1_000_000;
+
 /// The blocks of one family.
 pub(crate) struct Blocks<F: Family> {
     config: Arc<ConfigMap>,
@@ -469,9 +472,9 @@ impl<F: Family> BlockTable for Blocks<F> {
 
 impl Entry {
     pub(crate) fn meta(&self, length: u8, now_ns: u64) -> Meta {
-        let expires_ns = self.expires.map_or(NEVER_NS, |after| {
-            now_ns.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
-        });
+        let after = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        let expires_ns = self.expires.map_or(LAST_NS, |left| now_ns.saturating_add(after(left)));
+        let expires_ns = expires_ns.min(LAST_NS);
         let observe = if self.observe { Meta::OBSERVE } else { 0 };
         let contain = if self.contain { Meta::CONTAIN } else { 0 };
         Meta::new(length, expires_ns, observe | contain)
@@ -486,7 +489,7 @@ impl Installed {
         Self {
             prefix,
             id: BlockId::from_bits(id),
-            remaining: (expires_ns != NEVER_NS).then(|| span(expires_ns.saturating_sub(now_ns))),
+            remaining: (expires_ns < LAST_NS).then(|| span(expires_ns.saturating_sub(now_ns))),
             observe: meta.has(Meta::OBSERVE),
             contain: meta.has(Meta::CONTAIN),
             packets,

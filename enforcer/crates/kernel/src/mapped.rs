@@ -57,7 +57,7 @@ impl<T: Words> Mapped<T> {
         let unreadable = |source| MapError::Open { map: name, source };
         let info = map.info().map_err(unreadable)?;
         let fits = usize::try_from(info.value_size()) == Ok(size_of::<T>())
-            && size_of::<T>() % size_of::<Shared>() == 0
+            && size_of::<T>().is_multiple_of(size_of::<Shared>())
             && info.map_flags() & map::MMAPABLE != 0;
         let count = usize::try_from(info.max_entries()).unwrap_or_default();
         let bytes = count.checked_mul(size_of::<T>()).filter(|&bytes| fits && bytes > 0);

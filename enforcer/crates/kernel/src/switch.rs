@@ -285,11 +285,8 @@ fn make<F: Family>(rows: u32) -> Result<MapData, MapError> {
     let key = u32::try_from(size_of::<u32>()).unwrap_or(u32::MAX);
     let flags = map::MMAPABLE | map::INNER;
     let shape = aya_obj::Map::new_from_params(ARRAY, key, value, rows, flags);
-    MapData::create(shape, F::TABLE, None).map_err(|source| MapError::Make {
-        map: F::BLOCK,
-        bytes: u64::from(rows) * u64::from(value),
-        source,
-    })
+    let made = MapData::create(shape, F::TABLE, None);
+    made.map_err(|source| MapError::Make { map: F::BLOCK, source })
 }
 
 fn remove(pin: &std::path::Path) -> io::Result<()> {

@@ -6,7 +6,11 @@
 //! emptied rests: a reader who has seen its old meta may still be comparing its key, so nobody
 //! else's key is written there until [`Quiet::wait`] says that no such reader is left.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
+use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, fence};
 
 use enforcer_ebpf::table::{Meta, PROBES, Row, SLOTS, Seen, Slots, home};
@@ -76,7 +80,7 @@ pub(crate) struct Table<R, M> {
     resting: HashSet<At>,
     /// Whether there are readers.
     live: bool,
-    _rows: std::marker::PhantomData<R>,
+    _rows: PhantomData<R>,
 }
 
 impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
@@ -88,7 +92,7 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
         let homes = count.checked_sub(PROBES - 1).filter(|&homes| homes > 0)?;
         let resting = HashSet::new();
         let mut table =
-            Self { rows, homes, seed, used: 0, resting, live, _rows: std::marker::PhantomData };
+            Self { rows, homes, seed, used: 0, resting, live, _rows: PhantomData };
         table.used = u32::try_from(table.iter().count()).ok()?;
         Some(table)
     }
@@ -153,22 +157,19 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
 
     /// The block of exactly this network.
     pub(crate) fn find(&self, key: &R::Key, length: u8) -> Option<(At, Block)> {
-        let mut row = self.home(key, length);
-        for _ in 0..PROBES {
+        let home = self.home(key, length);
+        for row in home..home + PROBES {
             let cells = self.row(row)?;
             for slot in 0..SLOTS {
                 let meta = Meta(cell(cells.metas(), slot).get());
-                if meta.is_used()
-                    && meta.length() == length
-                    && cells.key(slot).as_ref() == key.as_ref()
-                {
+                let is_of_length = meta.is_used() && meta.length() == length;
+                if is_of_length && cells.key(slot).as_ref() == key.as_ref() {
                     return Some((At { row, slot }, read(cells, slot)));
                 }
             }
             if !cells.overflows() {
                 return None;
             }
-            row += 1;
         }
         None
     }
@@ -276,12 +277,6 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
                 first.set(first.get() & !Meta::OVERFLOW);
             }
         }
-    }
-
-    /// Rows that say that something went past them.
-    #[cfg(test)]
-    pub(crate) fn overflowing(&self) -> usize {
-        self.rows().iter().filter(|row| row.overflows()).count()
     }
 
     /// Frees a slot near `home` by moving other blocks forward, each within reach of its own home.
