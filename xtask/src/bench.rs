@@ -1,7 +1,8 @@
 //! `cargo xtask bench <area>`: measures an area and holds it against its targets.
 //!
 //! The measuring is done by the `bench` program of the tests package, in a release build. An area
-//! is a file in `tests/src/bench/area`, so that a wrong name is told before anything is built.
+//! is a file or a folder in `tests/src/bench/area`, so that a wrong name is told before anything is
+//! built.
 
 use std::fs;
 
@@ -11,6 +12,9 @@ use xshell::cmd;
 use crate::build::{self, Profile};
 use crate::setup;
 use crate::workshop::Workshop;
+
+/// The area that is measured beside other filters, which must be there.
+const KERNEL: &str = "kernel";
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -34,6 +38,9 @@ pub(crate) fn bench(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
     }
     workshop.require_root("the bench", &format!("cargo xtask bench {area}"))?;
     setup::setup(workshop)?;
+    if area == KERNEL {
+        setup::peers(workshop)?;
+    }
     build::program(workshop, Profile::Release)?;
     let quick: &[&str] = if arguments.quick { &["--quick"] } else { &[] };
     cmd!(

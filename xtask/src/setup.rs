@@ -49,9 +49,32 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What `cargo xtask bench kernel` measures beside us, and what it switches offloads with.
+const PEERS: &[Need] = &[
+    Need { name: "nft", probe: &["nft", "-v"], remedy: Remedy::Package("nftables") },
+    Need {
+        name: "iptables-legacy",
+        probe: &["iptables-legacy", "-V"],
+        remedy: Remedy::Package("iptables"),
+    },
+    Need { name: "ipset", probe: &["ipset", "version"], remedy: Remedy::Package("ipset") },
+    // It has no command that succeeds without an interface.
+    Need {
+        name: "xdp-filter",
+        probe: &["sh", "-c", "command -v xdp-filter"],
+        remedy: Remedy::Package("xdp-tools"),
+    },
+    Need { name: "ethtool", probe: &["ethtool", "--version"], remedy: Remedy::Package("ethtool") },
+];
+
 /// Meets every need that is not met, and says so.
 pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
     meet(workshop, NEEDS.iter())
+}
+
+/// Meets the needs for what the kernel half is measured beside.
+pub(crate) fn peers(workshop: &Workshop) -> Result<()> {
+    meet(workshop, PEERS.iter())
 }
 
 /// Meets only the need for a test runner, which takes no root.

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Effort, Row};
 
+mod kernel;
 mod r#loop;
 
 /// A part of the product with figures of its own.
@@ -18,7 +19,7 @@ pub struct Area {
 }
 
 /// All areas.
-pub const AREAS: &[Area] = &[r#loop::AREA];
+pub const AREAS: &[Area] = &[kernel::AREA, r#loop::AREA];
 
 #[cfg(test)]
 mod tests {
