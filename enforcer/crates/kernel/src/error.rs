@@ -146,7 +146,7 @@ pub enum AttachError {
         hook: Hook,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// The kernel refused to load.
     #[error("the kernel refuses to load the program")]
@@ -170,7 +170,7 @@ pub enum AttachError {
         interface: String,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// Built without the BPF object.
     #[error("this build has no kernel half")]
@@ -204,7 +204,7 @@ pub enum AttachError {
         folder: PathBuf,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// The folder of pins cannot be used.
     #[error("the folder of pins {} cannot be used", .path.display())]

@@ -169,7 +169,7 @@ fn remove_all<'o>(
 }
 
 fn link_error(places: &Places<'_>, hook: Hook, source: ProgramError) -> AttachError {
-    let interface = places.device.name.clone();
+    let (interface, source) = (places.device.name.clone(), Box::new(source));
     match hook {
         Hook::Native => AttachError::Native { interface, source },
         Hook::Generic | Hook::Tcx | Hook::Clsact => AttachError::Link { interface, hook, source },

@@ -250,26 +250,27 @@ fn no_program(name: &'static str) -> AttachError {
 }
 
 fn unloadable(error: EbpfError) -> AttachError {
-    match error {
-        EbpfError::ParseError(_) | EbpfError::BtfError(_) | EbpfError::BtfRelocationError(_) => {
-            AttachError::Object(Box::new(error))
-        }
-        EbpfError::MapError(aya::maps::MapError::CreateError { name, io_error }) => {
-            AttachError::MapCreate { map: name, source: io_error }
-        }
-        other => AttachError::Load(Box::new(other)),
+    if let EbpfError::MapError(aya::maps::MapError::CreateError { name, io_error }) = error {
+        return AttachError::MapCreate { map: name, source: io_error };
     }
+    let senseless = matches!(
+        error,
+        EbpfError::ParseError(_)
+            | EbpfError::BtfError(_)
+            | EbpfError::BtfRelocationError(_)
+            | EbpfError::RelocationError(_)
+            | EbpfError::NoBTF
+    );
+    let error = Box::new(error);
+    if senseless { AttachError::Object(error) } else { AttachError::Load(error) }
 }
 
 fn refused_program(name: &'static str, error: ProgramError) -> AttachError {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => AttachError::Verifier {
-            program: name,
-            log: last_lines(&verifier_log.to_string()),
-            source: io_error,
-        },
-        other => AttachError::Load(Box::new(other.into())),
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = last_lines(&verifier_log.to_string());
+        return AttachError::Verifier { program: name, log, source: io_error };
     }
+    AttachError::Load(Box::new(error.into()))
 }
 
 /// What a person needs of a verifier's log: the end, without its statistics.

@@ -197,16 +197,16 @@ impl Family {
     }
 
     /// An address of a network that is never routed, another one every time.
-    #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "the lower bits")]
+    #[expect(clippy::as_conversions, reason = "the lower bits")]
     fn unused_address(self) -> IpAddr {
         let noise = boot_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match self {
             // 240.0.0.0/4 without 255.0.0.0/8.
             Self::V4 => {
-                Ipv4Addr::from_bits((noise >> 37) as u32 % 0x0f00_0000 | 0xf000_0000).into()
+                Ipv4Addr::from_bits(0xf000_0000 | ((noise >> 37) as u32 % 0x0f00_0000)).into()
             }
             // 100::/64.
-            Self::V6 => Ipv6Addr::from_bits(0x0100 << 112 | u128::from(noise)).into(),
+            Self::V6 => Ipv6Addr::from_bits((0x0100 << 112) | u128::from(noise)).into(),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount};
@@ -26,11 +25,6 @@ pub(crate) fn boot_ns() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let ns = u64::try_from(time.tv_nsec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000).saturating_add(ns)
-}
-
-/// The boot clock `after` from now. A time that it cannot show is one that never comes.
-pub(crate) fn boot_ns_after(after: Duration) -> u64 {
-    boot_ns().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What this process lacks for `bpf(2)` and XDP.
@@ -186,12 +180,6 @@ mod tests {
 
         assert_eq!(refused.to_string(), "missing CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
         assert!(refused.hint().unwrap().contains("root"));
-    }
-
-    #[test]
-    fn a_duration_beyond_the_clock_never_ends() {
-        assert_eq!(boot_ns_after(Duration::MAX), u64::MAX);
-        assert!(boot_ns_after(Duration::from_secs(60)) > boot_ns());
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Kernel {
                 places.replace(&ours, way, loaded).map_err(|source| AttachError::Link {
                     interface: device.name.clone(),
                     hook,
-                    source,
+                    source: Box::new(source),
                 })?;
                 any = true;
             }
@@ -108,7 +108,7 @@ impl Kernel {
             loaded.replace(&pinned.path, place).map_err(|source| AttachError::OtherLayout {
                 interface: device.name.clone(),
                 folder: folder.to_owned(),
-                source,
+                source: Box::new(source),
             })?;
             *taken = true;
             fs::rename(&pinned.path, self.pins.link(&device.name, place)).map_err(unusable)?;

@@ -52,7 +52,7 @@ fn in_every_place_what_is_blocked_drops_while_agents_die_and_follow_each_other()
 
         assert_eq!(Kernel::detach_pinned(&lab.pins).unwrap(), ["guard"]);
         assert!(lab.reaches_unguarded(PEERS4[0]) && lab.reaches_unguarded(PEERS6[0]));
-        let disciplines = tc(lab.host_namespace(), &["qdisc", "show", "dev", "guard"]);
+        let disciplines = tc(&["qdisc", "show", "dev", "guard"]);
         assert!(!disciplines.contains("clsact"), "{disciplines}");
     }
 }
@@ -151,15 +151,14 @@ fn beside_programs_of_others_at_traffic_control_ours_comes_first() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_queueing_discipline_and_filters_of_others_stay_when_ours_go() {
     let (lab, other) = (Lab::new(), Lab::new_pins());
-    let namespace = lab.host_namespace();
     // A filter made with tc(8), of a program that does nothing.
     let nowhere = Config { interfaces: Vec::new(), pins: other.clone(), ..lab.config() };
     let theirs = Kernel::attach(&Config { mode: Mode::Off, ..nowhere }, &[], &[]).unwrap();
     let program = other.join("v2/enforcer_in");
     let program = ["bpf", "direct-action", "object-pinned", program.to_str().unwrap()];
-    tc(namespace, &["qdisc", "add", "dev", "guard", "clsact"]);
+    tc(&["qdisc", "add", "dev", "guard", "clsact"]);
     let filter = ["filter", "add", "dev", "guard", "ingress", "pref", "1"];
-    tc(namespace, &[&filter[..], &program].concat());
+    tc(&[&filter[..], &program].concat());
 
     let clsact = Config { attach: Attach::Clsact, ..lab.config() };
     let mut kernel = Kernel::attach(&clsact, &[], &[]).unwrap();
@@ -169,13 +168,13 @@ fn a_queueing_discipline_and_filters_of_others_stay_when_ours_go() {
     let foreign = kernel.interfaces().unwrap()[0].foreign.clone();
     assert!(foreign.len() == 1 && foreign[0].starts_with("clsact-ingress "), "{foreign:?}");
     let ours = format!("enforcer_in {}", lab.pins.display());
-    let filters = || tc(namespace, &["filter", "show", "dev", "guard", "ingress"]);
+    let filters = || tc(&["filter", "show", "dev", "guard", "ingress"]);
     let count = |text: &str| text.matches("direct-action").count();
     assert!(filters().contains(&ours) && count(&filters()) == 2, "{}", filters());
     kernel.detach().unwrap();
     assert!(!filters().contains(&ours) && count(&filters()) == 1, "{}", filters());
     theirs.detach().unwrap();
-    assert!(tc(namespace, &["qdisc", "show", "dev", "guard"]).contains("clsact"));
+    assert!(tc(&["qdisc", "show", "dev", "guard"]).contains("clsact"));
 }
 
 #[test]

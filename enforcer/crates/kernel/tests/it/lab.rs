@@ -316,9 +316,9 @@ pub fn attached(kernel: &Kernel) -> (Hook, u32) {
     }
 }
 
-/// What `tc` says about an interface of a namespace.
-pub fn tc(namespace: &str, arguments: &[&str]) -> String {
-    let output = Command::new("tc").args(["-n", namespace]).args(arguments).output().unwrap();
+/// What `tc` says in the namespace of the calling thread.
+pub fn tc(arguments: &[&str]) -> String {
+    let output = Command::new("tc").args(arguments).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "tc {}: {words}", arguments.join(" "));
     String::from_utf8_lossy(&output.stdout).into_owned()
