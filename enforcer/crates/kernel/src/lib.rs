@@ -18,6 +18,7 @@ mod explain;
 mod family;
 mod interface;
 mod kernel;
+mod ladder;
 mod lease;
 mod links;
 mod lists;

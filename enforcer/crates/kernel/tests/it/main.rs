@@ -29,7 +29,9 @@ mod memory;
 mod reference;
 
 mod blocks;
+mod hooks;
 mod life;
 mod packets;
 mod same_verdict;
 mod sockets;
+mod upgrade;
