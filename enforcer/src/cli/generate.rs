@@ -7,6 +7,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use enforcer_model::Reason;
 
+use super::explain::packet_meaning;
 use super::{Context, Exit, Failure};
 
 /// Shell completions for bash, zsh, fish, …
@@ -94,6 +95,14 @@ fn reasons() -> String {
     for reason in Reason::ALL {
         let (status, meaning) = (reason.status(), reason.meaning());
         text.push_str(&format!("| `{reason}` | {status} | {meaning} |\n"));
+    }
+    text.push_str(
+        "\n# Reasons of packets\n\nThe words of `status`, `blocks --why` and metrics for what the \
+         kernel half did. With `pass`, a reason that otherwise drops means that it was only \
+         observed.\n\n| reason | meaning |\n|---|---|\n",
+    );
+    for reason in enforcer_kernel::Reason::ALL {
+        text.push_str(&format!("| `{reason}` | {} |\n", packet_meaning(reason)));
     }
     text
 }

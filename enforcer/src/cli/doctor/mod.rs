@@ -1,11 +1,17 @@
 //! `enforcer doctor`: what would keep the agent from working here, each finding with its fix.
 
+mod interface;
+mod kernel;
+mod netlink;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::Args;
+use enforcer_admin::call::HookStatus;
+use enforcer_admin::{Answer, Call};
 use enforcer_policy::Policy;
 use serde::Serialize;
 
@@ -23,7 +29,7 @@ enum Grade {
     Bad,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     grade: Grade,
     what: String,
@@ -48,12 +54,12 @@ impl Doctor {
                 None
             }
         };
-        let agent = context.ask(&enforcer_admin::Call::Status).ok();
+        let agent = context.ask(&Call::Status).ok();
         findings.push(match &agent {
             Some(_) => good("an agent answers at the admin socket"),
             None => note("no agent answers at the admin socket", Some("enforcer run")),
         });
-        kernel(policy.as_ref(), &mut findings);
+        kernel::look(policy.as_ref(), &hooks(context, agent.as_ref()), &mut findings);
         if let Some(policy) = &policy {
             state(policy, &mut findings);
             if agent.is_none() {
@@ -68,72 +74,12 @@ impl Doctor {
     }
 }
 
-fn kernel(policy: Option<&Policy>, findings: &mut Vec<Finding>) {
-    let Some(config) = policy.and_then(Policy::kernel) else {
-        findings.push(note(
-            "the kernel half is off: requests are refused at layer 7 only",
-            Some("add a [kernel] section with the interfaces to guard"),
-        ));
-        return;
-    };
-    match enforcer_kernel::object_sha256() {
-        Some(sha256) => findings.push(good(format!("kernel program embedded, sha256 {sha256}"))),
-        None => findings.push(bad("this build carries no kernel program", "cargo xtask build")),
+/// Where our programs sit: as the agent says, else the pins.
+fn hooks(context: &Context, agent: Option<&Answer>) -> Vec<HookStatus> {
+    match agent {
+        Some(Answer::Status(status)) => status.kernel.hooks.clone(),
+        _ => super::pinned::status(context).map(|kernel| kernel.hooks).unwrap_or_default(),
     }
-    findings.push(capabilities());
-    findings.push(match fs::metadata("/sys/kernel/btf/vmlinux") {
-        Ok(_) => good("the kernel describes its types (BTF)"),
-        Err(_) => note("the kernel has no BTF", Some("use a kernel with CONFIG_DEBUG_INFO_BTF=y")),
-    });
-    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    findings.push(if mounts.lines().any(|line| line.contains(" bpf ")) {
-        good("a bpf file system is mounted")
-    } else {
-        note(
-            "no bpf file system is mounted; the agent mounts one when it may",
-            Some("mount -t bpf bpf /sys/fs/bpf"),
-        )
-    });
-    for name in &config.interfaces {
-        findings.push(interface(name));
-    }
-}
-
-fn interface(name: &str) -> Finding {
-    let folder = Path::new("/sys/class/net").join(name);
-    let Ok(mtu) = fs::read_to_string(folder.join("mtu")) else {
-        let there: Vec<_> = fs::read_dir("/sys/class/net")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        return bad(
-            format!("there is no interface `{name}`"),
-            format!("name one of: {}", there.join(", ")),
-        );
-    };
-    let state = fs::read_to_string(folder.join("operstate")).unwrap_or_default();
-    good(format!("interface {name}: mtu {}, {}", mtu.trim(), state.trim()))
-}
-
-/// `CAP_BPF` (39), `CAP_PERFMON` (38) and `CAP_NET_ADMIN` (12), from `/proc/self/status`.
-fn capabilities() -> Finding {
-    const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or(0);
-    let missing: Vec<_> =
-        NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| *name).collect();
-    if missing.is_empty() {
-        return good("capabilities for the kernel half are there");
-    }
-    bad(
-        format!("without {} the kernel half stays off", missing.join(", ")),
-        "run the agent as root, or give its service these capabilities",
-    )
 }
 
 fn state(policy: &Policy, findings: &mut Vec<Finding>) {
