@@ -474,7 +474,8 @@ impl Entry {
     pub(crate) fn meta(&self, length: u8, now_ns: u64) -> Meta {
         let after = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         let expires_ns = self.expires.map_or(LAST_NS, |left| now_ns.saturating_add(after(left)));
-        let expires_ns = expires_ns.min(LAST_NS);
+        // Whole milliseconds, and rather a part of one too few.
+        let expires_ns = expires_ns.min(LAST_NS) / 1_000_000 * 1_000_000;
         let observe = if self.observe { Meta::OBSERVE } else { 0 };
         let contain = if self.contain { Meta::CONTAIN } else { 0 };
         Meta::new(length, expires_ns, observe | contain)

@@ -29,9 +29,12 @@ mod memory;
 mod reference;
 
 mod blocks;
+mod budgets;
+mod explain;
 mod hooks;
 mod life;
 mod packets;
 mod same_verdict;
 mod sockets;
+mod table;
 mod upgrade;
