@@ -153,9 +153,11 @@ impl Kernel {
         let outgoing = self.judges_outgoing();
         let loaded = self.program.as_mut().ok_or(AttachError::NoProgram)?;
         let places = Places { netlink: &self.devices.netlink, pins: &self.pins, device: &device };
-        let fresh = places.ours(Way::In).map_err(AttachError::Interfaces)?.is_empty();
-        if fresh {
+        if places.ours(Way::In).map_err(AttachError::Interfaces)?.is_empty() {
             undo.made.push(device.name.clone());
+        } else {
+            // It runs on the maps of this folder from now on.
+            undo.keep_folder();
         }
         judge_incoming(&places, loaded).map_err(|failure| match failure {
             Failure::Gone => unknown(interface.to_owned(), &self.devices),

@@ -79,9 +79,16 @@ impl Places<'_> {
             {
                 foreign.push(format!("xdp {}", describe(id)));
             }
-            let programs = bpf::programs(self.device.index, way)?.into_iter();
-            let others = programs.filter(|id| !ours.contains(id));
-            foreign.extend(others.map(|id| format!("tcx-{} {}", way.name(), describe(id))));
+            match bpf::programs(self.device.index, way) {
+                Ok(programs) => {
+                    let others = programs.into_iter().filter(|id| !ours.contains(id));
+                    foreign.extend(others.map(|id| format!("tcx-{} {}", way.name(), describe(id))));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    foreign.push(format!("tcx-{} not shown without CAP_NET_ADMIN", way.name()));
+                }
+                Err(error) => return Err(error),
+            }
             let name = self.pins.filter(name_of(way));
             for filter in self.filters(way)?.into_iter().filter(|filter| filter.name != name) {
                 let what = match filter.program {

@@ -16,7 +16,7 @@ use crate::bpf::Way;
 use crate::error::{AttachError, BlockError, MapError};
 use crate::kernel::{Cursor, Entry, Kernel};
 use crate::lease::Lease;
-use crate::program::{Loaded, name_of};
+use crate::program::Loaded;
 use crate::system::boot_ns;
 use crate::{Attach, Mode};
 
@@ -78,7 +78,7 @@ impl Kernel {
 
     /// What is blocked drops where the mode says so.
     fn test_blocked(&mut self, family: Family, twins: &mut Loaded) -> Result<(), AttachError> {
-        let canary = family.unused_address();
+        let canary = family.unused_address(0);
         let prefix = Prefix::around(canary, u8::MAX);
         let entry = Entry {
             id: BlockId::from_bits(0),
@@ -91,7 +91,7 @@ impl Kernel {
                 let tested = self
                     .expect_of_blocked(canary, true)
                     .map_err(AttachError::from)
-                    .and_then(|expected| try_out(twins, canary, "blocked", expected));
+                    .and_then(|expected| try_all(twins, canary, expected));
                 self.release(prefix)?;
                 tested
             }
@@ -102,7 +102,7 @@ impl Kernel {
                     return Ok(());
                 };
                 let expected = self.expect_of_blocked(address, contain)?;
-                try_out(twins, address, "blocked", expected)
+                try_all(twins, address, expected)
             }
             Err(refused) => Err(refused.into()),
         }
@@ -110,12 +110,15 @@ impl Kernel {
 
     /// What is not blocked passes.
     fn test_peer(&self, family: Family, twins: &mut Loaded) -> Result<(), AttachError> {
-        let peer = family.unused_address();
-        if self.is_covered(peer, 0)? {
-            // Somebody blocks addresses that no wire carries, all of them most likely.
-            return Ok(());
+        for name in program::ALL {
+            // A budget may be a single packet.
+            let peer = family.unused_address(u8::from(name == program::XDP));
+            // Somebody may block what no wire carries, with everything else most likely.
+            if !self.is_covered(peer, 0)? {
+                try_out(twins, name, peer, "free", Expected { incoming: false, outgoing: false })?;
+            }
         }
-        try_out(twins, peer, "free", Expected { incoming: false, outgoing: false })
+        Ok(())
     }
 
     fn expect_of_blocked(&self, address: IpAddr, contain: bool) -> Result<Expected, MapError> {
@@ -154,35 +157,39 @@ impl Kernel {
     }
 }
 
-/// Runs each program on a packet of `address`.
+/// Runs each program on a packet of a blocked address.
+fn try_all(twins: &mut Loaded, address: IpAddr, expected: Expected) -> Result<(), AttachError> {
+    program::ALL.iter().try_for_each(|name| try_out(twins, name, address, "blocked", expected))
+}
+
+/// Runs a program on a packet of `address`.
 fn try_out(
     twins: &mut Loaded,
+    name: &'static str,
     address: IpAddr,
     what: &str,
     expected: Expected,
 ) -> Result<(), AttachError> {
-    let Expected { incoming, outgoing } = expected;
-    let tc = |drops| if drops { TC_DROP } else { TC_PASS };
-    let runs = [
-        (program::XDP, Way::In, if incoming { XDP_DROP } else { XDP_PASS }),
-        (name_of(Way::In), Way::In, tc(incoming)),
-        (name_of(Way::Out), Way::Out, tc(outgoing)),
-    ];
-    for (name, way, expected) in runs {
-        let frame = frame(address, way);
-        let failed = |what| AttachError::SelfTest { program: name, what };
-        let answer = twins
-            .try_out(name, &frame)
-            .map_err(|error| failed(format!("the kernel does not run it: {error}")))?;
-        if answer != expected {
-            return Err(failed(format!(
-                "a packet of the {what} address {address} is answered with {}, not {}",
-                answer.cast_signed(),
-                expected.cast_signed()
-            )));
-        }
+    let (way, expected) = match (name, expected) {
+        (program::XDP, Expected { incoming: true, .. }) => (Way::In, XDP_DROP),
+        (program::XDP, _) => (Way::In, XDP_PASS),
+        (program::INGRESS, Expected { incoming: true, .. }) => (Way::In, TC_DROP),
+        (program::INGRESS, _) => (Way::In, TC_PASS),
+        (_, Expected { outgoing: true, .. }) => (Way::Out, TC_DROP),
+        _ => (Way::Out, TC_PASS),
+    };
+    let failed = |what| AttachError::SelfTest { program: name, what };
+    let answer = twins
+        .try_out(name, &frame(address, way))
+        .map_err(|error| failed(format!("the kernel does not run it: {error}")))?;
+    if answer == expected {
+        return Ok(());
     }
-    Ok(())
+    Err(failed(format!(
+        "a packet of the {what} address {address} is answered with {}, not {}",
+        answer.cast_signed(),
+        expected.cast_signed()
+    )))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,17 +203,22 @@ impl Family {
         address.is_ipv4() == matches!(self, Self::V4)
     }
 
-    /// An address of a network that is never routed, another one every time.
+    /// An address that is never routed, another one every time; of another network for each
+    /// number.
     #[expect(clippy::as_conversions, reason = "the lower bits")]
-    fn unused_address(self) -> IpAddr {
+    fn unused_address(self, network: u8) -> IpAddr {
         let noise = boot_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         match self {
-            // 240.0.0.0/4 without 255.0.0.0/8.
+            // 240.0.0.0/8 to 254.0.0.0/8.
             Self::V4 => {
-                Ipv4Addr::from_bits(0xf000_0000 | ((noise >> 37) as u32 % 0x0f00_0000)).into()
+                let first = 240 + u32::from(network) % 15;
+                Ipv4Addr::from_bits((first << 24) | ((noise >> 40) as u32)).into()
             }
-            // 100::/64.
-            Self::V6 => Ipv6Addr::from_bits((0x0100 << 112) | u128::from(noise)).into(),
+            // 100::/64, which is discarded, and 100:0:0:1::/64, which nobody may use.
+            Self::V6 => {
+                let network = (0x0100 << 112) | (u128::from(network & 1) << 64);
+                Ipv6Addr::from_bits(network | u128::from(noise)).into()
+            }
         }
     }
 }
@@ -241,13 +253,14 @@ mod tests {
 
     #[test]
     fn a_canary_is_an_address_that_no_wire_carries() {
-        for _ in 0..1000 {
-            let (v4, v6) = (Family::V4.unused_address(), Family::V6.unused_address());
+        for number in 0..=u8::MAX {
+            let (v4, v6) = (Family::V4.unused_address(number), Family::V6.unused_address(number));
 
             let reserved: Prefix = "240.0.0.0/4".parse().unwrap();
-            let discarded: Prefix = "100::/64".parse().unwrap();
-            assert!(reserved.contains(v4) && v4 != IpAddr::V4(Ipv4Addr::BROADCAST));
-            assert!(discarded.contains(v6), "{v6}");
+            let unused: Prefix = "100::/63".parse().unwrap();
+            let broadcast: Prefix = "255.0.0.0/8".parse().unwrap();
+            assert!(reserved.contains(v4) && !broadcast.contains(v4), "{v4}");
+            assert!(unused.contains(v6), "{v6}");
         }
     }
 

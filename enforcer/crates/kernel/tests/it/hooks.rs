@@ -5,6 +5,8 @@ use enforcer_kernel::{
     Attach, AttachError, Attachment, Config, Egress, Hook, Kernel, Mode, Verdict,
 };
 
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
 use crate::lab::{Lab, PEERS4, PEERS6, attached, entry, ip, prefix, tc};
 
 const LADDER: [(Attach, Hook); 4] = [
@@ -291,4 +293,29 @@ fn a_link_that_somebody_took_away_is_seen_and_made_again() {
 
     assert!(matches!(again[0].attachment, Attachment::Attached { hook: Hook::Native, .. }));
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);
+}
+
+#[test]
+#[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
+fn an_agent_that_gave_up_its_privileges_still_tells_where_the_program_is() {
+    for (attach, _) in LADDER {
+        let lab = Lab::new();
+        let config = Config { attach, egress: Egress::Contain, ..lab.config() };
+        let kernel = Kernel::attach(&config, &[], &[]).unwrap();
+        let [told] = <[_; 1]>::try_from(kernel.interfaces().unwrap()).unwrap();
+
+        let unprivileged = move || {
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, none).unwrap();
+            kernel.interfaces().unwrap().remove(0)
+        };
+        let still = std::thread::spawn(unprivileged).join().unwrap();
+
+        assert_eq!((still.attachment, still.egress), (told.attachment, told.egress));
+        assert!(still.foreign.iter().all(|what| what.contains("CAP_NET_ADMIN")), "{still:?}");
+    }
 }

@@ -2,14 +2,17 @@
 //! and a program that cannot or must not run never gets there.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::maps::MapData;
 use aya::programs::SchedClassifier;
 use enforcer_kernel::{
-    Attach, AttachError, Attachment, Config, Egress, Hook, Kernel, Mode, Verdict,
+    Attach, AttachError, Attachment, Budget, Budgets, Config, Egress, Hook, Kernel, Mode, Packets,
+    Verdict,
 };
-use enforcer_model::Prefix;
+use enforcer_model::{PerSecond, Prefix};
 
 use crate::lab::{Lab, PEERS4, PEERS6, attached, entry, prefix};
 
@@ -209,8 +212,18 @@ fn a_self_test_knows_modes_allow_lists_and_blocks_of_everything() {
         (Mode::Enforce, Egress::Contain, &reserved, &[]),
         (Mode::Enforce, Egress::Contain, &reserved, &everything),
     ];
+    // Of a source, a packet in a second.
+    let packets = Packets { rate: PerSecond::new(NonZeroU32::MIN), burst: NonZeroU32::MIN };
+    let stingy = Budget {
+        packets: Some(packets),
+        bytes: None,
+        syns: None,
+        penalty: Duration::from_secs(60),
+        observe: false,
+    };
     for (mode, egress, allow, blocked) in cases {
-        let config = Config { mode, egress, ..lab.config() };
+        let budgets = Budgets { default: Some(stingy), ..Budgets::default() };
+        let config = Config { mode, egress, budgets, ..lab.config() };
         let blocks: Vec<_> =
             blocked.iter().map(|network| (prefix(network), entry(7, None))).collect();
 
