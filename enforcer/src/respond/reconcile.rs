@@ -76,12 +76,13 @@ impl Responder {
     /// Compares the places, mends what differs when asked to, and compares again.
     pub(super) fn verify(&mut self, repair: Repair) -> Result<Verified, Refusal> {
         let now = self.now().wall;
-        let (found, mut verified) = self.compare(now)?;
+        let (found, mut verified) = self.compare()?;
         match repair {
             Repair::Tell => verified.remaining.clone_from(&verified.differences),
+            Repair::Mend if verified.differences.is_empty() => {}
             Repair::Mend => {
                 let failure = self.mend(found, now).err();
-                let (_, after) = self.compare(now)?;
+                let (_, after) = self.compare()?;
                 verified.remaining = after.differences;
                 verified.remaining.extend(failure);
             }
@@ -91,13 +92,16 @@ impl Responder {
 
     /// Puts everything that is decided into the kernel in one step, and takes out what is not.
     pub(super) fn load_all(&mut self, now: Timestamp) -> Result<(), String> {
+        let read = self.parts.clock.now().wall;
         let kernel = self.parts.kernel.entries()?;
-        let found = self.slots(&kernel, now);
+        let found = self.slots(&kernel, read);
         let remove = found.remove.iter().map(|entry| entry.prefix).collect();
         self.load(&Change { put: found.put, remove, ..Change::default() }, now)
     }
 
-    fn compare(&self, now: Timestamp) -> Result<(Differences, Verified), Refusal> {
+    fn compare(&self) -> Result<(Differences, Verified), Refusal> {
+        // What is left of an entry's time is as of now, and a million take a while.
+        let now = self.parts.clock.now().wall;
         let kernel = self.parts.kernel.entries().map_err(failed)?;
         let layer7 = self.parts.quarantine.entries();
         let found = self.differences(&kernel, &layer7, now);
@@ -312,8 +316,8 @@ impl Responder {
                 let layers = self.layers(Some(&in_kernel), at_layer7);
                 let detail = Some("put back into the kernel".to_owned());
                 drop(self.note(BlockEvent::Reconciled, &block, layers, None, detail));
+                warn!(id = %claim.id, %prefix, "a block was not in the kernel as decided; mended");
             }
-            warn!(id = %claim.id, %prefix, "a block was not in the kernel as decided; mended");
         }
         for (id, networks) in of_lists {
             let Some(list) = self.parts.lists.by_id(id) else { continue };

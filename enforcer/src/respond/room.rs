@@ -168,15 +168,11 @@ impl Room {
     /// What an operator has to know; nothing while everything is in its own slot.
     pub(crate) fn described(&self) -> Option<String> {
         let (evicted, aggregates) = (self.evicted.len(), self.aggregates.len());
-        let parts = [
-            (aggregates > 0)
-                .then(|| format!("{aggregates} networks stand for their blocked parts")),
-            (evicted > 0)
-                .then(|| format!("{evicted} blocked networks are refused at layer 7 only")),
-        ];
-        let parts: Vec<_> = parts.into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| {
-            format!("the kernel map is full: {}; raise `blocks` in [kernel]", parts.join(", "))
+        (evicted > 0 || aggregates > 0).then(|| {
+            format!(
+                "the kernel map is full (at layer 7 only: {evicted}; entries that stand for \
+                 several: {aggregates}); raise `blocks` in [kernel]"
+            )
         })
     }
 }
@@ -394,8 +390,8 @@ mod tests {
         assert!(!room.is_out(prefix("192.0.2.0/24")) && !room.is_out(prefix("192.0.2.0/28")));
         assert_eq!(
             room.described().unwrap(),
-            "the kernel map is full: 1 networks stand for their blocked parts, 1 blocked networks \
-             are refused at layer 7 only; raise `blocks` in [kernel]"
+            "the kernel map is full (at layer 7 only: 1; entries that stand for several: 1); raise \
+             `blocks` in [kernel]"
         );
         assert!(room.readmit(prefix("198.51.100.1")) && room.dissolve(prefix("192.0.2.0/24")));
         assert_eq!(room.described(), None);

@@ -151,17 +151,19 @@ impl Responder {
         }))
     }
 
+    /// The entry that enforces `block`: its own, or that of whoever has a stronger claim on the
+    /// same network, or the one that stands for it.
     fn held(&self, block: &Block) -> Result<Option<Installed>, Refusal> {
-        match block.target {
-            Target::Network(prefix) => self.parts.kernel.find(prefix).map_err(failed),
-            Target::Key(_) => Ok(None),
-        }
+        let Target::Network(prefix) = block.target else { return Ok(None) };
+        let slot = self.room.stand_in(prefix).unwrap_or(prefix);
+        let held = self.parts.kernel.find(slot).map_err(failed)?;
+        let desired = self.claims(self.parts.clock.now().wall).desired(slot);
+        Ok(held.filter(|entry| desired.is_some_and(|claim| claim.id == entry.id)))
     }
 
     fn row(&self, block: &Block, held: Option<Installed>, seat: &Seat) -> BlockRow {
-        let own = held.filter(|entry| entry.id == block.id);
         BlockRow {
-            kernel: own.map(|entry| seat.describe(&entry, None)),
+            kernel: held.map(|entry| seat.describe(&entry, None)),
             layer7: self.holds_at_layer7(block),
             block: block.clone(),
         }

@@ -8,7 +8,7 @@ use enforcer_admin::call::{
 };
 use enforcer_audit::{Audit, KernelCount, KernelSummary, Record};
 use enforcer_kernel::{
-    Attachment, Counter, Counters, Egress, Flood, Hook, Interface, Kernel, Lease, Mode,
+    Attachment, Counter, Counters, Direction, Egress, Flood, Hook, Interface, Kernel, Lease, Mode,
     OnAgentLoss, Upgraded, Verdict, object_sha256,
 };
 use enforcer_model::Timestamp;
@@ -43,10 +43,7 @@ impl KernelPart {
             object: object_sha256(),
             packets: counters
                 .iter()
-                .map(|counter| Named {
-                    name: format!("{} {}", counter.verdict, counter.reason),
-                    count: counter.packets,
-                })
+                .map(|counter| Named { name: named(counter), count: counter.packets })
                 .collect(),
             hooks: self.read_interfaces().unwrap_or_default().into_iter().map(hook).collect(),
             egress: self
@@ -187,8 +184,20 @@ fn place(hook: Hook) -> String {
     }
 }
 
+/// `drop blocked`, and `out drop contained` for what this host sends.
+fn named(counter: &Counter) -> String {
+    let way = match counter.direction {
+        Direction::In => "",
+        Direction::Out => "out ",
+    };
+    format!("{way}{} {}", counter.verdict, counter.reason)
+}
+
 fn grown(counter: &Counter, before: &Counters) -> Option<KernelCount> {
-    let same = |old: &&Counter| old.verdict == counter.verdict && old.reason == counter.reason;
+    let same = |old: &&Counter| {
+        (old.direction, old.verdict, old.reason)
+            == (counter.direction, counter.verdict, counter.reason)
+    };
     let (packets, bytes) =
         before.entries.iter().find(same).map_or((0, 0), |old| (old.packets, old.bytes));
     let packets = counter.packets.saturating_sub(packets);
