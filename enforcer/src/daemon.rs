@@ -1,8 +1,8 @@
 //! Builds every part once, in order, and wires them; the only file that knows all crates.
 //!
 //! What can be refused is refused before anything changes: the lock, the ports, the certificates,
-//! the files. Then the kernel half is attached or adopted, the blocks are put back, and only then is
-//! the first request served.
+//! the files. Then the kernel half is attached or adopted, the blocks are put back, privileges are
+//! given up, and only then is the first request served.
 
 use std::fs::{DirBuilder, File};
 use std::num::NonZeroUsize;
@@ -31,10 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::desk::{Clerk, Desk, ListDesk};
+use crate::privileges::Thread;
 use crate::reload::{Policies, guards};
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
-use crate::{operators, watcher};
+use crate::{operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -61,6 +62,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Serves `policy`, read from `file`, until a signal says stop.
 pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
+    privileges::seal()?;
     // Nothing this process makes is for others, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = policy.agent().state.clone();
@@ -90,7 +92,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
             let hint = error.hint();
             anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
         })?;
-    let (audit, audit_folder) = open_audit(&policy, state, &clock)?;
+    let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
     warn_of_loss(state);
     let keys =
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
@@ -139,7 +141,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
     let stop = CancellationToken::new();
     let (orders, waiting) = mpsc::channel(ORDERS_MAX);
-    let answering = thread("responder", &stop, move || {
+    let answering = thread("responder", Thread::Responder, &stop, move || {
         responder.work(waiting);
         Ok(())
     })?;
@@ -149,7 +151,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     for (number, sockets) in listeners.into_threads().into_iter().enumerate() {
         let (shared, until) = (Arc::clone(&shared), stop.clone());
         let serve = move || enforcer_proxy::serve_thread(sockets, &until, shared);
-        serving.push(thread(&format!("proxy-{number}"), &stop, serve)?);
+        serving.push(thread(&format!("proxy-{number}"), Thread::Other, &stop, serve)?);
     }
 
     let policies =
@@ -166,8 +168,10 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clock: Arc::clone(&clock),
     };
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
-    let attending =
-        thread("desk", &stop, move || control_runtime()?.block_on(desk.attend(incoming)))?;
+    let attending = thread("desk", Thread::Other, &stop, move || {
+        control_runtime()?.block_on(desk.attend(incoming))
+    })?;
+    privileges::reduce_to(Thread::Other)?;
     let listening = tokio::task::spawn_local(admin.serve(calls.clone(), stop.clone()));
     let watching = tokio::task::spawn_local(watcher::watch(
         finished_requests,
@@ -430,9 +434,11 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// Starts a thread without which the agent is not whole: when it ends, the agent stops.
+/// Starts a thread without which the agent is not whole: when it ends, the agent stops. It gives up
+/// what its work does not need before it begins.
 fn thread(
     name: &str,
+    privileged: Thread,
     stop: &CancellationToken,
     work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
 ) -> Result<JoinHandle<()>> {
@@ -443,7 +449,8 @@ fn thread(
         .name(name.to_owned())
         .spawn(move || {
             let _ending = ending;
-            if let Err(error) = work() {
+            let reduced = privileges::reduce_to(privileged).map_err(std::io::Error::other);
+            if let Err(error) = reduced.and_then(|_kept| work()) {
                 error!(name = named, %error, "thread ended");
             }
         })

@@ -6,6 +6,7 @@ mod daemon;
 mod desk;
 mod operators;
 mod paths;
+mod privileges;
 mod reload;
 mod respond;
 mod shutdown;
