@@ -92,6 +92,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
             let hint = error.hint();
             anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
         })?;
+    rehearse_reload(&file)?;
     let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
     warn_of_loss(state);
     let keys =
@@ -283,6 +284,23 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
         warn!(%warning, "audit log");
     }
     Ok((audit, folder))
+}
+
+/// Says now what would keep a reload from reading the policy or its certificates, which happens
+/// without privileges.
+fn rehearse_reload(file: &Path) -> Result<()> {
+    let read = || -> Result<()> {
+        Certificates::load(&Policy::load(file)?)?;
+        Ok(())
+    };
+    if let Err(error) = privileges::without(read)? {
+        warn!(
+            error = crate::cli::chain(&*error),
+            "a reload would be refused: what it reads must belong to the agent's user, or be \
+             readable for it or its groups"
+        );
+    }
+    Ok(())
 }
 
 /// A state directory that was used before and lacks a database begins anew; somebody should know.

@@ -81,8 +81,13 @@ impl Policies {
         let replaced = text.as_deref().map(|text| replace(&self.file, text)).transpose();
         if let Err(error) = replaced {
             let file = self.file.display();
+            let whose = if error.kind() == std::io::ErrorKind::PermissionDenied {
+                "; it must belong to the agent's user and to a group of that user"
+            } else {
+                ""
+            };
             let refusal =
-                Refusal::new(RefusalKind::Failed, format!("cannot write {file}: {error}"));
+                Refusal::new(RefusalKind::Failed, format!("cannot write {file}: {error}{whose}"));
             return Err(self.refused(refusal, &by, &before));
         }
         let mut problems = Vec::new();
@@ -219,6 +224,10 @@ fn write_draft(draft: &Path, file: &Path, text: &str) -> std::io::Result<()> {
     let mut written = std::fs::File::create(draft)?;
     written.write_all(text.as_bytes())?;
     written.set_permissions(old.permissions())?;
-    std::os::unix::fs::fchown(&written, Some(old.uid()), Some(old.gid()))?;
+    let new = written.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        // Without privileges: to a group of the agent's, and to nobody else.
+        std::os::unix::fs::fchown(&written, Some(old.uid()), Some(old.gid()))?;
+    }
     written.sync_all()
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount};
@@ -79,11 +79,15 @@ pub(crate) fn reach(pins: &Path) -> Reached {
     if is_bpf_fs(Path::new(BPF_FS)) {
         return here;
     }
-    let Some((held, network)) = host_bpf_fs().zip(own_network()) else { return here };
+    // Found once: who gave up privileges since then may no longer look at another's mounts.
+    static HOST: OnceLock<Arc<fs::File>> = OnceLock::new();
+    let found = HOST.get().cloned().or_else(|| host_bpf_fs().map(Arc::new));
+    let Some((held, network)) = found.zip(own_network()) else { return here };
+    let held = Arc::clone(HOST.get_or_init(|| held));
     let opened = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
     let folder = below.join(format!("net-{network}"));
     let shown = Path::new(BPF_FS).join(&folder);
-    Reached { top: opened.join(folder), shown, _held: Some(Arc::new(held)) }
+    Reached { top: opened.join(folder), shown, _held: Some(held) }
 }
 
 /// The bpf file system of init's mounts, else of the nearest ancestor whose mounts are not ours.
