@@ -455,3 +455,21 @@ impl DetachError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_that_cannot_be_made_says_which_setting_to_change() {
+        let hint = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            AttachError::MapCreate { map: "SOURCE4".to_owned(), source }.hint().unwrap()
+        };
+
+        assert!(hint(E2BIG).contains("`sources`"));
+        assert!(hint(ENOMEM).contains("memory"));
+        assert!(hint(EPERM).contains("CAP_BPF"));
+        assert!(hint(22).contains("5.18"));
+    }
+}

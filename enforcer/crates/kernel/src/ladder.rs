@@ -168,7 +168,8 @@ fn remove_all<'o>(
     ours.try_for_each(|it| places.remove(it, way)).map_err(unusable(places.pins.folder()))
 }
 
-fn link_error(places: &Places<'_>, hook: Hook, source: ProgramError) -> AttachError {
+/// The error of a program that a place refuses.
+pub(crate) fn link_error(places: &Places<'_>, hook: Hook, source: ProgramError) -> AttachError {
     let (interface, source) = (places.device.name.clone(), Box::new(source));
     match hook {
         Hook::Native => AttachError::Native { interface, source },

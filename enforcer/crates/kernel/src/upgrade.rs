@@ -16,6 +16,7 @@ use crate::bpf::Way;
 use crate::error::AttachError;
 use crate::interface::Device;
 use crate::kernel::Kernel;
+use crate::ladder::link_error;
 use crate::links::{Places, follow_renames};
 use crate::object::OBJECT;
 use crate::pins::{links_in, notes_in};
@@ -77,12 +78,8 @@ impl Kernel {
         let mut any = false;
         for way in Way::BOTH {
             for ours in places.ours(way).map_err(AttachError::Interfaces)? {
-                let hook = ours.hook;
-                places.replace(&ours, way, loaded).map_err(|source| AttachError::Link {
-                    interface: device.name.clone(),
-                    hook,
-                    source: Box::new(source),
-                })?;
+                let refused = |source| link_error(&places, ours.hook, source);
+                places.replace(&ours, way, loaded).map_err(refused)?;
                 any = true;
             }
         }

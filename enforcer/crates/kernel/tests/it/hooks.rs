@@ -257,7 +257,7 @@ fn an_interface_that_gets_another_name_or_larger_frames_stays_guarded() {
         kernel.block(prefix(PEERS4[0]), entry(7, None)).unwrap();
         assert_eq!(kernel.interfaces().unwrap()[0].mtu, 1500);
 
-        ip(&["-n", namespace, "link", "set", "guard", "mtu", "9000"]);
+        lab.set_mtu("9000");
         assert_eq!(kernel.interfaces().unwrap()[0].mtu, 9000);
         assert_eq!(attached(&kernel).0, hook);
         assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Drop);

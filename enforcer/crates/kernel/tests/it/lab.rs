@@ -94,6 +94,13 @@ impl Lab {
         &self.host
     }
 
+    /// Makes both ends of the wire carry frames of this size.
+    pub fn set_mtu(&self, bytes: &str) {
+        for (namespace, device) in [(&self.host, "guard"), (&self.peer, "wire")] {
+            ip(&["-n", namespace, "link", "set", device, "mtu", bytes]);
+        }
+    }
+
     pub fn config(&self) -> Config {
         Config { pins: self.pins.clone(), ..Self::agents() }
     }

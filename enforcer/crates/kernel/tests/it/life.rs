@@ -211,7 +211,7 @@ fn a_policy_that_names_other_interfaces_or_another_hook_is_followed() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_wire_with_large_frames_is_guarded_in_the_driver() {
     let lab = Lab::new();
-    ip(&["-n", lab.host_namespace(), "link", "set", "guard", "mtu", "9000"]);
+    lab.set_mtu("9000");
 
     let kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
 

@@ -302,7 +302,7 @@ fn among_pins_what_is_not_ours_is_named_and_what_is_in_force_stays() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_map_that_the_kernel_refuses_to_make_is_named_with_what_to_do() {
     let lab = Lab::new();
-    // Arrays of two thousand million entries: more memory than the host has.
+    // Arrays of two thousand million entries: more than a map may have.
     let mut object = fs::read(object_file()).unwrap();
     let (start, length) = section(&object, b".BTF\0");
     let (entries, many) = (16_384u32.to_le_bytes(), (i32::MAX as u32).to_le_bytes());
@@ -311,21 +311,62 @@ fn a_map_that_the_kernel_refuses_to_make_is_named_with_what_to_do() {
 
     let refused = Kernel::attach_object(&object, &lab.config(), &[], &[]).err().unwrap();
 
-    assert!(matches!(&refused, AttachError::MapCreate { .. }), "{refused:?}");
-    assert!(refused.hint().unwrap().contains("sources"), "{:?}", refused.hint());
+    let AttachError::MapCreate { map, .. } = &refused else { panic!("{refused:?}") };
+    assert!(refused.to_string().contains(map.as_str()) && refused.hint().is_some());
     assert!(!lab.pins.join("v2").exists());
 }
 
-/// The object that `cargo xtask ebpf` built, with another instruction before the XDP program ends.
+#[test]
+#[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
+fn a_link_that_cannot_take_the_new_program_keeps_the_old_one_and_says_so() {
+    let lab = Lab::new();
+    let blocks = [(prefix(PEERS4[0]), entry(7, None))];
+    lab.set_mtu("9000");
+    let mut kernel = Kernel::attach(&lab.config(), &[], &blocks).unwrap();
+    let runs = attached(&kernel);
+    // A driver runs no program on large frames that does not declare itself able to.
+    let mut unable = fs::read(object_file()).unwrap();
+    let (able, name) = (b"xdp.frags\0", b"xdp\0frags\0");
+    for at in 0..unable.len() - able.len() {
+        if unable[at..].starts_with(able) {
+            unable[at..at + able.len()].copy_from_slice(name);
+        }
+    }
+    let drops = || {
+        let counters = || Kernel::open_pinned(&lab.pins).unwrap().counters().unwrap();
+        assert_eq!(lab.send(PEERS4[0], counters), Verdict::Drop);
+        assert_eq!(lab.send(PEERS4[1], counters), Verdict::Pass);
+    };
+
+    let refused = kernel.upgrade_to(&unable).unwrap_err();
+    assert!(matches!(refused, AttachError::Native { .. }), "{refused:?}");
+    assert_eq!(attached(&kernel), runs);
+    drops();
+    drop(kernel);
+    fs::rename(lab.pins.join("v2"), lab.pins.join("v1")).unwrap();
+    let refused = Kernel::attach_object(&unable, &lab.config(), &[], &blocks).err().unwrap();
+
+    let AttachError::OtherLayout { interface, folder, .. } = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((interface.as_str(), folder), ("guard", &lab.pins.join("v1")));
+    assert!(refused.hint().unwrap().contains("stay"));
+    assert!(!lab.pins.join("v2").exists());
+    fs::rename(lab.pins.join("v1"), lab.pins.join("v2")).unwrap();
+    assert_eq!(attached(&Kernel::open_pinned(&lab.pins).unwrap()), runs);
+    drops();
+}
+
+/// The object that `cargo xtask ebpf` built, whose XDP program is this instruction and an exit
+/// instead of a call of the verdict and an exit.
 fn patched(instruction: [u8; 8]) -> Vec<u8> {
-    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
     let mut object = fs::read(object_file()).unwrap();
     let (start, length) = section(&object, b"xdp.frags\0");
-    let code = &mut object[start..start + length];
-    let exits: Vec<usize> =
-        (0..code.len()).step_by(8).filter(|&at| code[at..at + 8] == EXIT).collect();
-    assert_eq!(exits.len(), 1, "the program has one end");
-    code[exits[0] - 8..exits[0]].copy_from_slice(&instruction);
+    assert_eq!(length, 16, "a call and an exit");
+    object[start..start + 8].copy_from_slice(&instruction);
+    // There is no call any more that needs an address.
+    let relocations = header(&object, b".relxdp.frags\0");
+    object[relocations + 0x20..relocations + 0x28].fill(0);
     object
 }
 
@@ -336,13 +377,21 @@ fn object_file() -> PathBuf {
 
 /// Where a section of a 64-bit ELF file begins, and its length.
 fn section(elf: &[u8], name: &[u8]) -> (usize, usize) {
-    let word = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().unwrap()) as usize;
+    let header = header(elf, name);
+    (word(elf, header + 0x18), word(elf, header + 0x20))
+}
+
+/// Where the header of a section is.
+fn header(elf: &[u8], name: &[u8]) -> usize {
     let half = |at: usize| usize::from(u16::from_le_bytes(elf[at..at + 2].try_into().unwrap()));
     let short = |at: usize| u32::from_le_bytes(elf[at..at + 4].try_into().unwrap()) as usize;
-    let (headers, size, count, names) = (word(0x28), half(0x3a), half(0x3c), half(0x3e));
+    let (headers, size, count, names) = (word(elf, 0x28), half(0x3a), half(0x3c), half(0x3e));
     let header = |number: usize| headers + number * size;
-    let strings = word(header(names) + 0x18);
+    let strings = word(elf, header(names) + 0x18);
     let found = (0..count).map(header).find(|&at| elf[strings + short(at)..].starts_with(name));
-    let at = found.expect("the section is there");
-    (word(at + 0x18), word(at + 0x20))
+    found.expect("the section is there")
+}
+
+fn word(elf: &[u8], at: usize) -> usize {
+    u64::from_le_bytes(elf[at..at + 8].try_into().unwrap()) as usize
 }
