@@ -16,7 +16,7 @@ use super::room::{self, Family, Neighbourhood, is_aggregate, stands_for};
 use super::{Responder, guards::ClientShare};
 
 /// Evicted networks that one tick looks at.
-const PUT_BACK_AT_ONCE: usize = 256;
+const PUT_BACK_AT_ONCE: usize = 1_024;
 
 /// What the kernel holds of a network.
 #[derive(Debug)]

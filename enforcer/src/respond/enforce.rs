@@ -233,6 +233,10 @@ impl Responder {
         let mut kernel = None;
         let replaced = self.parts.decisions.hold(block.clone());
         if let Target::Network(prefix) = block.target {
+            // What stood for others speaks for itself from here on.
+            if self.room.dissolve(prefix) {
+                self.settle_parts(prefix, now.wall);
+            }
             if connected == Connected::Later {
                 self.parts.decisions.answering(prefix);
             }

@@ -34,6 +34,8 @@ mod singles;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::Arc;
