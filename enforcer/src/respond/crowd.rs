@@ -21,7 +21,7 @@ const PUT_BACK_AT_ONCE: usize = 1_024;
 /// What the kernel holds of a network.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// Nobody claims it.
+    /// Nobody claims it, or there is no kernel part.
     Empty,
     /// Its own entry.
     Own(Installed),
@@ -33,7 +33,12 @@ pub(super) enum Slot {
 
 impl Responder {
     /// Makes the kernel's slot of exactly `prefix` what is decided.
+    ///
+    /// Nothing is to be done while the kernel part is off: what attaches it puts everything there.
     pub(super) fn settle(&mut self, prefix: Prefix, now: Timestamp) -> Result<Slot, String> {
+        if self.parts.kernel.off_because().is_some() {
+            return Ok(Slot::Empty);
+        }
         let Some(claim) = self.claims(now).desired(prefix) else {
             self.parts.kernel.release(prefix)?;
             self.room.readmit(prefix);
