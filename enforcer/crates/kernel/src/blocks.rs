@@ -39,9 +39,6 @@ const SNUG: u32 = 70;
 const LONG_NS: u64 = 5_000_000;
 const REST: u64 = 32;
 
-/// When a block ends that does not: the last whole millisecond that the clock could show.
-const LAST_NS: u64 = NEVER_NS / 1_000_000 * 1_000_000;
-
 /// The blocks of one family.
 pub(crate) struct Blocks<F: Family> {
     config: Arc<ConfigMap>,
@@ -65,6 +62,7 @@ pub(crate) struct Prepared<F: Family> {
 
 /// What the kernel's owner does with blocks, for either family.
 pub(crate) trait BlockTable {
+    fn check(&self) -> Result<(), MapError>;
     fn find(&self, prefix: Prefix) -> Option<Block>;
     fn put(&mut self, prefix: Prefix, meta: Meta, id: u64, most: u32) -> Result<(), BlockError>;
     fn remove(&mut self, prefix: Prefix) -> Result<(), MapError>;
@@ -90,6 +88,11 @@ impl<F: Family> Blocks<F> {
 
     pub(crate) fn prefilter(&self) -> &[Shared] {
         &self.prefilter
+    }
+
+    /// Refuses to answer from a table that is not in force any more.
+    pub(crate) fn check(&self) -> Result<(), MapError> {
+        if self.tables.is_current() { Ok(()) } else { Err(MapError::Lost { map: F::BLOCK }) }
     }
 
     /// Which table is in force; another word, and rows have other numbers.
@@ -123,13 +126,13 @@ impl<F: Family> Blocks<F> {
     pub(crate) fn sweep(&mut self) -> Result<usize, MapError> {
         let now_ns = boot_ns();
         let resting = self.table().is_some_and(Table::has_resting);
-        if now_ns < self.next_end_ns && !self.loose && !resting {
+        let due = now_ns >= self.next_end_ns || self.loose || resting;
+        let (ended_ns, took_ns) = self.last_pass;
+        let tired =
+            took_ns > LONG_NS && now_ns < ended_ns.saturating_add(took_ns.saturating_mul(REST));
+        if !due || tired {
             self.begin()?;
             self.resize()?;
-            return Ok(0);
-        }
-        let (ended_ns, took_ns) = self.last_pass;
-        if took_ns > LONG_NS && now_ns < ended_ns.saturating_add(took_ns.saturating_mul(REST)) {
             return Ok(0);
         }
         self.sweep_now()
@@ -413,6 +416,10 @@ impl<F: Family> Blocks<F> {
 }
 
 impl<F: Family> BlockTable for Blocks<F> {
+    fn check(&self) -> Result<(), MapError> {
+        Self::check(self)
+    }
+
     fn find(&self, prefix: Prefix) -> Option<Block> {
         let key = F::key(prefix)?;
         self.table()?.find(&key, prefix.length()).map(|(_, block)| block)
@@ -472,10 +479,12 @@ impl<F: Family> BlockTable for Blocks<F> {
 
 impl Entry {
     pub(crate) fn meta(&self, length: u8, now_ns: u64) -> Meta {
-        let after = |after: Duration| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        let expires_ns = self.expires.map_or(LAST_NS, |left| now_ns.saturating_add(after(left)));
-        // Whole milliseconds, and rather a part of one too few.
-        let expires_ns = expires_ns.min(LAST_NS) / 1_000_000 * 1_000_000;
+        // Whole milliseconds, and rather a part of one too few. Beyond the clock is never.
+        let end = |left: Duration| {
+            let left = u64::try_from(left.as_nanos()).ok()?;
+            now_ns.checked_add(left).map(|end| end / 1_000_000 * 1_000_000)
+        };
+        let expires_ns = self.expires.and_then(end).unwrap_or(NEVER_NS);
         let observe = if self.observe { Meta::OBSERVE } else { 0 };
         let contain = if self.contain { Meta::CONTAIN } else { 0 };
         Meta::new(length, expires_ns, observe | contain)
@@ -490,12 +499,42 @@ impl Installed {
         Self {
             prefix,
             id: BlockId::from_bits(id),
-            remaining: (expires_ns < LAST_NS).then(|| span(expires_ns.saturating_sub(now_ns))),
+            remaining: (expires_ns != NEVER_NS).then(|| span(expires_ns.saturating_sub(now_ns))),
             observe: meta.has(Meta::OBSERVE),
             contain: meta.has(Meta::CONTAIN),
             packets,
             bytes,
             last_hit: Seen::last_hit_ns(seen).map(|hit_ns| span(now_ns.saturating_sub(hit_ns))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_says_what_was_asked_for_and_never_lasts_longer() {
+        let entry = |expires| {
+            let id = BlockId::from_bits(7);
+            Entry { id, expires, observe: true, contain: false }
+        };
+        let now_ns = 5_000_000_123;
+        let told = |expires| {
+            let meta = entry(expires).meta(24, now_ns);
+            let block = Block { meta, id: 7, ..Block::default() };
+            Installed::new("192.0.2.0/24".parse().unwrap(), &block, now_ns)
+        };
+
+        assert_eq!(told(None).remaining, None);
+        assert_eq!(told(Some(Duration::MAX)).remaining, None);
+        let hour = Duration::from_secs(3_600);
+        let left = told(Some(hour)).remaining.unwrap();
+        assert!(left <= hour && left > hour - Duration::from_millis(1), "{left:?}");
+        assert!(!entry(Some(Duration::ZERO)).meta(24, now_ns).in_force(now_ns));
+        assert_eq!(
+            (told(None).observe, told(None).contain, told(None).id.bits()),
+            (true, false, 7)
+        );
     }
 }

@@ -223,6 +223,7 @@ impl Kernel {
     /// The block of exactly `prefix`, if it is in force.
     pub fn find(&self, prefix: Prefix) -> Result<Option<Installed>, MapError> {
         let now_ns = boot_ns();
+        self.table(prefix).check()?;
         let found = self.table(prefix).find(prefix);
         let found = found.filter(|block| block.meta.in_force(now_ns));
         Ok(found.map(|block| Installed::new(prefix, &block, now_ns)))
@@ -231,6 +232,8 @@ impl Kernel {
     /// Every block in force, IPv4 first, in order.
     pub fn blocks(&self) -> Result<Vec<Installed>, MapError> {
         let now_ns = boot_ns();
+        self.blocks4.check()?;
+        self.blocks6.check()?;
         let blocks4 = self.blocks4.in_force(0, u32::MAX, now_ns);
         let all = blocks4.chain(self.blocks6.in_force(0, u32::MAX, now_ns));
         let mut all: Vec<_> =
@@ -381,6 +384,8 @@ impl Kernel {
     /// The verdict that the kernel would give a packet from `address` now. Spends nothing.
     pub fn explain(&self, address: IpAddr) -> Result<Explained, MapError> {
         let Self { config, blocks4, blocks6, allow4, allow6, classes, sources, .. } = self;
+        blocks4.check()?;
+        blocks6.check()?;
         Maps { config, blocks4, blocks6, allow4, allow6, classes, sources }.explain(address)
     }
 

@@ -69,7 +69,17 @@ impl<F: Family> Tables<F> {
         let folder = pins.folder().to_owned();
         let mut tables =
             Self { config, folder, outer, numbers, held: None, cut_short: false, untouched: true };
-        tables.held = tables.find_held()?;
+        // Who only looks may come while an agent changes tables.
+        loop {
+            let word = tables.word();
+            match tables.find_held() {
+                Err(_) if tables.word() != word => {}
+                held => {
+                    tables.held = held?;
+                    break;
+                }
+            }
+        }
         tables.cut_short = tables.pin(F::TABLE_NEXT).exists();
         Ok(tables)
     }
@@ -85,6 +95,12 @@ impl<F: Family> Tables<F> {
     /// What `CONFIG` says.
     pub(crate) fn word(&self) -> TableWord {
         TableWord::from_word(F::table_word(&self.config).get())
+    }
+
+    /// Whether the table that is held here is the one in force: another agent may have put one in
+    /// its place.
+    pub(crate) fn is_current(&self) -> bool {
+        self.word() == self.held.as_ref().map_or(TableWord::default(), Held::word)
     }
 
     /// Puts in a network that is not there yet.
@@ -116,6 +132,8 @@ impl<F: Family> Tables<F> {
 
     /// Puts `new` in force in place of the table that is. Its counters go on from those of the old.
     pub(crate) fn switch(&mut self, mut new: Held<F>) -> Result<(), MapError> {
+        // Until everything is done, the next change finds out what was.
+        self.cut_short = true;
         new.place = self.held.as_ref().map_or(0, |held| 1 - held.place);
         let next = self.pin(F::TABLE_NEXT);
         remove(&next).map_err(unwritable::<F>)?;
@@ -123,11 +141,9 @@ impl<F: Family> Tables<F> {
         self.outer.set(new.place, &new.map, 0).map_err(refused::<F>)?;
         // Whatever was written into the new table comes before the word that leads there.
         fence(Ordering::Release);
-        let word = TableWord { index: new.place, rows: new.table.homes() };
-        self.config.set(F::table_word, word.word())?;
+        self.config.set(F::table_word, new.word().word())?;
         new.table.go_live();
         let old = self.held.replace(new);
-        self.cut_short = true;
         self.readers().map_or(Ok(()), |mut readers| readers.wait())?;
         if let (Some(old), Some(new)) = (&old, &self.held) {
             move_counts::<F>(&old.table, &new.table);
@@ -140,6 +156,10 @@ impl<F: Family> Tables<F> {
     ///
     /// `CONFIG` is the judge: the table that it names is in force and stays so.
     pub(crate) fn settle(&mut self) -> Result<(), MapError> {
+        if !self.is_current() {
+            self.held = self.find_held()?;
+            self.untouched = true;
+        }
         if self.untouched {
             self.untouched = false;
             self.table_mut().into_iter().for_each(Table::repair);
@@ -205,8 +225,7 @@ impl<F: Family> Tables<F> {
         let unreadable = |source| MapError::Read { map: F::BLOCK, source };
         let found = self.numbers.get(&held.place, 0).map_err(unreadable)?;
         let info = held.map.info().map_err(unreadable)?;
-        let word = TableWord { index: held.place, rows: held.table.homes() };
-        if found == info.id() && self.word() == word {
+        if found == info.id() && self.is_current() {
             Ok(())
         } else {
             Err(MapError::Lost { map: F::BLOCK })
@@ -243,6 +262,13 @@ impl<F: Family> Tables<F> {
 
     fn pin(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+}
+
+impl<F: Family> Held<F> {
+    /// What `CONFIG` says when it is in force.
+    fn word(&self) -> TableWord {
+        TableWord { index: self.place, rows: self.table.homes() }
     }
 }
 

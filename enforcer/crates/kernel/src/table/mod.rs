@@ -91,8 +91,7 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
         let count = u32::try_from(rows.as_ref().len()).ok()?;
         let homes = count.checked_sub(PROBES - 1).filter(|&homes| homes > 0)?;
         let resting = HashSet::new();
-        let mut table =
-            Self { rows, homes, seed, used: 0, resting, live, _rows: PhantomData };
+        let mut table = Self { rows, homes, seed, used: 0, resting, live, _rows: PhantomData };
         table.used = u32::try_from(table.iter().count()).ok()?;
         Some(table)
     }
@@ -219,7 +218,7 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
             return;
         }
         set_meta(row, at.slot, Meta(0));
-        self.used -= 1;
+        self.used = self.used.saturating_sub(1);
         if self.live {
             self.resting.insert(at);
         }
@@ -264,13 +263,16 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
             .map(|(at, cells)| (at, cells.key(at.slot), read(cells, at.slot)))
     }
 
-    /// Makes rows forget that something went past them which is no longer there.
-    pub(crate) fn shorten_walks(&self) {
+    /// Makes rows forget that something went past them which is no longer there. Counts anew.
+    pub(crate) fn shorten_walks(&mut self) {
         let mut needed = vec![false; self.rows().len()];
+        let mut used = 0;
         for (at, key, block) in self.iter() {
+            used += 1;
             let home = self.home(&key, block.meta.length());
             needed.iter_mut().take(skip(at.row)).skip(skip(home)).for_each(|row| *row = true);
         }
+        self.used = used;
         for (row, needed) in self.rows().iter().zip(needed) {
             let [first, ..] = row.metas();
             if !needed && first.get() & Meta::OVERFLOW != 0 {

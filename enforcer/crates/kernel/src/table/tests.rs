@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,7 @@ use enforcer_ebpf::flood::State;
 use enforcer_ebpf::quarantine::{self, Position};
 use enforcer_ebpf::table::Row6;
 use enforcer_ebpf::{
-    Class, Direction, Event, Lengths, Lists, Reason, Set, TableWord, Tables, V4, V6,
-    Verdict,
+    Class, Direction, Event, Lengths, Lists, Reason, Set, TableWord, Tables, V4, V6, Verdict,
 };
 use proptest::prelude::*;
 

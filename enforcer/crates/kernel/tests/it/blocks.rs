@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use enforcer_kernel::{
-    BlockError, Config, Cursor, Entry, Installed, Kernel, Occupancy, OpenError,
-};
+use enforcer_kernel::{BlockError, Config, Cursor, Entry, Installed, Kernel, Occupancy, OpenError};
 use enforcer_model::Prefix;
 
 use crate::lab::{Lab, entry, prefix, wait_for};
@@ -176,6 +174,36 @@ fn a_reader_in_slices_meets_every_block() {
     let mut met: Vec<Prefix> = some.iter().map(|block| block.prefix).collect();
     met.extend(rest(&kernel, next.unwrap(), 500).iter().map(|block| block.prefix));
     assert!(kernel.blocks().unwrap().iter().all(|block| met.contains(&block.prefix)));
+}
+
+#[test]
+#[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
+fn more_or_less_room_keeps_every_block_and_less_takes_no_more() {
+    let lab = Lab::new();
+    let mut kernel = detached(&lab, 64);
+    for host in 0..40 {
+        kernel.block(address(host), entry(u64::from(host), None)).unwrap();
+    }
+    kernel.block(prefix("2001:db8::/40"), entry(99, None)).unwrap();
+    let decided = |kernel: &Kernel| -> Vec<_> {
+        kernel.blocks().unwrap().iter().map(|block| (block.prefix, block.id)).collect()
+    };
+    let before = decided(&kernel);
+    drop(kernel);
+
+    for blocks in [128, 40, 20] {
+        let kernel = detached(&lab, blocks);
+        assert_eq!(decided(&kernel), before, "blocks = {blocks}");
+        assert_eq!(kernel.occupancy(), Occupancy { v4: 40, v6: 1, capacity: blocks });
+    }
+    let mut kernel = detached(&lab, 20);
+    let refused = kernel.block(address(50), entry(1, None)).unwrap_err();
+
+    assert!(matches!(refused, BlockError::Full { capacity: 20, .. }), "{refused}");
+    let refused = kernel.load(&[(address(50), entry(1, None))], &[]).unwrap_err();
+    assert!(matches!(refused, BlockError::Full { .. }), "{refused}");
+    assert_eq!(decided(&kernel), before);
+    kernel.block(address(7), entry(1, None)).unwrap();
 }
 
 #[test]

@@ -105,13 +105,15 @@ fn what_does_not_fit_is_refused_before_anything_changes() {
     let good = Budgets { default: Some(limited(5)), ..Budgets::default() };
     kernel.set_budgets(&good).unwrap();
     let before = (words(&lab), class_words(&lab, 0));
-    let crowd: Vec<String> = (0..4_097u32).map(|n| format!("10.{}.{}.0/24", n >> 8, n & 255)).collect();
+    let crowd: Vec<String> =
+        (0..4_097u32).map(|n| format!("10.{}.{}.0/24", n >> 8, n & 255)).collect();
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
     let classes = |count: usize| -> Vec<BudgetClass> {
         (0..count).map(|number| class(&number.to_string(), &[], None)).collect()
     };
 
-    let many_networks = Budgets { classes: vec![class("crowd", &crowd, None)], ..Budgets::default() };
+    let many_networks =
+        Budgets { classes: vec![class("crowd", &crowd, None)], ..Budgets::default() };
     let refused = kernel.set_budgets(&many_networks).unwrap_err();
     assert!(matches!(refused, BlockError::TooManyInClasses { networks: 4_097 }), "{refused}");
     let many_classes = Budgets { classes: classes(63), ..Budgets::default() };

@@ -32,7 +32,10 @@ fn the_verdict_is_told_with_the_block_the_list_and_the_mode() {
     let block = blocked.block.unwrap();
     assert_eq!((block.prefix, block.id.bits()), (prefix("203.0.113.0/24"), 7));
     assert!(blocked.steps.iter().any(|step| step.contains("BLOCK4: 203.0.113.0/24")));
-    assert_eq!((blocked.allowed_by, blocked.lease_over, blocked.mode), (None, false, Mode::Enforce));
+    assert_eq!(
+        (blocked.allowed_by, blocked.lease_over, blocked.mode),
+        (None, false, Mode::Enforce)
+    );
 
     let allowed = told(&kernel, "203.0.113.7");
     assert_eq!((allowed.verdict, allowed.reason), (Verdict::Pass, Reason::Allowed));
@@ -42,7 +45,10 @@ fn the_verdict_is_told_with_the_block_the_list_and_the_mode() {
     let observed = told(&kernel, "2001:db8::9");
     assert_eq!((observed.verdict, observed.reason), (Verdict::Pass, Reason::Blocked));
     let near = told(&kernel, "203.0.114.1");
-    assert!(near.steps.iter().any(|step| step.contains("PREFILTER4: no block touches")), "{near:?}");
+    assert!(
+        near.steps.iter().any(|step| step.contains("PREFILTER4: no block touches")),
+        "{near:?}"
+    );
 
     kernel.set_mode(Mode::Observe).unwrap();
     let observed = told(&kernel, "203.0.113.8");
@@ -58,7 +64,10 @@ fn what_is_left_of_a_budget_is_told_and_asking_spends_nothing() {
     let lab = Lab::new();
     let budgets = Budgets {
         default: Some(limited(3)),
-        classes: vec![class("partners", &[PEERS4[2]], None), class("half", &[PEERS4[1]], Some(limited(9)))],
+        classes: vec![
+            class("partners", &[PEERS4[2]], None),
+            class("half", &[PEERS4[1]], Some(limited(9))),
+        ],
         ..Budgets::default()
     };
     let config = Config { budgets, ..lab.config() };
