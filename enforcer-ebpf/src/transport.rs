@@ -1,10 +1,13 @@
 //! What lies behind the IP header: ports, TCP flags, and whether a network breaks without it.
 //!
 //! Read only for a packet that is about to be dropped, and where budgets are kept by port or by TCP
-//! connection. The answer is one word: in the kernel this is a function of its own, which is
-//! verified once and not again behind every way to it.
+//! connection. What is hidden behind more headers than anybody needs, or in a first fragment that is
+//! too short for it, counts as the worst that it can be: a connection that opens, to any port. The
+//! answer is one word: in the kernel this is a function of its own, which is verified once and not
+//! again behind every way to it.
 
 use crate::packet::{Packet, TYPE_V4, TYPE_V6, Unreadable, locate};
+use crate::shared::opaque;
 
 /// What a transport header says.
 ///
@@ -31,9 +34,18 @@ const ICMP6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const MAX_EXTENSIONS: usize = 6;
 
+/// Behind every frame.
+const MAX_END: usize = 1 << 20;
+
+/// Bytes of a TCP header up to its flags.
+const TCP_FLAGS_END: usize = 14;
+
 impl Transport {
     /// It cannot be told, or is not in this fragment.
     pub const UNKNOWN: Self = Self(0);
+
+    /// It cannot be told, and may be the header of a TCP connection's first packet.
+    const HIDDEN: Self = Self((SYN as u64) << 32);
 
     /// Whether a header could be found and read.
     #[inline(always)]
@@ -76,7 +88,7 @@ impl Transport {
         protocol
     }
 
-    /// Whether it opens a TCP connection.
+    /// Whether it opens a TCP connection, as far as anybody can tell.
     #[inline(always)]
     pub const fn opens(self) -> bool {
         self.flags() & (SYN | ACK) == SYN
@@ -100,6 +112,16 @@ impl Transport {
         )
     }
 
+    /// What it says if `needed` is not behind `end`. In arithmetic, so that the kernel need not follow
+    /// two ways from here.
+    #[inline(always)]
+    #[expect(clippy::as_conversions, reason = "offsets in a frame")]
+    fn up_to(self, end: usize, needed: usize) -> Self {
+        let is_short = opaque((end as u64).wrapping_sub(needed as u64).wrapping_shr(63));
+        let mask = is_short.wrapping_neg();
+        Self(self.0 & !mask | Self::HIDDEN.0 & mask)
+    }
+
     #[inline(always)]
     const fn essential(is_essential: bool) -> Self {
         Self(if is_essential { ESSENTIAL } else { 0 })
@@ -119,14 +141,16 @@ pub fn read<P: Packet>(packet: &P) -> Transport {
 
 #[inline(always)]
 fn read_v4<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
-    let [first, _, _, _, _, _, flags, offset, _, protocol] = packet.load(header)?;
+    let [first, _, high, low, _, _, flags, offset, _, protocol] = packet.load(header)?;
     // Fragments after the first have none.
     if flags & 0x1f != 0 || offset != 0 {
         return None;
     }
     let is_whole = flags & 0x20 == 0;
     let at = header + usize::from(first & 15) * 4;
-    finish(packet, protocol, at, |payload| {
+    let end = header + usize::from(u16::from_be_bytes([high, low]));
+    let end = if is_whole { MAX_END } else { end };
+    finish(packet, protocol, at, end, |payload| {
         is_whole
             && match protocol {
                 // RFC 1191: destination unreachable, fragmentation needed.
@@ -139,15 +163,22 @@ fn read_v4<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
 
 #[inline(always)]
 fn read_v6<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
-    let [mut protocol, hop_limit] = packet.load(header + 6)?;
+    let [high, low, mut protocol, hop_limit] = packet.load(header + 4)?;
     let mut at = header + 40;
+    let end = header + 40 + usize::from(u16::from_be_bytes([high, low]));
     let mut is_whole = true;
     for _ in 0..MAX_EXTENSIONS {
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+        if !is_extension(protocol) {
             break;
         }
-        let [following, eights, high, low] = packet.load(at)?;
+        let Some([following, eights, high, low]) = packet.load(at) else {
+            return Some(Transport::HIDDEN);
+        };
         let eights = if protocol == FRAGMENT {
+            // Of a fragment of a fragment nobody knows where it goes.
+            if !is_whole {
+                return Some(Transport::HIDDEN);
+            }
             // Fragments after the first have none.
             if high != 0 || low & 0xf8 != 0 {
                 return None;
@@ -160,7 +191,11 @@ fn read_v6<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
         protocol = following;
         at += 8 + usize::from(eights) * 8;
     }
-    finish(packet, protocol, at, |payload| {
+    if is_extension(protocol) {
+        return Some(Transport::HIDDEN);
+    }
+    let end = if is_whole { MAX_END } else { end };
+    finish(packet, protocol, at, end, |payload| {
         // RFC 6980 forbids fragments where they would matter here.
         is_whole
             && match (protocol, payload) {
@@ -174,23 +209,35 @@ fn read_v6<P: Packet>(packet: &P, header: usize) -> Option<Transport> {
     })
 }
 
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+}
+
 /// Each header in one piece: the kernel follows one check of bounds better than three.
+///
+/// What the frame shows behind the `end` of a first fragment is padding, not the header that the
+/// next fragment brings (RFC 1858).
 #[inline(always)]
 fn finish<P: Packet>(
     packet: &P,
     protocol: u8,
     at: usize,
+    end: usize,
     is_essential: impl Fn([u8; 4]) -> bool,
 ) -> Option<Transport> {
     let ports = |[a, b, c, d]: [u8; 4]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
     if protocol == TCP {
-        let [a, b, c, d, .., flags]: [u8; 14] = packet.load(at)?;
-        return Some(Transport::UNKNOWN.with(protocol, flags, ports([a, b, c, d])));
+        let Some([a, b, c, d, .., flags]) = packet.load::<TCP_FLAGS_END>(at) else {
+            return Some(Transport::HIDDEN);
+        };
+        let transport = Transport::UNKNOWN.with(protocol, flags, ports([a, b, c, d]));
+        return Some(transport.up_to(end, at + TCP_FLAGS_END));
     }
     let payload = packet.load(at)?;
     let transport = Transport::essential(is_essential(payload));
     let ports = if protocol == UDP { ports(payload) } else { [0; 2] };
-    Some(transport.with(protocol, 0, ports))
+    Some(transport.with(protocol, 0, ports).up_to(end, at + 4))
 }
 
 /// Whether both ports are `first` or the one after it: DHCP uses 67 and 68, for IPv6 546 and 547.

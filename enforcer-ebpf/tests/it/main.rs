@@ -7,15 +7,19 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::disallowed_types,
+    clippy::wildcard_enum_match_arm,
     missing_docs,
     unreachable_pub,
     reason = "test code"
 )]
 
+mod any;
 mod frames;
 mod memory;
 mod reference;
+mod writer;
 
-mod budget;
 mod contract;
+mod transport;
 mod verdict;
