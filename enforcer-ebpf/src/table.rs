@@ -64,6 +64,9 @@ pub const TICK_NS: u64 = 1 << 30;
 
 const NEVER_MS: u64 = (1 << 48) - 1;
 
+/// The last millisecond that a clock of nanoseconds can tell; what ends later never does.
+const LAST_MS: u64 = u64::MAX / 1_000_000;
+
 impl Meta {
     /// The slot holds a block.
     pub const USED: u64 = 1;
@@ -77,7 +80,7 @@ impl Meta {
     /// A block with these flags that ends at `expires_ns`, rounded up to whole milliseconds.
     pub const fn new(length: u8, expires_ns: u64, flags: u64) -> Self {
         let ms = expires_ns.div_ceil(1_000_000);
-        let ms = if ms > NEVER_MS { NEVER_MS } else { ms };
+        let ms = if ms > LAST_MS { NEVER_MS } else { ms };
         #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
         Self(ms << 16 | (length as u64) << 8 | flags & 0x7f | Self::USED)
     }

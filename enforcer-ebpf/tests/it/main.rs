@@ -23,3 +23,4 @@ mod writer;
 mod contract;
 mod transport;
 mod verdict;
+mod units;
