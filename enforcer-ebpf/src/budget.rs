@@ -11,7 +11,7 @@ use crate::escalation::seed;
 use crate::flood;
 use crate::shared::{Shared, wide};
 use crate::source::{
-    CLASSES, Class, KEEP_NS, Place, SPENT_NS, SYN_AHEAD, SYN_NS, Spent, Tally, set_of,
+    CLASSES, Class, KEEP_NS, Place, SPENT_NS, SYN_AWAY, SYN_LATE, SYN_NS, Spent, Tally, set_of,
 };
 use crate::{Address, Config, Lists, Packet, Reason, Tables, Transport};
 
@@ -56,11 +56,11 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
             let stale = now_ns.saturating_sub(KEEP_NS) / SPENT_NS;
             let room = if flooded { None } else { set.room(stale, 8) };
             let Some(place) = room else {
-                return overspent_together(source, config, tables, now_ns);
+                return overspent_together(source, config, lists, tables, now_ns);
             };
             place.spent().set(Spent::new(now_ns / SPENT_NS, CLASS_UNKNOWN).0);
             place.bytes().set(0);
-            place.tally().set(0);
+            place.tally().set(Tally::new(0, now_ns / SYN_NS).0);
             place.key().set(payer);
             place
         }
@@ -117,6 +117,7 @@ fn pay(
 ) -> Option<Reason> {
     let now = now_ns / SPENT_NS;
     let until = Spent(place.spent().get()).until();
+    let is_back = until.wrapping_add(SYN_AWAY) < now;
     let from = if until < now { now } else { until };
     if from.wrapping_sub(now) > class.packet_tolerance.get() {
         return Some(Reason::Budget);
@@ -128,11 +129,11 @@ fn pay(
         if from.wrapping_sub(now_ns) > class.byte_tolerance.get() {
             return Some(Reason::ByteBudget);
         }
-        if !pay_for_opening(place, class, opens, now_ns) {
+        if !pay_for_opening(place, class, opens, is_back, now_ns) {
             return Some(Reason::SynBudget);
         }
         place.bytes().set(from.wrapping_add(bytes.wrapping_mul(byte_cost).wrapping_shr(16)));
-    } else if !pay_for_opening(place, class, opens, now_ns) {
+    } else if !pay_for_opening(place, class, opens, is_back, now_ns) {
         return Some(Reason::SynBudget);
     }
     let until = from.wrapping_add(class.packet_cost.get());
@@ -141,18 +142,34 @@ fn pay(
 }
 
 /// Spends a TCP connection, if the packet opens one; whether there was one left.
+///
+/// The clock of connections goes round. What lies further ahead than any payment leads to is behind,
+/// and is moved up to now by every packet, so that it never comes round to be ahead.
 #[inline(always)]
-fn pay_for_opening(place: &Place<'_>, class: &Class<Shared>, opens: bool, now_ns: u64) -> bool {
+fn pay_for_opening(
+    place: &Place<'_>,
+    class: &Class<Shared>,
+    opens: bool,
+    is_back: bool,
+    now_ns: u64,
+) -> bool {
     let cost = class.syn_cost.get();
-    if !opens || cost == 0 {
+    if cost == 0 {
         return true;
     }
     let now = now_ns / SYN_NS;
     let tally = Tally(place.tally().get());
     let ahead = tally.syn_until().wrapping_sub(now) & 0xffff_ffff;
-    // Half a circle and more ahead is behind.
-    let ahead = if ahead > SYN_AHEAD + SYN_AHEAD { 0 } else { ahead };
-    if ahead > class.syn_tolerance.get() {
+    let tolerance = class.syn_tolerance.get();
+    let most = tolerance.wrapping_add(cost).wrapping_add(SYN_LATE);
+    let ahead = if is_back || ahead > most { 0 } else { ahead };
+    if !opens {
+        if ahead == 0 {
+            place.tally().set(Tally::new(tally.packets(), now).0);
+        }
+        return true;
+    }
+    if ahead > tolerance {
         return false;
     }
     let until = now.wrapping_add(ahead).wrapping_add(cost);
@@ -183,13 +200,15 @@ fn punish(place: &Place<'_>, class: &Class<Shared>, number: u64, now_ns: u64) {
 }
 
 #[inline(always)]
-fn overspent_together<A: Address, T: Tables>(
+fn overspent_together<A: Address, T: Tables, L: Lists<A>>(
     source: A,
     config: &Config<Shared>,
+    lists: &L,
     tables: &T,
     now_ns: u64,
 ) -> Option<Excess> {
-    let class = tables.class(0)?;
+    let number = class_of(Spent::new(0, CLASS_UNKNOWN), source, config, lists);
+    let class = tables.class(number & (CLASSES_IN_WORD - 1))?;
     let (payer, length) = source.neighbourhood();
     if !flood::overspends(payer, class, config, tables, now_ns)
         || !flood::overspends(payer, class, config, tables, tables.monotonic_ns())

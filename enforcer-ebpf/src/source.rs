@@ -209,7 +209,9 @@ impl Class {
     #[must_use]
     pub const fn bytes(self, rate: u64, burst: u64) -> Self {
         let cost = at_least_one((1_000_000_000 << 16) / at_least_one(rate));
-        Self { byte_cost: cost, byte_tolerance: (burst >> 16).saturating_mul(cost), ..self }
+        let rest = ((burst & 0xffff) * cost) >> 16;
+        let tolerance = (burst >> 16).saturating_mul(cost).saturating_add(rest);
+        Self { byte_cost: cost, byte_tolerance: tolerance, ..self }
     }
 
     /// With `rate` TCP connections per second, `burst` of them at once; at most [`MAX_SYNS`].
@@ -265,7 +267,13 @@ impl Class {
 pub const MAX_SYNS: u32 = 100_000;
 
 /// How far ahead of the clock "spent" may lie: a quarter of the circle.
-pub(crate) const SYN_AHEAD: u64 = 1 << 30;
+const SYN_AHEAD: u64 = 1 << 30;
+
+/// In [`SYN_NS`]: so much earlier, at most, is a clock asked for one packet than for the one before.
+pub(crate) const SYN_LATE: u64 = 1 << 12;
+
+/// Half of the circle, in [`SPENT_NS`]: who was away for longer has no connections to pay for.
+pub(crate) const SYN_AWAY: u64 = (1 << 31) * SYN_NS / SPENT_NS;
 
 const fn at_least_one(number: u64) -> u64 {
     if number == 0 { 1 } else { number }

@@ -21,6 +21,7 @@ mod reference;
 mod writer;
 
 mod contract;
+mod syns;
 mod transport;
-mod verdict;
 mod units;
+mod verdict;
