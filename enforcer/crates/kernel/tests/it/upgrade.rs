@@ -268,7 +268,8 @@ fn among_pins_what_is_not_ours_is_named_and_what_is_in_force_stays() {
         MapData::from_pin(folder.join(from)).unwrap().pin(at).unwrap();
     };
     let moved = |name: &str| folder.join(name);
-    let spoil: [(&str, &dyn Fn(&Path)); 4] = [
+    type Spoil<'a> = &'a dyn Fn(&Path);
+    let spoil: [(&str, Spoil<'_>); 4] = [
         ("notes", &|at| pin_map("STATE", at)),
         ("STATE", &|at| pin_program(at)),
         ("FLOOD", &|at| pin_map("CONFIG", at)),
