@@ -1,5 +1,12 @@
 //! The table on plain memory: against a map, and against readers that run the program's own lines.
 
+#![expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "small numbers of tests, and their deadlines"
+)]
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -412,7 +419,7 @@ impl World {
 
 /// Which address, and whose block: the id says the key, and which block of it.
 fn key_of(number: u64) -> [u64; 2] {
-    [0x2001_0db8_0000_0000 | number % 7, number]
+    [0x2001_0db8_0000_0000 | (number % 7), number]
 }
 
 fn id_of(number: u64, version: u64) -> u64 {
