@@ -9,7 +9,7 @@ use enforcer_admin::{Answer, Call};
 use enforcer_model::{Expiry, Target, Timestamp};
 
 use super::confirm::confirm;
-use super::{Context, Exit, Failure, mismatched, recorded};
+use super::{Context, Exit, Failure, counted, mismatched, recorded};
 
 /// Shut out an address, a network or a key
 #[derive(Args, Debug)]
@@ -225,12 +225,9 @@ fn told(blocked: &Blocked) -> Vec<String> {
     lines
 }
 
-fn closed(count: u64, what: &str) -> String {
-    match count {
-        0 => String::new(),
-        1 => format!("   1 {what} closed"),
-        many => format!("   {many} {what}s closed"),
-    }
+/// What was closed, behind what else stands on the line; nothing when nothing was.
+pub(crate) fn closed(count: u64, what: &str) -> String {
+    if count == 0 { String::new() } else { format!("   {} closed", counted(count, what)) }
 }
 
 /// `0.4 ms`, `1.9 s`, for people.

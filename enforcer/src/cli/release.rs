@@ -6,7 +6,7 @@ use enforcer_admin::{Answer, Call};
 use enforcer_model::{BlockId, Clock, Expiry, SystemClock, Target, Timestamp};
 
 use super::quarantine::{exact_span, micros};
-use super::{Context, Exit, Failure, mismatched, recorded};
+use super::{Context, Exit, Failure, counted, mismatched, recorded};
 
 /// End a block by id or target, or a list by name
 #[derive(Args, Debug)]
@@ -97,8 +97,8 @@ fn list_told(released: &ListReleased, now: Timestamp) -> Vec<String> {
     let ListReleased { name, id, networks, kernel, packets, .. } = released;
     let mut lines = vec![
         format!("released  list:{name}   {id}"),
-        format!("  held    {networks} networks"),
-        format!("  kernel  {kernel} entries removed; they had dropped {packets} packets"),
+        format!("  held    {}", counted(*networks, "network")),
+        format!("  kernel  {kernel} removed; they had dropped {}", counted(*packets, "packet")),
     ];
     if released.still_blocked > 0 {
         lines.push(format!("  {} stay blocked by other decisions", released.still_blocked));
@@ -176,7 +176,7 @@ mod tests {
             [
                 "released  list:drop   B-0000001",
                 "  held    1000000 networks",
-                "  kernel  999997 entries removed; they had dropped 12 packets",
+                "  kernel  999997 removed; they had dropped 12 packets",
                 "  3 stay blocked by other decisions",
                 "  audit   #9",
                 "  took    400.0 ms",

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::quarantine::span;
 use super::talkers::{self, Before};
-use super::{Context, Exit, Failure, Format, Printed, kernel, mismatched};
+use super::{Context, Exit, Failure, Format, Printed, counted, kernel, mismatched};
 
 /// How the agent is, read back from where it acts
 #[derive(Args, Debug)]
@@ -137,11 +137,9 @@ fn told(status: &call::Status) -> Vec<String> {
     lines.extend(kernel::lines(&status.kernel));
     lines.push(format!("blocks   {} in force", status.blocks));
     if status.lists > 0 {
-        let word = if status.lists == 1 { "list" } else { "lists" };
-        lines.push(format!(
-            "lists    {} {word} with {} networks",
-            status.lists, status.listed_networks
-        ));
+        let (lists, networks) = (status.lists, status.listed_networks);
+        let (lists, networks) = (counted(lists, "list"), counted(networks, "network"));
+        lines.push(format!("lists    {lists} with {networks}"));
     }
     lines.push(match &status.audit.failed {
         None => format!(

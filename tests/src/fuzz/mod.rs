@@ -18,6 +18,7 @@ mod credential;
 mod evidence;
 mod head;
 mod log;
+mod networks;
 mod packet;
 mod policy;
 mod segment;
@@ -30,6 +31,7 @@ pub use admin::admin_call;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
 pub use head::request_head;
+pub use networks::networks_file;
 pub use packet::packet;
 pub use policy::{policy_file, route_table};
 pub use segment::audit_segment;
@@ -52,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_proof", run: audit_proof },
     Target { name: "audit_segment", run: audit_segment },
     Target { name: "credential", run: credential },
+    Target { name: "networks_file", run: networks_file },
     Target { name: "packet", run: packet },
     Target { name: "policy_file", run: policy_file },
     Target { name: "request_head", run: request_head },

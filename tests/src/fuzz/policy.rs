@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use enforcer_authz::permit;
 use enforcer_inspect::{Host, fold};
+use enforcer_kernel::{Budget, Budgets};
 use enforcer_limits::By;
 use enforcer_model::Role;
 use enforcer_policy::{Policy, Problem, Problems, Route, Serves, Severity, explain};
@@ -99,6 +100,7 @@ fn accepted(policy: &Policy) {
     }
     if let Some(kernel) = policy.kernel() {
         assert!(!kernel.interfaces.is_empty() && kernel.blocks > 0 && kernel.sources > 0);
+        budgeted(&kernel.budgets);
     }
     let lists = &policy.guard().never_block;
     assert!(lists.iter().all(|list| !list.networks.is_empty()), "a list protects nobody");
@@ -107,6 +109,21 @@ fn accepted(policy: &Policy) {
     assert!(each.iter().all(|timeout| !timeout.is_zero()) && timeouts.body_rate.0 > 0);
     let digits = policy.sha256().bytes().filter(u8::is_ascii_hexdigit).count();
     assert_eq!((digits, policy.sha256().len()), (64, 64));
+}
+
+/// What the kernel is asked to keep, it can keep, and every budget limits something.
+fn budgeted(budgets: &Budgets) {
+    assert!(budgets.ports.len() <= 8 && !budgets.ports.contains(&0));
+    assert!(budgets.classes.len() <= 62);
+    let classes = budgets.classes.iter().filter_map(|class| class.budget.as_ref());
+    for budget in budgets.default.iter().chain(classes) {
+        let Budget { packets, bytes, syns, .. } = budget;
+        assert!(packets.is_some() || bytes.is_some() || syns.is_some(), "it limits nothing");
+        assert!(bytes.is_none_or(|bytes| bytes.rate.min(bytes.burst) >= 1 << 16));
+        assert!(syns.is_none_or(|syns| syns.rate.count() <= 100_000));
+    }
+    let shared = budgets.default.is_some_and(|budget| budget.packets.is_some());
+    assert!(budgets.flood.is_none() || shared, "newcomers would share nothing");
 }
 
 fn admits(policy: &Policy, route: &Route) {

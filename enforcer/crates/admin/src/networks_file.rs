@@ -70,7 +70,7 @@ pub fn read_networks(
             reader.line(at + 1, line);
             bytes += line.len() + 1;
             if at % TOLD_EACH == 0 {
-                seen(bytes);
+                seen(bytes.min(text.len()));
             }
         }
     }
@@ -126,7 +126,10 @@ impl Reader {
                 // The last line of such feeds says when they were made.
                 None if fields.get("type").and_then(Value::as_str) == Some("metadata") => {}
                 None => {
-                    self.bad(at, format!("no `network` or `cidr` in {}", brief(&value.to_string())));
+                    self.bad(
+                        at,
+                        format!("no `network` or `cidr` in {}", brief(&value.to_string())),
+                    );
                 }
             },
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {

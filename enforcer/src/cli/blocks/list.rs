@@ -9,7 +9,7 @@ use enforcer_model::{Author, BlockId, Expiry, Timestamp};
 use serde::Serialize;
 
 use crate::cli::quarantine::until;
-use crate::cli::{Context, Exit, Failure, Format, Printed, Table, mismatched};
+use crate::cli::{Context, Exit, Failure, Format, Printed, Table, counted, mismatched};
 
 /// Every list
 #[derive(Args, Debug)]
@@ -121,7 +121,7 @@ impl Row {
             Self::Block(row) => cells(row),
             Self::List(row) => vec![
                 row.id.to_string(),
-                format!("{} ({} networks)", row.target, row.networks),
+                format!("{} ({})", row.target, counted(row.networks, "network")),
                 until(row.until, row.since),
                 layers(row.in_kernel > 0, row.layer7).to_owned(),
                 row.packets.to_string(),

@@ -6,14 +6,27 @@ use enforcer_admin::call::{
     Counter, FloodStatus, HookStatus, KernelReport, KernelStatus, KernelVerb, LeaseStatus,
     OccupancyStatus,
 };
-use enforcer_kernel::{Attachment, Hook, Interface, Kernel, Lease, MapError, Mode};
+use enforcer_kernel::{Attachment, Hook, Interface, Kernel, Lease, MapError, Mode, OnAgentLoss};
 
 use super::open;
 use crate::cli::{Context, Failure};
 
-/// What the pinned maps and links say.
+/// What the pinned maps and links say; limits that only the policy knows are its.
 pub(in crate::cli) fn status(context: &Context) -> Result<KernelStatus, Failure> {
-    read(&open(context)?)
+    let mut status = read(&open(context)?)?;
+    // A policy that does not load must not keep anybody from looking.
+    let policy = context.policy().ok().flatten();
+    if let Some(config) = policy.as_ref().and_then(enforcer_policy::Policy::kernel) {
+        if let Some(full) = &mut status.occupancy {
+            full.capacity = config.blocks.into();
+        }
+        if let (Some(lease), OnAgentLoss::Observe { lease: length }) =
+            (&mut status.lease, config.on_agent_loss)
+        {
+            lease.length_ms = millis(length);
+        }
+    }
+    Ok(status)
 }
 
 /// Puts the program of this build in the place of the pinned one, on the same maps.
@@ -65,7 +78,7 @@ fn read(kernel: &Kernel) -> Result<KernelStatus, Failure> {
             Lease::Left(left) => {
                 Some(LeaseStatus { length_ms: millis(left), remaining_ms: millis(left) })
             }
-            Lease::Over(ago) => Some(LeaseStatus { length_ms: millis(ago), remaining_ms: 0 }),
+            Lease::Over(_) => Some(LeaseStatus { length_ms: 0, remaining_ms: 0 }),
         },
         flood: (flood.active || !flood.escalated.is_empty()).then_some(FloodStatus {
             active: flood.active,

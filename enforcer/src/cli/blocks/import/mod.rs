@@ -12,8 +12,8 @@ use enforcer_model::Prefix;
 
 use crate::cli::confirm::confirm;
 use crate::cli::progress::Steps;
-use crate::cli::quarantine::{Ttl, micros, parse_ttl, ssh_peer, until};
-use crate::cli::{Context, Exit, Failure, mismatched, recorded};
+use crate::cli::quarantine::{Ttl, closed, micros, parse_ttl, ssh_peer, until};
+use crate::cli::{Context, Exit, Failure, counted, mismatched, recorded};
 
 /// Put a list of networks in force, in one step, in place of what the list held before
 #[derive(Args, Debug)]
@@ -187,7 +187,7 @@ fn told(imported: &Imported) -> Vec<String> {
     let ends = until(imported.until, imported.since);
     let mut lines = vec![
         format!("{word}  list:{}  {ends}   {id}", imported.list),
-        format!("  holds   {networks} networks: {v4} IPv4, {v6} IPv6"),
+        format!("  holds   {}: {v4} IPv4, {v6} IPv6", counted(networks, "network")),
     ];
     let also = [
         (imported.duplicates, "given more than once"),
@@ -204,8 +204,10 @@ fn told(imported: &Imported) -> Vec<String> {
         let observe = if kernel.observe { "  (observe mode: counted, not dropped)" } else { "" };
         let interfaces = kernel.interfaces.join(", ");
         let entries = kernel.entries;
+        let entries =
+            if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
         lines.push(format!(
-            "  kernel  {interfaces}   {entries} entries, read back; one switch, in {took}{observe}"
+            "  kernel  {interfaces}   {entries}, read back; one switch, in {took}{observe}"
         ));
     }
     if let Some(why) = &imported.kernel_off {
@@ -217,11 +219,7 @@ fn told(imported: &Imported) -> Vec<String> {
         return lines;
     }
     let layer7 = if imported.layer7 { "applied" } else { "NOT applied: the table is full" };
-    let closed = match imported.connections_closed {
-        0 => String::new(),
-        1 => "   1 open connection closed".to_owned(),
-        many => format!("   {many} open connections closed"),
-    };
+    let closed = closed(imported.connections_closed, "open connection");
     lines.push(format!("  layer 7 {layer7}{closed}"));
     lines.extend(before(imported, "left"));
     if let Some(why) = &imported.not_stored {
@@ -236,7 +234,8 @@ fn told(imported: &Imported) -> Vec<String> {
 fn before(imported: &Imported, word: &str) -> Option<String> {
     let Imported { removed, replaced, .. } = imported;
     let replaced = (*replaced)?;
-    Some(format!("  before  {replaced} is replaced; {removed} networks {word} the list"))
+    let removed = counted(*removed, "network");
+    Some(format!("  before  {replaced} is replaced; {removed} {word} the list"))
 }
 
 /// What was before, or nothing.
