@@ -26,7 +26,7 @@ pub struct Config {
     pub budgets: Budgets,
     /// Blocks that the kernel may hold, for each address family.
     pub blocks: u32,
-    /// Sources whose budget is remembered, for each address family.
+    /// Sources whose budget is remembered: so many IPv4 addresses, and a quarter as many IPv6 /64s.
     pub sources: u32,
     /// What a match does when no agent has been heard of for a while.
     pub on_agent_loss: OnAgentLoss,

@@ -19,6 +19,7 @@ use crate::Attach;
 use crate::bpf::{Place, Way};
 use crate::error::AttachError;
 use crate::pins::Pins;
+use crate::sources::sets6;
 
 /// The last lines of what the verifier says: the instruction that it refuses, and why.
 const VERIFIER_LINES: usize = 6;
@@ -52,7 +53,7 @@ impl Loaded {
         attach: Attach,
     ) -> Result<Self, AttachError> {
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(map::SOURCE4, sets).map_max_entries(map::SOURCE6, sets);
+        loader.map_max_entries(map::SOURCE4, sets).map_max_entries(map::SOURCE6, sets6(sets));
         for &name in shared {
             loader.map_pin_path(name, pins.map(name));
         }

@@ -15,6 +15,7 @@ use enforcer_ebpf::{
 
 use crate::error::MapError;
 use crate::pins::Pins;
+use crate::sources::sets6;
 
 /// Type, bytes of a key and of a value, and entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +81,8 @@ fn shape(name: &str, sets: u32) -> Shape {
         map::PREFILTER4 => array(8, WORDS4),
         map::PREFILTER6 => array(8, WORDS6),
         map::REPORTED => array(8, 2 * REPORTS),
-        map::SOURCE4 | map::SOURCE6 => array(bytes_of::<Set>(), sets),
+        map::SOURCE4 => array(bytes_of::<Set>(), sets),
+        map::SOURCE6 => array(bytes_of::<Set>(), sets6(sets)),
         map::STATE => array(bytes_of::<State>(), 1),
         _ => Shape {
             kind: MapType::PerCpuArray,

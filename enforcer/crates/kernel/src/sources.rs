@@ -83,10 +83,16 @@ pub(crate) struct Spending {
     pub(crate) tally: Tally,
 }
 
-/// The entries of `SOURCE4` or `SOURCE6` for so many sources: a power of two of sets.
+/// The sets of `SOURCE4` for so many sources: a power of two.
 pub(crate) fn sets(sources: u32) -> u32 {
     let ways = u32::try_from(WAYS).unwrap_or(1);
     sources.div_ceil(ways).clamp(1, 1 << 24).next_power_of_two()
+}
+
+/// The sets of `SOURCE6` beside so many of `SOURCE4`. A source of IPv6 is a whole /64, of which
+/// there are far fewer.
+pub(crate) const fn sets6(sets: u32) -> u32 {
+    sets.div_ceil(4)
 }
 
 impl Sources {
@@ -296,6 +302,7 @@ mod tests {
     fn sets_have_room_for_every_source_and_a_mask() {
         assert_eq!([1, 4, 5, 65_536, 1_000_000].map(sets), [1, 1, 2, 16_384, 262_144]);
         assert_eq!(sets(u32::MAX), 1 << 24);
+        assert_eq!([1, 2, 16_384].map(sets6), [1, 1, 4_096]);
     }
 
     #[test]

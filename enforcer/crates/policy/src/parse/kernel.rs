@@ -114,7 +114,8 @@ pub(super) static KEYS: &[Key] = &[
         "sources",
         Shape::Count(64, 1 << 24),
         Need::Count(65_536),
-        "Sources of each family whose budget the kernel remembers, in 32 bytes each.",
+        "IPv4 sources whose budget the kernel remembers, in 32 bytes each, and a quarter as many \
+         /64s of IPv6.",
     ),
     Key::with_default(
         "pins",
