@@ -22,6 +22,10 @@ const SOURCE: u32 = 1;
 const RATE: u32 = 100_000;
 const BURST: u32 = 1000;
 
+/// Packets of either core in the race for it: a second or so, of which what a run takes to begin is
+/// a small part.
+const RACE: u32 = 4_000_000;
+
 pub(super) fn measure(lab: &Lab, generator: &mut Generator, effort: Effort) -> Result<Vec<Row>> {
     let mut ours = Ours::start(&lab.host, &ROOM, generous())?;
     ours.block(Family::V4, BLOCKED..BLOCKED + 1)?;
@@ -45,7 +49,7 @@ pub(super) fn measure(lab: &Lab, generator: &mut Generator, effort: Effort) -> R
     rows.push(row);
 
     ours.kernel.set_budgets(&budgets(RATE, BURST))?;
-    rows.push(overdraft(generator, &counted, &one(SOURCE), packets)?);
+    rows.push(overdraft(generator, &counted, &one(SOURCE))?);
     Ok(rows)
 }
 
@@ -64,7 +68,7 @@ fn contend(
     let (both, alone) = alternate(
         rounds(effort),
         || together(generator, streams, packets),
-        || Ok(generator.judge(0, first, packets)?.ns()),
+        || Ok(generator.judge(0, first, packets)?.ns),
     )?;
     let sent = u64::try_from(rounds(effort))? * 3 * u64::from(packets);
     let seen = everything(counted)?.wrapping_sub(before);
@@ -81,7 +85,7 @@ fn together(generator: &Generator, streams: &[Stream; 2], packets: u32) -> Resul
             let start = &start;
             scope.spawn(move || {
                 start.wait();
-                Ok(generator.judge(cpu, stream, packets)?.ns())
+                Ok(generator.judge(cpu, stream, packets)?.ns)
             })
         };
         let threads: Vec<_> = streams.iter().enumerate().map(run).collect();
@@ -108,20 +112,15 @@ fn neighbours(ours: &Ours, generator: &mut Generator) -> Result<[Stream; 2]> {
 }
 
 /// Packets that passed beyond what a budget covers, when two cores race for it.
-fn overdraft(
-    generator: &Generator,
-    counted: &Counted,
-    stream: &Stream,
-    packets: u32,
-) -> Result<Row> {
+fn overdraft(generator: &Generator, counted: &Counted, stream: &Stream) -> Result<Row> {
     let before = counted.packets(Verdict::Pass, Reason::Clean)?;
     let begun = Instant::now();
-    together(generator, &[stream.clone(), stream.clone()], packets)?;
+    together(generator, &[stream.clone(), stream.clone()], RACE)?;
     let covered = begun.elapsed().as_secs_f64() * f64::from(RATE) + f64::from(BURST);
     let passed = counted.packets(Verdict::Pass, Reason::Clean)?.wrapping_sub(before);
     let beyond = (number(passed) / covered - 1.0).max(0.0) * 100.0;
     let name = "packets passed beyond the budget of one source, two cores";
-    Ok(Row::new(name, "%", beyond).target(Target::AtMost(1.0)))
+    Ok(Row::new(name, "%", beyond).target(Target::AtMost(0.0)))
 }
 
 fn hits(ours: &Ours) -> Result<u64> {

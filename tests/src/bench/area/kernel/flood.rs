@@ -29,7 +29,7 @@ const BURST: u32 = 2000;
 const FLOOD: u32 = 50_000;
 
 /// Forged packets that are made before anybody looks whether it is time to stop.
-const BURSTS: u32 = 100_000;
+const BURSTS: u32 = 1_000_000;
 
 /// Known packets go out in so many portions a second.
 const PORTIONS: u32 = 100;
@@ -58,7 +58,7 @@ fn flood_of(ours: &Ours, generator: &Generator, sources: u32, effort: Effort) ->
     let counted = ours.counted()?;
     let before = counted.total(Verdict::Pass)?;
     let seconds = match effort {
-        Effort::Quick => 2,
+        Effort::Quick => 3,
         Effort::Full => 12,
     };
     let over = AtomicBool::new(false);

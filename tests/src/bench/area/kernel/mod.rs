@@ -46,7 +46,7 @@ fn measure(effort: Effort) -> Result<Vec<Row>> {
     rows.extend(veth::measure(&lab, &mut generator, effort)?);
     rows.extend(cores::measure(&lab, &mut generator, effort)?);
     rows.extend(flood::measure(&lab, &generator, effort)?);
-    rows.extend(load::measure(&lab, &generator, effort)?);
+    rows.extend(load::measure(&lab, &mut generator, effort)?);
     Ok(rows)
 }
 
@@ -71,7 +71,7 @@ fn thousands(number: u32) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

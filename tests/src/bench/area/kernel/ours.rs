@@ -87,17 +87,17 @@ impl Ours {
             .context("putting the kernel half in force")?;
         let program = info(host, program::XDP)?.fd()?;
         let mut ours = Self { kernel, program, host: host.clone() };
-        ours.load(networks())?;
+        ours.load(&networks())?;
         Ok(ours)
     }
 
     /// Blocks the addresses with these numbers, in one step.
     pub(super) fn block(&mut self, family: Family, numbers: Range<u32>) -> Result<()> {
-        self.load(blocks(family, numbers))
+        self.load(&blocks(family, numbers))
     }
 
-    fn load(&mut self, blocks: Vec<(Prefix, Entry)>) -> Result<()> {
-        let loaded = self.kernel.load(&blocks, &[])?;
+    fn load(&mut self, blocks: &[(Prefix, Entry)]) -> Result<()> {
+        let loaded = self.kernel.load(blocks, &[])?;
         ensure!(loaded.added == blocks.len(), "not all blocks were added: {loaded:?}");
         Ok(())
     }

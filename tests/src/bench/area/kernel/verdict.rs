@@ -67,7 +67,7 @@ fn verdicts(
             || certain(ours, generator, &stream, packets, verdict),
             || {
                 generator.ask(generator.empty(verdict)?)?;
-                Ok(generator.judge(0, &stream, packets)?.ns())
+                Ok(generator.judge(0, &stream, packets)?.ns)
             },
         )?;
         let name = if verdict == DROP { "drop" } else { "pass" };
@@ -107,7 +107,7 @@ fn certain(
     let run = generator.judge(0, stream, packets)?;
     let got = counted.packets(wanted, reason)?.wrapping_sub(before);
     ensure!(got == u64::from(packets), "{got} of {packets} packets were {wanted} for {reason}");
-    Ok(run.ns())
+    Ok(run.ns)
 }
 
 /// Blocks whose first packet in a tick is reported: as many as the ring has room for.

@@ -13,7 +13,7 @@ use aya::programs::xdp::XdpLinkId;
 use super::super::super::{Effort, Row, Samples, Target};
 use super::ours::{Ours, ROOM, generous};
 use super::peers::{Peer, Peers};
-use super::traffic::{BATCH, DROP, Generator, Stream};
+use super::traffic::{DROP, Generator, Stream};
 use super::{MILLION, SIZES, packets, rounds, thousands};
 use crate::lab::{ATTACKER_FACING, Family, Lab, Namespace};
 
@@ -178,14 +178,14 @@ impl Cable<'_> {
         self.unhook(arm, peers, link)?;
         let received = after.0.wrapping_sub(before.0);
         let passed = after.1.wrapping_sub(before.1);
-        let sent = u64::from(packets + BATCH);
+        let sent = u64::from(packets);
         ensure!(received >= sent, "{received} of {sent} packets arrived");
         let expected = match fate {
             Fate::Dropped => 0,
             Fate::Passed => sent,
         };
         ensure!(passed == expected, "{passed} of {sent} packets passed, not {expected}");
-        Ok(run.ns())
+        Ok(run.ns)
     }
 
     fn hook(&mut self, arm: Arm, peers: &Peers<'_>) -> Result<Option<XdpLinkId>> {
