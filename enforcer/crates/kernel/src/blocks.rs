@@ -140,15 +140,15 @@ impl<F: Family> Blocks<F> {
 
     /// A table like the one in force, without `remove` and with `add`.
     ///
-    /// `None` when nothing is of this family. Until [`Self::enforce`] nothing has changed.
+    /// The ends of `add` are counted from `now_ns`. `None` when nothing is of this family. Until [`Self::enforce`] nothing has changed.
     pub(crate) fn prepare(
         &mut self,
         add: &[(Prefix, Entry)],
         remove: &[Prefix],
         most: u32,
+        now_ns: u64,
     ) -> Result<Option<Prepared<F>>, BlockError> {
         self.begin()?;
-        let now_ns = boot_ns();
         let fresh = add.iter().filter_map(|(prefix, _)| Some((F::key(*prefix)?, prefix.length())));
         let concerned =
             fresh.clone().next().is_some() || remove.iter().any(|prefix| F::key(*prefix).is_some());

@@ -261,8 +261,10 @@ impl Kernel {
         add: &[(Prefix, Entry)],
         remove: &[Prefix],
     ) -> Result<Loaded, BlockError> {
-        let prepared4 = self.blocks4.prepare(add, remove, self.capacity)?;
-        let prepared6 = self.blocks6.prepare(add, remove, self.capacity)?;
+        // One moment for all of it: a million entries take a while.
+        let now_ns = boot_ns();
+        let prepared4 = self.blocks4.prepare(add, remove, self.capacity, now_ns)?;
+        let prepared6 = self.blocks6.prepare(add, remove, self.capacity, now_ns)?;
         let mut loaded = Loaded::default();
         if let Some(prepared) = prepared4 {
             loaded = loaded.and(self.blocks4.enforce(prepared)?);
