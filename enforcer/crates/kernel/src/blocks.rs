@@ -140,7 +140,8 @@ impl<F: Family> Blocks<F> {
 
     /// A table like the one in force, without `remove` and with `add`.
     ///
-    /// The ends of `add` are counted from `now_ns`. `None` when nothing is of this family. Until [`Self::enforce`] nothing has changed.
+    /// The ends of `add` are counted from `now_ns`. `None` when nothing is of this family. Until
+    /// [`Self::enforce`] nothing has changed.
     pub(crate) fn prepare(
         &mut self,
         add: &[(Prefix, Entry)],
