@@ -188,7 +188,9 @@ impl Responder {
         for prefix in &change.remove {
             self.room.readmit(*prefix);
         }
-        let add: Vec<_> = put.iter().map(|(prefix, claim)| (*prefix, claim.entry(now))).collect();
+        // A claim ends at a time, an entry after one: what took long on the way here is no part of it.
+        let read = self.parts.clock.now().wall;
+        let add: Vec<_> = put.iter().map(|(prefix, claim)| (*prefix, claim.entry(read))).collect();
         match self.parts.kernel.load(&add, &change.remove) {
             Ok(_) => {
                 for (prefix, _) in &add {

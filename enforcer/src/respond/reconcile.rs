@@ -292,8 +292,9 @@ impl Responder {
             }
             return Ok(());
         }
+        let read = self.parts.clock.now().wall;
         let add: Vec<_> =
-            change.put.iter().map(|(prefix, claim)| (*prefix, claim.entry(now))).collect();
+            change.put.iter().map(|(prefix, claim)| (*prefix, claim.entry(read))).collect();
         self.parts.kernel.load(&add, &change.remove).map_err(NoSlot::why)?;
         Ok(())
     }
