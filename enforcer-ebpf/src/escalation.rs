@@ -3,12 +3,13 @@
 //! When [`escalate_after`](crate::Config::escalate_after) different /64s of one /56 exceed their
 //! budgets within a time, the whole /56 has one budget for a while; /56s of one /48 likewise. A
 //! table of fixed size with one place for each hash: two networks that want the same place share
-//! it by turns, so that an escalation may come late, never for the wrong network.
+//! it by turns, and parts are told apart by 64 bits, so that an escalation may come late, never
+//! early and never for the wrong network.
 
 use crate::Shared;
 use crate::shared::low;
 use crate::table::hash;
-use crate::{Config, Tables, events};
+use crate::{Config, Tables};
 
 /// Places.
 pub const PLACES: u32 = 4096;
@@ -21,7 +22,7 @@ pub struct Escalation<W = u64> {
     pub network: W,
     /// The stretch of [`escalate_within_ns`](crate::Config::escalate_within_ns) that is counted.
     pub stretch: W,
-    /// Different parts that misbehaved in it.
+    /// A bit for the hash of each part that misbehaved in it.
     pub parts: W,
     /// Until when it answers for all of them, on `CLOCK_MONOTONIC`.
     pub until_ns: W,
@@ -56,10 +57,12 @@ pub const fn network_of(key: u64) -> Option<(u64, u8)> {
 /// Who pays for an address: its /64, or the widest network around that answers for it.
 #[inline(always)]
 pub fn payer<T: Tables>(high: u64, config: &Config<Shared>, tables: &T, now_ns: u64) -> (u64, u32) {
+    // A key of zeros is a free slot. `::/64` pays as its neighbour, which nobody has.
+    let own = if high == 0 { 1 } else { high };
     if tables.state().is_none_or(|state| now_ns >= state.escalated_until_ns.get()) {
-        return (high, 64);
+        return (own, 64);
     }
-    let mut payer = (high, 64);
+    let mut payer = (own, 64);
     for length in LEVELS {
         let key = network_key(high, length);
         if let Some(place) = place(key, config, tables)
@@ -91,10 +94,6 @@ pub fn blame<T: Tables>(
         return;
     }
     let stretch = now_ns / within_ns;
-    // Each part counts once in a stretch, however often it misbehaves.
-    if !events::is_first(payer, 1, stretch, config, tables) {
-        return;
-    }
     let key = network_key(high, wider);
     let Some(place) = place(key, config, tables) else { return };
     let is_over = place.stretch.get() != stretch;
@@ -106,10 +105,12 @@ pub fn blame<T: Tables>(
         place.until_ns.set(0);
         place.network.set(key);
     }
-    let parts = if is_over { 1 } else { place.parts.get().wrapping_add(1) };
+    // One part is one bit, however often it misbehaves. Nobody can choose parts that share one.
+    let part = 1 << hash(&[payer], 4, seed(config)).wrapping_shr(58);
+    let parts = if is_over { part } else { place.parts.get() | part };
     place.stretch.set(stretch);
     place.parts.set(parts);
-    if parts < after {
+    if u64::from(parts.count_ones()) < after {
         return;
     }
     let until_ns = now_ns.saturating_add(config.escalate_for_ns.get());

@@ -10,7 +10,7 @@ use crate::shared::{Shared, low};
 use crate::table::hash;
 use crate::{Address, Config, Direction, Reason, Tables, Transport, Verdict};
 
-/// Places where it is remembered who was reported when; as many again for who was blamed.
+/// Places where it is remembered who was reported when, for each [`Direction`].
 pub const REPORTS: u32 = 4096;
 
 /// A transition, for the agent. A [`Reason`] that [drops](Reason::drops).
@@ -48,20 +48,22 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == Event::SIZE && align_of::<Event>() == 8);
 
-/// Whether nobody was told of `payer` in this tick of 2^`shift` ns; the next caller is refused.
+/// Whether the agent was not told of `peer` in this tick; the next caller is refused.
 ///
-/// One place for each hash: two payers that share one are both told of more often, none less.
+/// One place for each hash: two peers that share one are both told of more often, none less.
 #[inline(always)]
+#[expect(clippy::as_conversions, reason = "the discriminant of a repr(u32) enum")]
 pub fn is_first<T: Tables>(
-    payer: u64,
-    table: u32,
+    peer: u64,
+    direction: Direction,
     tick: u64,
     config: &Config<Shared>,
     tables: &T,
 ) -> bool {
-    let hash = hash(&[payer], 3, seed(config));
+    let hash = hash(&[peer], 3, seed(config));
     let column = hash.wrapping_shr(20) & u64::from(REPORTS - 1);
-    let Some(place) = tables.reported(table * REPORTS + low(column)) else { return false };
+    let index = direction as u32 * REPORTS + low(column);
+    let Some(place) = tables.reported(index) else { return false };
     let mark = hash & !0xffff_ffff | tick & 0xffff_ffff;
     if place.get() == mark {
         return false;

@@ -194,7 +194,7 @@ fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     }
     let verdict = if excess.observe { Verdict::Pass } else { consequence(config, tables) };
     let now_ns = tables.boot_ns();
-    if events::is_first(excess.payer, 0, now_ns / TICK_NS, config, tables) {
+    if events::is_first(excess.payer, Direction::In, now_ns / TICK_NS, config, tables) {
         let what = (Direction::In, verdict, excess.reason);
         let header = packet.transport();
         let bytes = packet.length();
@@ -256,7 +256,7 @@ fn contain<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     }
     let verdict = if block.observes() { Verdict::Pass } else { consequence(config, tables) };
     let now_ns = tables.boot_ns();
-    if events::is_first(!destination.peer(), 0, now_ns / TICK_NS, config, tables) {
+    if events::is_first(destination.peer(), Direction::Out, now_ns / TICK_NS, config, tables) {
         let what = (Direction::Out, verdict, Reason::Contained);
         let (table, row) = block.row();
         let id = lists.row(table, row).map_or(0, |row| row.id(block.slot()));
