@@ -3,7 +3,8 @@
 //! A flood of forged addresses must not push those out who were here before, and must not cost
 //! memory. While it lasts nobody new gets a slot. Who has none spends from four counters that his
 //! network's hash names, and is over the budget when all four are (a count-min sketch, Cormode and
-//! Muthukrishnan 2005): a neighbour in one counter does no harm. A set whose four slots are taken by
+//! Muthukrishnan 2005): a neighbour in one counter does no harm. Who has a budget class spends as
+//! that says, so an unlimited one is not held up. A set whose four slots are taken by
 //! sources of the last seconds sends the fifth here as well.
 
 use crate::escalation::seed;
@@ -53,7 +54,8 @@ pub fn is_flooded<T: Tables>(config: &Config<Shared>, tables: &T, now_ns: u64) -
         1
     };
     state.newcomers.set(newcomers);
-    if newcomers > most {
+    // A tick is somewhat longer than a second.
+    if newcomers > most.wrapping_add(most / 13) {
         state.flood_until_ns.set(now_ns.saturating_add(HOLD_NS));
         return true;
     }

@@ -45,6 +45,7 @@ impl Transport {
     pub const UNKNOWN: Self = Self(0);
 
     /// It cannot be told, and may be the header of a TCP connection's first packet.
+    #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
     const HIDDEN: Self = Self((SYN as u64) << 32);
 
     /// Whether a header could be found and read.

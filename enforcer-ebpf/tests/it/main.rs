@@ -20,8 +20,17 @@ mod memory;
 mod reference;
 mod writer;
 
+mod budget;
 mod contract;
+mod escalation;
+mod flood;
+mod outgoing;
+mod places;
+mod prefilter;
+mod quarantine;
+mod rates;
 mod syns;
+mod threads;
 mod transport;
 mod units;
 mod verdict;

@@ -131,9 +131,8 @@ proptest! {
         prop_assert!(cost * u128::from(rate) <= 65_536_000_000_000);
         prop_assert!((cost + 1) * u128::from(rate) > 65_536_000_000_000);
         // The burst to the byte: what it costs, rounded down to a nanosecond.
-        let tolerance = u128::from(class.byte_tolerance);
-        prop_assert!(tolerance <= cost * u128::from(burst) >> 16);
-        prop_assert!(tolerance + 2 > cost * u128::from(burst) >> 16);
+        let (tolerance, whole) = (u128::from(class.byte_tolerance), (cost * u128::from(burst)) >> 16);
+        prop_assert!(tolerance <= whole && whole < tolerance + 2, "{tolerance} for {whole}");
     }
 
     #[test]

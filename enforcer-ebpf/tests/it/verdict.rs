@@ -14,7 +14,7 @@ pub const SOURCE6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0
 const TICK_NS: u64 = 1 << 15;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn every_frame_in_every_world_is_judged_as_the_reference_says(

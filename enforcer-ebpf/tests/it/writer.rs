@@ -43,6 +43,11 @@ impl Memory {
         [first.get(), second.get()]
     }
 
+    /// Other secrets, before anything is remembered by hash.
+    pub fn reseed(&self, seed: [u64; 2]) {
+        self.config.seed.iter().zip(seed).for_each(|(word, secret)| word.set(secret));
+    }
+
     /// Puts a block in force: bits and lengths, then the slot.
     pub fn block(&self, entry: Entry) {
         let AnyNetwork { v6, length, .. } = entry.network;
