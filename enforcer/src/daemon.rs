@@ -60,6 +60,9 @@ const NOFOLLOW: i32 = {
 /// How often expired blocks are cleared away and interfaces looked after.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often a part of what is enforced is compared with what is decided.
+const ROUND: Duration = Duration::from_millis(100);
+
 /// Serves `policy`, read from `file`, until a signal says stop.
 pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
     privileges::seal()?;
@@ -339,15 +342,20 @@ async fn reload(calls: mpsc::Sender<Incoming>) {
 }
 
 async fn tick(orders: mpsc::Sender<Order>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let [mut ticks, mut rounds] = [TICK, ROUND].map(|period| {
+        let mut interval = tokio::time::interval(period);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        interval
+    });
     loop {
-        tokio::select! {
+        let order = tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+            _ = ticks.tick() => Order::Tick,
+            // Whatever else waits comes first.
+            _ = rounds.tick(), if orders.capacity() == orders.max_capacity() => Order::Round,
+        };
         // A responder that is behind gets the next one.
-        if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(Order::Tick) {
+        if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(order) {
             return;
         }
     }

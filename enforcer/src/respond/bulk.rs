@@ -183,14 +183,18 @@ impl Responder {
         if let Some(why) = self.parts.kernel.off_because() {
             return Err(why);
         }
-        let (shared, put): (Vec<_>, Vec<_>) =
-            change.put.into_iter().partition(|(prefix, _)| self.room.stand_in(*prefix).is_some());
+        let mut shared = Vec::new();
+        let mut add = Vec::with_capacity(change.put.len());
+        for (prefix, claim) in change.put {
+            if self.room.stand_in(prefix).is_some() {
+                shared.push(prefix);
+            } else {
+                add.push((prefix, claim.entry(now)));
+            }
+        }
         for prefix in &change.remove {
             self.room.readmit(*prefix);
         }
-        // A claim ends at a time, an entry after one: what took long on the way here is no part of it.
-        let read = self.parts.clock.now().wall;
-        let add: Vec<_> = put.iter().map(|(prefix, claim)| (*prefix, claim.entry(read))).collect();
         match self.parts.kernel.load(&add, &change.remove) {
             Ok(_) => {
                 for (prefix, _) in &add {
@@ -204,7 +208,7 @@ impl Responder {
                 self.load_all(now)?;
             }
         }
-        for (prefix, _) in shared {
+        for prefix in shared {
             self.settle(prefix, now)?;
         }
         Ok(())
@@ -251,10 +255,9 @@ impl Responder {
         }
         self.parts.kernel.sweep();
         let Some(occupancy) = self.parts.kernel.occupancy() else { return Ok(()) };
-        for family in [Family::V4, Family::V6] {
+        for (family, coming) in [Family::V4, Family::V6].into_iter().zip(change.fresh) {
             let of_family = |prefix: &&Prefix| Family::of(**prefix) == family;
             let leaving = change.remove.iter().filter(of_family).count();
-            let coming = change.fresh.iter().filter(of_family).count();
             let free = usize::try_from(family.free(occupancy)).unwrap_or(usize::MAX);
             let room = free.saturating_add(leaving);
             if coming > room {

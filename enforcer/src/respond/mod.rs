@@ -74,6 +74,9 @@ use rounds::Rounds;
 /// Ticks between two looks at what costs a walk through whole tables.
 const TICKS_TO_SWEEP: u32 = 60;
 
+/// Ticks between two looks at the host's sockets and routes: the kernel walks a large table for it.
+const TICKS_TO_LOOK_AROUND: u32 = 5;
+
 /// Ticks between two tries to write a list that could not be written.
 const TICKS_TO_WRITE_LISTS: u32 = 30;
 
@@ -87,7 +90,7 @@ pub(crate) struct Responder {
     room: Room,
     rounds: Rounds,
     clocks: Clocks,
-    /// As of the last tick, for findings: they come faster than the host's surroundings change.
+    /// As of some ticks ago, for findings: they come faster than the host's surroundings change.
     around: Surroundings,
     ticks: u32,
     /// The tick at which the kernel map was swept because it was full.
@@ -168,7 +171,9 @@ impl Responder {
 
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.around = Surroundings::read();
+        if self.ticks.is_multiple_of(TICKS_TO_LOOK_AROUND) {
+            self.around = Surroundings::read();
+        }
         let now = self.now().wall;
         self.end_what_is_over();
         self.end_lists_that_are_over();
@@ -191,7 +196,6 @@ impl Responder {
         {
             warn!(error = %refusal, "the kernel part is back without its blocks");
         }
-        self.go_round(now);
     }
 
     fn attach(&mut self, now: Timestamp) {

@@ -92,7 +92,9 @@ pub(crate) enum Order {
     Close {
         prefix: Prefix,
     },
-    /// Ends what is over, looks after the interfaces, compares a part of what is enforced.
+    /// Compares a part of what is enforced with what is decided.
+    Round,
+    /// Ends what is over, looks after the interfaces.
     Tick,
     /// A new policy. The answer says what of it is not in force.
     Reguard {
@@ -169,6 +171,7 @@ impl Responder {
                 let closed = self.contain(prefix);
                 debug!(closed, "connections of a blocked source are closed");
             }
+            Order::Round => self.go_round(),
             Order::Tick => self.tick(),
             Order::Reguard { policed, reply } => drop(reply.send(self.reguard(*policed))),
         }

@@ -152,12 +152,11 @@ impl Responder {
 
     /// What differs between the decisions and the kernel.
     fn slots(&self, kernel: &[Installed], now: Timestamp) -> Differences {
-        let held: HashMap<Prefix, &Installed> =
-            kernel.iter().map(|entry| (entry.prefix, entry)).collect();
         let mut found = Differences::default();
         let claims = self.claims(now);
         for (prefix, claim) in claims.all() {
-            if !held.contains_key(&prefix) {
+            // What it holds is judged below, with what nobody wants.
+            if !matches!(self.parts.kernel.find(prefix), Ok(Some(_))) {
                 self.sort_in(prefix, Some(claim), None, now, &mut found);
             }
         }

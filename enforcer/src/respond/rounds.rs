@@ -1,7 +1,7 @@
 //! Going round, for ever: is what is decided in the kernel, and what is in the kernel decided?
 //!
-//! Each tick compares a part, so that a million blocks take some tens of seconds and no order waits
-//! for more than a few milliseconds. Between two rounds is a pause of random length: whoever changes
+//! Ten times a second a part is compared, so that a million blocks take some tens of seconds and no
+//! order waits for more than a few milliseconds. Between two rounds is a pause of random length: whoever changes
 //! the maps behind the agent's back cannot know when it looks. What differs is mended, counted and on
 //! record.
 
@@ -13,17 +13,17 @@ use tracing::warn;
 use super::reconcile::Judged;
 use super::{Repair, Responder};
 
-/// Decisions compared by one tick.
-const DECISIONS: usize = 16_384;
+/// Decisions in one part.
+const DECISIONS: usize = 2_048;
 
-/// Rows of the kernel maps compared by one tick, four slots each.
-const ROWS: usize = 8_192;
+/// Rows of the kernel maps in one part, four slots each.
+const ROWS: usize = 1_024;
 
 /// Entries that nothing decided; when a part has more of them, everything is compared at once.
 const STRAYS: usize = 16;
 
-/// The shortest pause between two rounds in ticks; the longest has as many more.
-const PAUSE: u32 = 5;
+/// The shortest pause between two rounds, in parts; the longest has as many more.
+const PAUSE: u32 = 50;
 
 /// How far the round has come.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct Rounds {
     decided: Decided,
     kernel: Option<Cursor>,
     kernel_done: bool,
-    /// Ticks until the next round.
+    /// Parts until the next round.
     pause: u32,
     /// Slots that differed and were mended, since the start.
     pub(super) mended: u64,
@@ -51,7 +51,8 @@ pub(super) enum Decided {
 
 impl Responder {
     /// Compares the next part.
-    pub(super) fn go_round(&mut self, now: Timestamp) {
+    pub(super) fn go_round(&mut self) {
+        let now = self.now().wall;
         if self.parts.kernel.off_because().is_some() {
             return;
         }
