@@ -1,8 +1,7 @@
 //! What is open already when a block comes: sockets of this host, connections of the proxy.
 //!
-//! A block drops packets; what was open before would stay until it times out. Sockets are ended by
-//! the kernel first, then the proxy closes what it still has: the count of either tells what was
-//! there.
+//! A block drops packets; what was open before would stay until it times out. The proxy closes what
+//! it has, the kernel resets that and every other socket: the count of either tells what was there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,8 +45,13 @@ impl Responder {
         }
     }
 
-    /// Ends sockets of this host and connections of the proxy with `prefix`, `spared` ones aside.
+    /// Ends connections of the proxy and other sockets of this host with `prefix`, `spared` ones
+    /// aside.
+    ///
+    /// The kernel resets the proxy's own as well, which a block keeps from being closed in peace;
+    /// they are counted once.
     pub(super) fn close_from(&mut self, prefix: Prefix, spared: &dyn Fn(IpAddr) -> bool) -> Closed {
+        let connections = count(self.parts.connections.close_from(prefix, spared));
         let sockets = match enforcer_kernel::close_sockets(prefix, spared) {
             Ok(closed) => closed.tcp.saturating_add(closed.udp),
             Err(error) => {
@@ -58,7 +62,6 @@ impl Responder {
                 0
             }
         };
-        let connections = count(self.parts.connections.close_from(prefix, spared));
-        Closed { connections, sockets }
+        Closed { connections, sockets: sockets.saturating_sub(connections) }
     }
 }
