@@ -156,7 +156,10 @@ impl Responder {
             Order::Export { list, after, reply } => {
                 drop(reply.send(self.export(list.as_ref(), after)));
             }
-            Order::Status { reply } => drop(reply.send(Ok(self.view()))),
+            Order::Status { reply } => {
+                self.parts.kernel.set_crowded(self.room.described());
+                drop(reply.send(Ok(self.view())));
+            }
             Order::Kernel { verb, by, reply } => {
                 drop(reply.send(Ok(self.change_kernel(verb, by))));
             }

@@ -127,6 +127,7 @@ impl Responder {
             let detail = Some(format!("by hand: {}", done.join("; ")));
             self.parts.kernel.note(&self.parts.audit, event, Some(by), detail)
         });
+        self.parts.kernel.set_crowded(self.room.described());
         let kernel = self.parts.kernel.status();
         (KernelReport { verb, done, problems, kernel, audit: None }, ticket)
     }
