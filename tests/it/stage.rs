@@ -1,11 +1,13 @@
 //! The lab with an upstream, an agent and its policy: what nearly every test begins with.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use enforcer_kernel::{Kernel, OpenError};
 use enforcer_tests::lab::{
     ATTACKER, Agent, Ask, Client, DEADLINE, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http,
-    KeyGuesses, Lab, Output, Ping, Site, UPSTREAM, Upstream, guess, wait_until,
+    KeyGuesses, Lab, Output, Ping, Site, Stream, UPSTREAM, Upstream, guess, wait_until,
 };
 use serde_json::Value;
 
@@ -14,9 +16,16 @@ use serde_json::Value;
 pub(crate) enum Hook {
     Native,
     Generic,
+    Tcx,
+    Clsact,
 }
 
+/// The two ways of XDP, for what may differ between them.
 pub(crate) const HOOKS: [Hook; 2] = [Hook::Native, Hook::Generic];
+
+/// Networks that the attacker can send from beside its own addresses; see [`Stage::crowd`].
+pub(crate) const CROWD: [(Family, &str); 2] =
+    [(Family::V4, "10.88.0.0/16"), (Family::V6, "fd88::/16")];
 
 /// The name of the API.
 pub(crate) const NAME: &str = "api.test";
@@ -85,14 +94,33 @@ pub(crate) struct Stage {
 
 /// A policy with its kernel section.
 pub(crate) fn policy(hook: Hook) -> String {
-    let attach = match hook {
-        Hook::Native => "native",
-        Hook::Generic => "generic",
-    };
+    let attach = hook.word();
     format!(
         "{LAYER_7}\n[kernel]\ninterfaces = [\"enf-client\", \"enf-attacker\"]\n\
          attach = \"{attach}\"\nmode = \"enforce\"\n"
     )
+}
+
+impl Hook {
+    /// As a policy says it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+
+    /// As the program says it.
+    pub(crate) const fn place(self) -> &'static str {
+        match self {
+            Self::Native => "xdp-native",
+            Self::Generic => "xdp-generic",
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
 }
 
 impl Stage {
@@ -144,6 +172,74 @@ impl Stage {
     /// Echoes from the attacker.
     pub(crate) fn attacker_ping(&self, family: Family) -> Ping {
         Ping::new(&self.lab.attacker, HOST_FOR_ATTACKER.of(family)).unwrap()
+    }
+
+    /// Lets the attacker send from every address of [`CROWD`].
+    pub(crate) fn crowd(&self) {
+        for (_, network) in CROWD {
+            self.lab.attacker.own(network).unwrap();
+        }
+        for family in Family::BOTH {
+            self.attacker_ping(family).until_answered().unwrap();
+        }
+    }
+
+    /// Datagrams from these addresses of the attacker's, one of each in a millisecond; all of one
+    /// family.
+    pub(crate) fn stream(&self, sources: &[&str]) -> Stream {
+        let sources: Vec<IpAddr> = sources.iter().map(|source| source.parse().unwrap()).collect();
+        let family = if sources[0].is_ipv4() { Family::V4 } else { Family::V6 };
+        let (from, at) = (&self.lab.attacker, &self.lab.host);
+        let to = HOST_FOR_ATTACKER.of(family);
+        Stream::start(from, &sources, at, to, Duration::from_millis(1)).unwrap()
+    }
+
+    /// Whether a few datagrams from this address of the attacker's arrive: all of them or none.
+    pub(crate) fn reaches(&self, source: &str) -> bool {
+        let stream = self.stream(&[source]);
+        stream.flow(12).unwrap();
+        let passage = stream.stop().unwrap().remove(0);
+        assert!(passage.is_served() || passage.is_shut_out(), "{passage:?}");
+        passage.is_served()
+    }
+
+    /// The pinned maps, as somebody else on the host can open them.
+    pub(crate) fn pinned(&self) -> Result<Kernel, OpenError> {
+        let pins = self.lab.host.path("/sys/fs/bpf/enforcer");
+        self.lab.host.run(|| Kernel::open_pinned(&pins)).unwrap()
+    }
+
+    /// Puts a file of networks into the site's folder.
+    pub(crate) fn file(&self, name: &str, lines: &str) -> String {
+        let file = self.site.folder().join(name);
+        std::fs::write(&file, lines).unwrap();
+        file.to_str().unwrap().to_owned()
+    }
+
+    /// Why the kernel half is weaker than the policy asks, as `status` tells.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.json(&["status"])["kernel"]["problem"].as_str().map(str::to_owned)
+    }
+
+    /// Puts another policy in force.
+    pub(crate) fn apply(&self, policy: &str) {
+        self.site.write_policy(policy).unwrap();
+        let applied = self.enforcer(&["policy", "apply"]);
+        assert!(applied.is_success(), "{applied}");
+    }
+
+    /// Blocks these targets for an hour.
+    pub(crate) fn quarantine(&self, targets: &[&str]) {
+        for target in targets {
+            let done = self.enforcer(&["quarantine", target, "--reason", "test"]);
+            assert!(done.is_success(), "{done}");
+        }
+    }
+
+    /// The store, the kernel and layer 7 agree.
+    pub(crate) fn expect_verified(&self) {
+        let verified = self.enforcer(&["blocks", "--verify"]);
+        assert!(verified.is_success(), "{verified}");
     }
 
     /// A fresh key with this role.

@@ -1,7 +1,7 @@
 //! What an attacker does, in bounded amounts: raw bytes and datagrams.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::stream::mouth;
 use super::{DEADLINE, Namespace, wait_until};
 
 /// The longest answer that [`raw_exchange`] keeps.
@@ -56,12 +57,16 @@ pub struct Flood {
 impl Flood {
     /// Sends them as fast as the kernel takes them, and says how many it took.
     pub fn send(self, from: &Namespace, to: SocketAddr) -> Result<u64> {
-        let any: SocketAddr = match to {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        let any = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let socket = from.run(|| UdpSocket::bind(any))??;
-        socket.connect(to)?;
+        self.send_as(from, any, to)
+    }
+
+    /// The same from `source`, which may be any address of a network that is the host's own.
+    pub fn send_as(self, from: &Namespace, source: IpAddr, to: SocketAddr) -> Result<u64> {
+        let socket = mouth(from, source, to)?;
         let payload = vec![0_u8; self.payload];
         let mut sent = 0_u64;
         for _ in 0..self.packets.min(FLOOD_MAX) {

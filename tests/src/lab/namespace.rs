@@ -149,6 +149,11 @@ impl Namespace {
         Ok(text)
     }
 
+    /// Makes every address of `network` this host's own: it may send from any of them.
+    pub fn own(&self, network: &str) -> Result<()> {
+        self.ip(&format!("route add local {network} dev lo")).map(drop)
+    }
+
     /// Runs `ip` with these words.
     pub fn ip(&self, words: &str) -> Result<String> {
         let mut command = self.command("ip");
