@@ -30,7 +30,7 @@ pub struct Excess {
 /// Spends a packet of the source's budget; tells when there is nothing left.
 #[inline(always)]
 pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
-    packet: &P,
+    (packet, bytes): (&P, u64),
     source: A,
     config: &Config<Shared>,
     lists: &L,
@@ -68,7 +68,6 @@ pub fn spend<P: Packet, T: Tables, A: Address, L: Lists<A>>(
     let number = class_of(Spent(place.spent().get()), source, config, lists);
     let class = tables.class(number & (CLASSES_IN_WORD - 1))?;
     let opens = transport.opens();
-    let bytes = packet.length();
     let mut reason = pay(&place, class, number, bytes, opens, now_ns);
     if reason.is_some() {
         now_ns = tables.monotonic_ns();

@@ -199,15 +199,36 @@ impl Span {
     /// Whether none of `lengths` is in it.
     #[inline(always)]
     pub fn misses(self, lengths: &Lengths<Shared>, bits: u32) -> bool {
-        let (Self([d, e, f]), Lengths([a, b, c])) = (self, lengths);
-        if bits < 64 {
-            return a.get() & d == 0;
-        }
-        a.get() & d | b.get() & e | c.get() & f == 0
+        matches!(lengths.left(self, bits), Left::None)
     }
 }
 
+/// How many lengths a look-up has to try.
+pub enum Left {
+    /// None at all.
+    None,
+    /// The one with so many host bits.
+    One(u32),
+    /// Several.
+    More,
+}
+
 impl Lengths<Shared> {
+    /// What of the lengths is in `span`.
+    #[inline(always)]
+    pub fn left(&self, span: Span, bits: u32) -> Left {
+        let (Self([a, b, c]), Span([d, e, f])) = (self, span);
+        let first = a.get() & d;
+        let rest = if bits < 64 { 0 } else { b.get() & e | c.get() & f };
+        if first == 0 && rest == 0 {
+            Left::None
+        } else if first & first.wrapping_sub(1) == 0 && rest == 0 {
+            Left::One(lowest_bit(first))
+        } else {
+            Left::More
+        }
+    }
+
     /// The longest length in `span` that leaves at least `from` host bits, as that number of bits.
     ///
     /// For a family of `bits`, so that IPv4 reads one word and not three.

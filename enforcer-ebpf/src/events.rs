@@ -2,8 +2,8 @@
 //!
 //! The first packet in a second that meets a block, the first in a second that a budget refuses,
 //! the first that is kept from a blocked peer; each with what its headers say. An attacker can make
-//! one event per second and source, and when the agent reads too slowly the ring buffer fills, the
-//! event is lost, and the loss is counted.
+//! one event per second and source, up to [`EVENTS_PER_TICK`] in all; when there are more, or the
+//! agent reads too slowly and the ring buffer fills, the event is lost, and the loss is counted.
 
 use crate::escalation::seed;
 use crate::shared::{Shared, low};
@@ -12,6 +12,10 @@ use crate::{Address, Config, Direction, Reason, Tables, Transport, Verdict};
 
 /// Places where it is remembered who was reported when, for each [`Direction`].
 pub const REPORTS: u32 = 4096;
+
+/// Events in a tick; more are counted as lost. Nobody reads a million a second, and whoever has a
+/// million blocked addresses could ask for as many.
+pub const EVENTS_PER_TICK: u64 = 2048;
 
 /// A transition, for the agent. A [`Reason`] that [drops](Reason::drops).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,21 @@ pub fn is_first<T: Tables>(
         return false;
     }
     place.set(mark);
+    true
+}
+
+/// Whether the agent may be told of one more event; one that it is not told is counted.
+#[inline(always)]
+pub fn has_room<T: Tables>(tables: &T, now_ns: u64) -> bool {
+    let Some(state) = tables.state() else { return false };
+    let tick = now_ns.wrapping_shr(30) & 0xffff_ffff;
+    let told = state.told.get();
+    let before = if told.wrapping_shr(32) == tick { told & 0xffff_ffff } else { 0 };
+    if before >= EVENTS_PER_TICK {
+        tables.lose();
+        return false;
+    }
+    state.told.set(tick << 32 | (before + 1));
     true
 }
 

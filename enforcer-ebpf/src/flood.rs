@@ -34,9 +34,14 @@ pub struct State<W = u64> {
     pub flood_until_ns: W,
     /// Some network answers for its parts until then, on `CLOCK_MONOTONIC`.
     pub escalated_until_ns: W,
+    /// Events that the agent was told: the tick, and how many in it, in two halves.
+    pub told: W,
+    /// How far `CLOCK_BOOTTIME` was ahead of `CLOCK_MONOTONIC` at a moment of the latter: two halves,
+    /// in [`MOMENT_NS`](crate::table::MOMENT_NS).
+    pub ahead: W,
 }
 
-const _: () = assert!(size_of::<State>() == 32);
+const _: () = assert!(size_of::<State>() == 48);
 
 /// Counts somebody new; whether he comes with a flood.
 #[inline(always)]

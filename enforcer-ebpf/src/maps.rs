@@ -13,7 +13,7 @@ use enforcer_ebpf::flood::{COLUMNS, ROWS, State};
 use enforcer_ebpf::prefilter::{WORDS4, WORDS6};
 use enforcer_ebpf::quarantine::{self, Position};
 use enforcer_ebpf::source::{CLASSES, PEER_SETS};
-use enforcer_ebpf::table::Slots;
+use enforcer_ebpf::table::{MOMENT_NS, Slots};
 use enforcer_ebpf::{
     Address, COUNTERS, Class, Config, Counter, Direction, EVENT_BYTES, Event, LOST_EVENTS, Lists,
     MAX_NETWORKS, Reason, Row4, Row6, Set, Shared, Tables, V4, V6, Verdict, counter_index, map,
@@ -139,6 +139,23 @@ impl Tables for Maps {
         time(bpf_ktime_get_boot_ns)
     }
 
+    /// Remembers, once in each step of the coarse clock, how far the other is ahead: that changes only
+    /// while the host sleeps, and the exact clock costs ten times as much.
+    #[inline(always)]
+    fn boot_coarse_ns(&self) -> u64 {
+        let moment = self.coarse_ns() / MOMENT_NS;
+        let Some(state) = self.state() else { return self.boot_ns() };
+        let (now, known) = (moment & 0xffff_ffff, state.ahead.get());
+        let ahead = if known >> 32 == now {
+            known & 0xffff_ffff
+        } else {
+            let ahead = (self.boot_ns() / MOMENT_NS).saturating_sub(moment) & 0xffff_ffff;
+            state.ahead.set(now << 32 | ahead);
+            ahead
+        };
+        (moment + ahead) * MOMENT_NS
+    }
+
     #[inline(always)]
     fn monotonic_ns(&self) -> u64 {
         time(bpf_ktime_get_ns)
@@ -192,8 +209,13 @@ impl Tables for Maps {
     #[inline(always)]
     fn report(&self, event: &Event) {
         if EVENTS.output_untyped::<Event>(event, 0).is_err() {
-            add(LOST_EVENTS, 0);
+            self.lose();
         }
+    }
+
+    #[inline(always)]
+    fn lose(&self) {
+        add(LOST_EVENTS, 0);
     }
 }
 

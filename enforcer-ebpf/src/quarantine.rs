@@ -8,9 +8,9 @@
 //! [`walk`] and [`step`] take and return plain numbers: in the kernel they are functions of their
 //! own, verified once each and not again behind every way to them.
 
-use crate::config::TableWord;
+use crate::config::{Left, TableWord};
 use crate::escalation::seed;
-use crate::shared::{low, pick, wide};
+use crate::shared::{low, wide};
 use crate::table::{MAX_LENGTHS, Meta, PROBES, Slots, home};
 use crate::{Address, Config, Lists, Shared, Tables};
 
@@ -81,10 +81,12 @@ pub fn find<A: Address, L: Lists<A>, T: Tables>(
         return Position::NONE;
     }
     let levels = address.levels(config, lists);
-    if A::span(levels).misses(A::lengths(config), A::BITS) {
-        return Position::NONE;
+    match A::lengths(config).left(A::span(levels), A::BITS) {
+        Left::None => Position::NONE,
+        // What most hosts have, and not worth a loop.
+        Left::One(host_bits) => lists.step(address, host_bits, flags, config, tables),
+        Left::More => lists.walk(address, levels, flags, config, tables),
     }
-    lists.walk(address, levels, flags, config, tables)
 }
 
 /// Looks for the network of every length that there is, the longest first.
@@ -129,37 +131,34 @@ pub fn step<A: Address, L: Lists<A>, T: Tables>(
     tables: &T,
 ) -> Position {
     let length = A::BITS.wrapping_sub(host_bits);
-    let position = probe::<A, L>(address.network(host_bits), length, config, lists);
-    let (table, row) = position.row();
-    let row = if position.is_some() { lists.row(table, row) } else { None };
-    let Some(row) = row else { return Position::NONE };
-    let meta = Meta(pick(row.metas(), position.slot()).get());
-    if !meta.has(flags) || !meta.in_force(tables.boot_ns()) {
+    let (position, meta) = probe::<A, L>(address.network(host_bits), length, config, lists);
+    if !meta.has(Meta::USED | flags) || !meta.in_force(tables.boot_coarse_ns()) {
         return Position::NONE;
     }
     position.with(length, meta.has(Meta::OBSERVE))
 }
 
-/// The slot of exactly this network, expired or not.
+/// The slot of exactly this network, expired or not, and what it says.
 #[inline(always)]
 pub fn probe<A: Address, L: Lists<A>>(
     network: <A::Row as Slots>::Key,
     length: u32,
     config: &Config<Shared>,
     lists: &L,
-) -> Position {
+) -> (Position, Meta) {
+    let nowhere = (Position::NONE, Meta(0));
     let table = A::table(config);
     let length = u64::from(length);
     let mut at = home(network.as_ref(), length, seed(config), table.rows);
     for _ in 0..PROBES {
-        let Some(row) = lists.row(table.index, at) else { return Position::NONE };
-        if let Some(slot) = row.find(&network, length) {
-            return Position::new(table, at, slot);
+        let Some(row) = lists.row(table.index, at) else { return nowhere };
+        if let Some((slot, meta)) = row.find(&network, length) {
+            return (Position::new(table, at, slot), meta);
         }
         if !row.overflows() {
-            return Position::NONE;
+            return nowhere;
         }
         at = at.wrapping_add(1);
     }
-    Position::NONE
+    nowhere
 }

@@ -147,7 +147,7 @@ pub(crate) const fn wide(number: u32) -> u64 {
 
 /// One of four, by the last two bits of its number.
 #[inline(always)]
-pub(crate) fn pick(four: &[Shared; 4], index: u64) -> &Shared {
+pub(crate) fn pick<T>(four: &[T; 4], index: u64) -> &T {
     let [a, b, c, d] = four;
     match index & 3 {
         0 => a,

@@ -29,14 +29,22 @@ pub struct Row<const N: usize, W = u64> {
     pub meta: [W; SLOTS],
     /// The network's first address, word by word, the most significant first.
     pub key: [[W; SLOTS]; N],
+    /// What each block has met: half a cache line, so that counting a packet touches one more.
+    pub hits: [Hits<W>; SLOTS],
+}
+
+/// Whose block it is, and what met it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hits<W = u64> {
     /// The block's id.
-    pub id: [W; SLOTS],
+    pub id: W,
     /// Packets that met it.
-    pub packets: [W; SLOTS],
+    pub packets: W,
     /// Their bytes.
-    pub bytes: [W; SLOTS],
-    /// A [`Seen`] each.
-    pub seen: [W; SLOTS],
+    pub bytes: W,
+    /// A [`Seen`].
+    pub seen: W,
 }
 
 /// IPv4: the address is one word.
@@ -50,8 +58,8 @@ const _: () = assert!(size_of::<Row6>() == 224 && size_of::<Row6<Shared>>() == 2
 
 /// What a slot says about its block, besides whose it is. 0: the slot is free.
 ///
-/// From the top: 48 bits of milliseconds on `CLOCK_BOOTTIME`, when it ends; 8 bits of prefix length;
-/// 8 bits of flags.
+/// From the top: 48 bits of time on `CLOCK_BOOTTIME` in [`MOMENT_NS`], when it ends; 8 bits of prefix
+/// length; 8 bits of flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta(pub u64);
 
@@ -62,10 +70,10 @@ pub struct Seen(pub u64);
 /// About a second: the clock of everything that is told by the second.
 pub const TICK_NS: u64 = 1 << 30;
 
-const NEVER_MS: u64 = (1 << 48) - 1;
+/// About a millisecond: the clock by which blocks end.
+pub const MOMENT_NS: u64 = 1 << 20;
 
-/// The last millisecond that a clock of nanoseconds can tell; what ends later never does.
-const LAST_MS: u64 = u64::MAX / 1_000_000;
+const NEVER: u64 = (1 << 48) - 1;
 
 impl Meta {
     /// The slot holds a block.
@@ -77,12 +85,15 @@ impl Meta {
     /// Of a row's first slot, in use or not: something that belongs here is in a row behind it.
     pub const OVERFLOW: u64 = 1 << 7;
 
-    /// A block with these flags that ends at `expires_ns`, rounded up to whole milliseconds.
+    /// A block with these flags that ends at `expires_ns`, rounded up to whole [`MOMENT_NS`].
     pub const fn new(length: u8, expires_ns: u64, flags: u64) -> Self {
-        let ms = expires_ns.div_ceil(1_000_000);
-        let ms = if ms > LAST_MS { NEVER_MS } else { ms };
+        let moments = if expires_ns > u64::MAX - (MOMENT_NS - 1) {
+            NEVER
+        } else {
+            expires_ns.div_ceil(MOMENT_NS)
+        };
         #[expect(clippy::as_conversions, reason = "`u64::from` is not const")]
-        Self(ms << 16 | (length as u64) << 8 | flags & 0x7f | Self::USED)
+        Self(moments << 16 | (length as u64) << 8 | flags & 0x7f | Self::USED)
     }
 
     /// Whether the slot holds a block.
@@ -107,8 +118,8 @@ impl Meta {
     /// When the block ends, on `CLOCK_BOOTTIME`; [`NEVER_NS`](crate::NEVER_NS) for never.
     #[inline(always)]
     pub const fn expires_ns(self) -> u64 {
-        let ms = self.0 >> 16;
-        if ms == NEVER_MS { crate::NEVER_NS } else { ms * 1_000_000 }
+        let moments = self.0 >> 16;
+        if moments == NEVER { crate::NEVER_NS } else { moments * MOMENT_NS }
     }
 
     /// Whether the slot holds a block that counts at `now_ns`.
@@ -168,8 +179,8 @@ pub trait Slots: Sized + 'static {
     /// The words of a key.
     type Key: Copy + AsRef<[u64]>;
 
-    /// The number of the slot that holds exactly this network.
-    fn find(&self, key: &Self::Key, length: u64) -> Option<u64>;
+    /// The number of the slot that holds exactly this network, and what it says.
+    fn find(&self, key: &Self::Key, length: u64) -> Option<(u64, Meta)>;
     /// Whether something that belongs here is in a row behind it.
     fn overflows(&self) -> bool;
     /// The [`Meta`] words.
@@ -184,15 +195,16 @@ impl<const N: usize> Slots for Row<N, Shared> {
     type Key = [u64; N];
 
     #[inline(always)]
-    fn find(&self, key: &[u64; N], length: u64) -> Option<u64> {
+    fn find(&self, key: &[u64; N], length: u64) -> Option<(u64, Meta)> {
         for (slot, at) in (0..).zip(0..SLOTS) {
             // The meta before the key: see the head of this file. One branch for all of it.
-            let mut differs = self.meta.get(at)?.get() & 0xff01 ^ (length << 8 | Meta::USED);
+            let meta = self.meta.get(at)?.get();
+            let mut differs = meta & 0xff01 ^ (length << 8 | Meta::USED);
             for (word, slots) in key.iter().zip(&self.key) {
                 differs |= slots.get(at)?.get() ^ word;
             }
             if differs == 0 {
-                return Some(slot);
+                return Some((slot, Meta(meta)));
             }
         }
         None
@@ -211,13 +223,14 @@ impl<const N: usize> Slots for Row<N, Shared> {
 
     #[inline(always)]
     fn id(&self, slot: u64) -> u64 {
-        pick(&self.id, slot).get()
+        pick(&self.hits, slot).id.get()
     }
 
     #[inline(always)]
     fn count(&self, slot: u64, bytes: u64, now_ns: u64) -> bool {
-        pick(&self.packets, slot).add(1);
-        pick(&self.bytes, slot).add(bytes);
-        see(pick(&self.seen, slot), now_ns)
+        let hits = pick(&self.hits, slot);
+        hits.packets.add(1);
+        hits.bytes.add(bytes);
+        see(&hits.seen, now_ns)
     }
 }

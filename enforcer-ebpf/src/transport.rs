@@ -129,6 +129,19 @@ impl Transport {
     }
 }
 
+/// Whether a packet may be one that a network breaks without, as far as a glance tells: anything but
+/// IPv4 other than ICMP and UDP, and plain TCP of IPv6.
+#[inline(always)]
+pub fn may_be_essential<P: Packet>(packet: &P) -> bool {
+    match locate(packet) {
+        Ok((TYPE_V4, header)) => {
+            packet.load(header + 8).is_none_or(|[_, protocol]| matches!(protocol, ICMP4 | UDP))
+        }
+        Ok((TYPE_V6, header)) => packet.load(header + 6).is_none_or(|[next, _]| next != TCP),
+        Ok(_) | Err(_) => true,
+    }
+}
+
 /// Reads a packet's transport header.
 #[inline(always)]
 pub fn read<P: Packet>(packet: &P) -> Transport {

@@ -13,6 +13,7 @@ use crate::source::{Class, Set};
 use crate::table::{Meta, Slots, TICK_NS};
 use crate::{
     Address, Direction, Event, Packet, Reason, Shared, V4, V6, Verdict, budget, events, peers,
+    transport,
 };
 
 /// Everything outside the packet that a verdict depends on or changes.
@@ -26,6 +27,8 @@ pub trait Tables {
     fn config(&self) -> Option<&Config<Shared>>;
     /// `CLOCK_BOOTTIME`: runs on while the host sleeps, as expiry dates do.
     fn boot_ns(&self) -> u64;
+    /// The same, late by some milliseconds, for a fraction of the cost.
+    fn boot_coarse_ns(&self) -> u64;
     /// `CLOCK_MONOTONIC`: stands still while the host sleeps.
     fn monotonic_ns(&self) -> u64;
     /// The same, late by some milliseconds, for a fraction of the cost.
@@ -48,6 +51,8 @@ pub trait Tables {
     fn count(&self, direction: Direction, verdict: Verdict, reason: Reason, bytes: u64);
     /// Tells the agent, or counts the loss.
     fn report(&self, event: &Event);
+    /// Counts an event that the agent is not told.
+    fn lose(&self);
 }
 
 /// One family's lists.
@@ -106,27 +111,27 @@ type Decision = (Verdict, Reason);
 #[inline(always)]
 pub fn judge_incoming<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
     let config = tables.config()?;
-    let mode = Mode::from_word(config.mode.get());
-    let (verdict, reason) = match mode {
+    let bytes = packet.length();
+    let (verdict, reason) = match Mode::from_word(config.mode.get()) {
         Mode::Off => (Verdict::Pass, Reason::Off),
         Mode::Observe | Mode::Enforce => match packet::parse(packet) {
             Ok(Frame::V4(Ends { source, .. })) => {
-                weigh(packet, source, config, tables.v4(), tables)
+                weigh((packet, bytes), source, config, tables.v4(), tables)
             }
             Ok(Frame::V6(Ends { source, .. })) => {
-                weigh(packet, source, config, tables.v6(), tables)
+                weigh((packet, bytes), source, config, tables.v6(), tables)
             }
             Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
             Err(_) => (consequence(config, tables), Reason::Unreadable),
         },
     };
-    tables.count(Direction::In, verdict, reason, packet.length());
+    tables.count(Direction::In, verdict, reason, bytes);
     Some(verdict)
 }
 
 #[inline(always)]
 fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
-    packet: &P,
+    (packet, bytes): (&P, u64),
     source: A,
     config: &Config<Shared>,
     lists: &L,
@@ -134,10 +139,10 @@ fn weigh<P: Packet, T: Tables, A: Address, L: Lists<A>>(
 ) -> Decision {
     let block = quarantine::find(source, 0, config, lists, tables);
     if block.is_some() {
-        return blocked(packet, source, block, config, lists, tables);
+        return blocked((packet, bytes), source, block, config, lists, tables);
     }
-    if let Some(excess) = budget::spend(packet, source, config, lists, tables) {
-        return overspent(packet, source, &excess, config, lists, tables);
+    if let Some(excess) = budget::spend((packet, bytes), source, config, lists, tables) {
+        return overspent((packet, bytes), source, &excess, config, lists, tables);
     }
     (Verdict::Pass, Reason::Clean)
 }
@@ -148,7 +153,7 @@ fn spared<P: Packet, A: Address, L: Lists<A>>(packet: &P, peer: A, lists: &L) ->
     if lists.allows(peer) {
         return Some((Verdict::Pass, Reason::Allowed));
     }
-    if packet.transport().is_essential() {
+    if transport::may_be_essential(packet) && packet.transport().is_essential() {
         return Some((Verdict::Pass, Reason::Essential));
     }
     None
@@ -156,7 +161,7 @@ fn spared<P: Packet, A: Address, L: Lists<A>>(packet: &P, peer: A, lists: &L) ->
 
 #[inline(always)]
 fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
-    packet: &P,
+    (packet, bytes): (&P, u64),
     source: A,
     block: Position,
     config: &Config<Shared>,
@@ -167,10 +172,11 @@ fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
         return decision;
     }
     let verdict = if block.observes() { Verdict::Pass } else { consequence(config, tables) };
-    let (now_ns, bytes) = (tables.boot_ns(), packet.length());
+    let now_ns = tables.boot_coarse_ns();
     let ((table, row), slot) = (block.row(), block.slot());
     if let Some(row) = lists.row(table, row)
         && row.count(slot, bytes, now_ns)
+        && events::has_room(tables, now_ns)
     {
         let what = (Direction::In, verdict, Reason::Blocked);
         let whose = (row.id(slot), block.length());
@@ -182,7 +188,7 @@ fn blocked<P: Packet, T: Tables, A: Address, L: Lists<A>>(
 
 #[inline(always)]
 fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
-    packet: &P,
+    (packet, bytes): (&P, u64),
     source: A,
     excess: &budget::Excess,
     config: &Config<Shared>,
@@ -193,12 +199,13 @@ fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
         return decision;
     }
     let verdict = if excess.observe { Verdict::Pass } else { consequence(config, tables) };
-    let now_ns = tables.boot_ns();
+    let now_ns = tables.boot_coarse_ns();
     if events::is_first(excess.payer, Direction::In, now_ns / TICK_NS, config, tables) {
-        let what = (Direction::In, verdict, excess.reason);
-        let header = packet.transport();
-        let bytes = packet.length();
-        tables.report(&Event::new(source, what, (0, excess.length), header, bytes, now_ns));
+        if events::has_room(tables, now_ns) {
+            let what = (Direction::In, verdict, excess.reason);
+            let header = packet.transport();
+            tables.report(&Event::new(source, what, (0, excess.length), header, bytes, now_ns));
+        }
         let part = (source.high(), excess.payer, excess.length);
         escalation::blame(part, config, tables, tables.coarse_ns());
     }
@@ -210,34 +217,34 @@ fn overspent<P: Packet, T: Tables, A: Address, L: Lists<A>>(
 #[inline(always)]
 pub fn judge_outgoing<P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<Verdict> {
     let config = tables.config()?;
-    let mode = Mode::from_word(config.mode.get());
-    let (verdict, reason) = match mode {
+    let bytes = packet.length();
+    let (verdict, reason) = match Mode::from_word(config.mode.get()) {
         Mode::Off => (Verdict::Pass, Reason::Off),
         Mode::Observe | Mode::Enforce => match packet::parse(packet) {
             Ok(Frame::V4(Ends { destination, .. })) => {
-                contain(packet, destination, config, tables.v4(), tables)
+                contain((packet, bytes), destination, config, tables.v4(), tables)
             }
             Ok(Frame::V6(Ends { destination, .. })) => {
-                contain(packet, destination, config, tables.v6(), tables)
+                contain((packet, bytes), destination, config, tables.v6(), tables)
             }
             Ok(Frame::Other) => (Verdict::Pass, Reason::NotIp),
             Err(_) => (Verdict::Pass, Reason::Unreadable),
         },
     };
-    tables.count(Direction::Out, verdict, reason, packet.length());
+    tables.count(Direction::Out, verdict, reason, bytes);
     Some(verdict)
 }
 
 #[inline(always)]
 fn contain<P: Packet, T: Tables, A: Address, L: Lists<A>>(
-    packet: &P,
+    (packet, bytes): (&P, u64),
     destination: A,
     config: &Config<Shared>,
     lists: &L,
     tables: &T,
 ) -> Decision {
     if config.has(flag::PEERS) {
-        peers::count(destination, packet.length(), config, lists, tables.coarse_ns());
+        peers::count(destination, bytes, config, lists, tables.coarse_ns());
     }
     if !config.has(flag::CONTAIN) {
         return (Verdict::Pass, Reason::Clean);
@@ -255,13 +262,15 @@ fn contain<P: Packet, T: Tables, A: Address, L: Lists<A>>(
         return (Verdict::Pass, Reason::Essential);
     }
     let verdict = if block.observes() { Verdict::Pass } else { consequence(config, tables) };
-    let now_ns = tables.boot_ns();
-    if events::is_first(destination.peer(), Direction::Out, now_ns / TICK_NS, config, tables) {
+    let now_ns = tables.boot_coarse_ns();
+    if events::is_first(destination.peer(), Direction::Out, now_ns / TICK_NS, config, tables)
+        && events::has_room(tables, now_ns)
+    {
         let what = (Direction::Out, verdict, Reason::Contained);
         let (table, row) = block.row();
         let id = lists.row(table, row).map_or(0, |row| row.id(block.slot()));
         let whose = (id, block.length());
-        tables.report(&Event::new(destination, what, whose, header, packet.length(), now_ns));
+        tables.report(&Event::new(destination, what, whose, header, bytes, now_ns));
     }
     (verdict, Reason::Contained)
 }
@@ -273,7 +282,7 @@ fn consequence<T: Tables>(config: &Config<Shared>, tables: &T) -> Verdict {
         return Verdict::Pass;
     }
     let lease_ns = config.lease_ns.get();
-    if lease_ns != 0 && tables.monotonic_ns() >= lease_ns {
+    if lease_ns != 0 && tables.coarse_ns() >= lease_ns {
         return Verdict::Pass;
     }
     Verdict::Drop

@@ -7,7 +7,7 @@ use std::mem::offset_of;
 
 use enforcer_ebpf::escalation::{self, Escalation};
 use enforcer_ebpf::flood::{self, State};
-use enforcer_ebpf::table::{MAX_LENGTHS, PROBES, SLOTS};
+use enforcer_ebpf::table::{Hits, MAX_LENGTHS, PROBES, SLOTS};
 use enforcer_ebpf::{
     ABI, COUNTERS, Class, Config, Counter, Direction, EVENT_BYTES, Event, LOST_EVENTS,
     MAX_NETWORKS, Mode, Reason, Row4, Row6, Set, Shared, V4, V6, Verdict, counter_index, events,
@@ -56,21 +56,26 @@ fn every_value_is_where_the_other_side_looks_for_it() {
         assert_eq!(offset, 8 * word, "word {word}");
     }
     assert_eq!((size_of::<Row4>(), size_of::<Row6>()), (192, 224));
-    assert_eq!((offset_of!(Row4, meta), offset_of!(Row4, key), offset_of!(Row4, id)), (0, 32, 64));
-    assert_eq!((offset_of!(Row6, meta), offset_of!(Row6, key), offset_of!(Row6, id)), (0, 32, 96));
-    let counts = [offset_of!(Row4, packets), offset_of!(Row4, bytes), offset_of!(Row4, seen)];
-    assert_eq!(counts, [96, 128, 160]);
-    let counts = [offset_of!(Row6, packets), offset_of!(Row6, bytes), offset_of!(Row6, seen)];
-    assert_eq!(counts, [128, 160, 192]);
+    assert_eq!(
+        (offset_of!(Row4, meta), offset_of!(Row4, key), offset_of!(Row4, hits)),
+        (0, 32, 64)
+    );
+    assert_eq!(
+        (offset_of!(Row6, meta), offset_of!(Row6, key), offset_of!(Row6, hits)),
+        (0, 32, 96)
+    );
+    let hits = [offset_of!(Hits, id), offset_of!(Hits, packets), offset_of!(Hits, bytes)];
+    assert_eq!((hits, offset_of!(Hits, seen), size_of::<Hits>()), ([0, 8, 16], 24, 32));
     let set = [offset_of!(Set, key), offset_of!(Set, spent), offset_of!(Set, bytes)];
     assert_eq!((set, offset_of!(Set, tally), size_of::<Set>()), ([0, 32, 64], 96, 128));
     assert_eq!((size_of::<Class>(), offset_of!(Class, syn_cost)), (64, 32));
     assert_eq!((offset_of!(Class, penalty), offset_of!(Class, observe)), (48, 56));
     let state = [offset_of!(State, newcomers), offset_of!(State, flood_until_ns)];
     assert_eq!((state, offset_of!(State, escalated_until_ns)), ([8, 16], 24));
+    assert_eq!((offset_of!(State, told), offset_of!(State, ahead)), (32, 40));
     let place = [offset_of!(Escalation, stretch), offset_of!(Escalation, parts)];
     assert_eq!((place, offset_of!(Escalation, until_ns)), ([8, 16], 24));
-    assert_eq!((size_of::<State>(), size_of::<Escalation>()), (32, 32));
+    assert_eq!((size_of::<State>(), size_of::<Escalation>()), (48, 32));
     assert_eq!((size_of::<Counter>(), offset_of!(Counter, bytes)), (16, 8));
     assert_eq!((size_of::<Shared>(), align_of::<Shared>()), (8, 8));
     let event = [

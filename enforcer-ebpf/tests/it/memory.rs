@@ -9,7 +9,7 @@ use enforcer_ebpf::escalation::{Escalation, PLACES};
 use enforcer_ebpf::events::REPORTS;
 use enforcer_ebpf::flood::{COLUMNS, ROWS, State};
 use enforcer_ebpf::source::CLASSES;
-use enforcer_ebpf::table::Row;
+use enforcer_ebpf::table::{Hits, Row};
 use enforcer_ebpf::{
     COUNTERS, Class, Config, Direction, Event, Lengths, Lists, Packet, Ports, Reason, Set, Shared,
     Tables, Transport, V4, V6, Verdict, counter_index, judge_incoming, judge_outgoing, transport,
@@ -38,6 +38,8 @@ pub struct Memory {
     counts: Vec<[Shared; 2]>,
     /// Which counter grew last.
     last: Shared,
+    /// Events that nobody was told.
+    pub lost: Shared,
     pub events: Mutex<Vec<Event>>,
 }
 
@@ -73,6 +75,7 @@ impl Memory {
             counts: many(COUNTERS as usize),
             last: Shared::default(),
             events: Mutex::default(),
+            lost: Shared::default(),
         }
     }
 
@@ -199,10 +202,7 @@ pub fn empty_rows<const N: usize>(count: usize) -> Vec<Row<N, Shared>> {
         .map(|_| Row {
             meta: four(),
             key: array::from_fn(|_| four()),
-            id: four(),
-            packets: four(),
-            bytes: four(),
-            seen: four(),
+            hits: std::array::from_fn(|_| Hits::default()),
         })
         .collect()
 }
@@ -231,6 +231,10 @@ impl Tables for Memory {
     }
 
     fn boot_ns(&self) -> u64 {
+        self.boot_ns.get()
+    }
+
+    fn boot_coarse_ns(&self) -> u64 {
         self.boot_ns.get()
     }
 
@@ -280,6 +284,10 @@ impl Tables for Memory {
 
     fn report(&self, event: &Event) {
         self.events.lock().unwrap().push(*event);
+    }
+
+    fn lose(&self) {
+        self.lost.add(1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which block an address meets, and what that block remembers of it.
 
-use enforcer_ebpf::table::{Meta, TICK_NS};
+use enforcer_ebpf::events::EVENTS_PER_TICK;
+use enforcer_ebpf::table::{MOMENT_NS, Meta, TICK_NS};
 use enforcer_ebpf::{Direction, Mode, NEVER_NS, Reason, TableWord, Verdict};
 
 use crate::frames::{Shape, Transport};
@@ -30,7 +31,7 @@ fn tables(homes: u32) -> Memory {
 #[test]
 fn a_block_ends_at_its_time_with_nobody_to_end_it() {
     let tables = tables(4);
-    let expires_ns = START_NS / 1_000_000 * 1_000_000 + 7_000_000;
+    let expires_ns = START_NS / MOMENT_NS * MOMENT_NS + 7 * MOMENT_NS;
     tables.block(Entry { expires_ns, ..AnyNetwork::v4(SOURCE4, 32).entry(1) });
     tables.block(Entry { expires_ns, ..AnyNetwork::v6(SOURCE6, 64).entry(2) });
 
@@ -207,4 +208,20 @@ fn what_is_spared_is_neither_counted_against_a_block_nor_reported() {
 
     assert_eq!(tables.counts(network), Counts { packets: 0, bytes: 0 });
     assert!(tables.events().is_empty());
+}
+
+#[test]
+fn no_more_events_are_told_in_a_second_than_anybody_reads() {
+    let from = |source| Shape::v4(source, Transport::Icmp(8, 0)).bytes();
+    let tables = tables(4_096);
+    for host in 0..EVENTS_PER_TICK as u32 + 100 {
+        tables.block(AnyNetwork::v4((0x0a00_0000 | host).to_be_bytes(), 32).entry(2));
+        assert_eq!(tables.incoming(&from((0x0a00_0000 | host).to_be_bytes())), BLOCKED);
+    }
+
+    assert_eq!(tables.events().len() as u64, EVENTS_PER_TICK);
+    assert_eq!(tables.lost.get(), 100);
+    tables.boot_ns.add(TICK_NS);
+    assert_eq!(tables.incoming(&from([10, 0, 0, 1])), BLOCKED);
+    assert_eq!(tables.events().len() as u64, EVENTS_PER_TICK + 1);
 }

@@ -88,10 +88,10 @@ impl Memory {
     pub fn counts_in(&self, table: TableWord, network: AnyNetwork) -> Counts {
         let [packets, bytes] = if network.v6 {
             let (row, slot) = self.find6(table, network).unwrap();
-            [&row.packets, &row.bytes].map(|words| words[slot].get())
+            [&row.hits[slot].packets, &row.hits[slot].bytes].map(Shared::get)
         } else {
             let (row, slot) = self.find4(table, network).unwrap();
-            [&row.packets, &row.bytes].map(|words| words[slot].get())
+            [&row.hits[slot].packets, &row.hits[slot].bytes].map(Shared::get)
         };
         Counts { packets, bytes }
     }
@@ -139,7 +139,7 @@ impl Memory {
         fn of<const N: usize>(family: &Family<N>) -> impl Iterator<Item = u64> {
             let words = |row: &Row<N, Shared>| {
                 let keys = row.key.iter().flatten();
-                let words = row.meta.iter().chain(keys).chain(&row.id);
+                let words = row.meta.iter().chain(keys).chain(row.hits.iter().map(|hits| &hits.id));
                 words.map(Shared::get).collect::<Vec<_>>()
             };
             family.tables.iter().flatten().flat_map(words)
@@ -169,9 +169,10 @@ fn put<const N: usize>(
         for (words, word) in row.key.iter().zip(key) {
             words[slot].set(word);
         }
-        row.id[slot].set(entry.id);
-        for words in [&row.packets, &row.bytes, &row.seen] {
-            words[slot].set(0);
+        let hits = &row.hits[slot];
+        hits.id.set(entry.id);
+        for word in [&hits.packets, &hits.bytes, &hits.seen] {
+            word.set(0);
         }
         let meta = Meta::new(entry.network.length as u8, entry.expires_ns, entry.flags);
         row.meta[slot].set(meta.0 | row.meta[slot].get() & Meta::OVERFLOW);

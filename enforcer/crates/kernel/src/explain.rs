@@ -170,6 +170,7 @@ impl<'k> View<'k> {
                 newcomers: copy(|state| &state.newcomers),
                 flood_until_ns: copy(|state| &state.flood_until_ns),
                 escalated_until_ns: copy(|state| &state.escalated_until_ns),
+                ..State::default()
             },
             common: OnceLock::new(),
         }
@@ -195,7 +196,7 @@ impl<'k> View<'k> {
             let verdict = if observed || block.observe { Verdict::Pass } else { Verdict::Drop };
             return Some(Finding { verdict, reason: Reason::Blocked, block: Some(block), budget });
         }
-        let excess = budget::spend(&Ordinary, source, config, side, self);
+        let excess = budget::spend((&Ordinary, Ordinary.length()), source, config, side, self);
         steps.push(match (&budget, &excess) {
             (None, _) => "CLASS: no budget for it".to_owned(),
             (Some(left), None) => format!("{}: {left}", F::SOURCE),
@@ -318,6 +319,10 @@ impl<'k> Tables for View<'k> {
         boot_ns()
     }
 
+    fn boot_coarse_ns(&self) -> u64 {
+        self.boot_ns()
+    }
+
     fn monotonic_ns(&self) -> u64 {
         monotonic_ns()
     }
@@ -358,6 +363,8 @@ impl<'k> Tables for View<'k> {
     fn count(&self, _: Direction, _: Verdict, _: Reason, _: u64) {}
 
     fn report(&self, _: &Event) {}
+
+    fn lose(&self) {}
 }
 
 impl<F: Family> Lists<F> for Side<'_, F> {

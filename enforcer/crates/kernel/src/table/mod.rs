@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, fence};
 
-use enforcer_ebpf::table::{Meta, PROBES, Row, SLOTS, Seen, Slots, home};
+use enforcer_ebpf::table::{Hits, Meta, PROBES, Row, SLOTS, Seen, Slots, home};
 use enforcer_ebpf::{Config, Shared};
 
 /// The length of a block that has moved: no address has so many bits, so nobody looks for it.
@@ -30,10 +30,7 @@ const MOST_HOMES: u32 = 1 << 23;
 
 /// Rows as their writer sees them.
 pub(crate) trait Cells: Slots {
-    fn ids(&self) -> &[Shared; SLOTS];
-    fn packets(&self) -> &[Shared; SLOTS];
-    fn bytes(&self) -> &[Shared; SLOTS];
-    fn seen(&self) -> &[Shared; SLOTS];
+    fn hits(&self, slot: usize) -> &Hits<Shared>;
     fn key(&self, slot: usize) -> Self::Key;
     fn set_key(&self, slot: usize, key: &Self::Key);
 }
@@ -202,11 +199,12 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
     /// Changes what is said of a network; its counters start anew when it is another block's.
     pub(crate) fn change(&mut self, at: At, meta: Meta, id: u64) {
         let Some(row) = self.row(at.row) else { return };
-        if cell(row.ids(), at.slot).get() != id {
-            for counts in [row.packets(), row.bytes(), row.seen()] {
-                cell(counts, at.slot).set(0);
+        let hits = row.hits(at.slot);
+        if hits.id.get() != id {
+            for count in [&hits.packets, &hits.bytes, &hits.seen] {
+                count.set(0);
             }
-            cell(row.ids(), at.slot).set(id);
+            hits.id.set(id);
         }
         set_meta(row, at.slot, meta);
     }
@@ -227,9 +225,9 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
     /// Adds what was counted elsewhere for the same block.
     pub(crate) fn add_counts(&self, at: At, counted: &Block) {
         let Some(row) = self.row(at.row) else { return };
-        cell(row.packets(), at.slot).add(counted.packets);
-        cell(row.bytes(), at.slot).add(counted.bytes);
-        let seen = cell(row.seen(), at.slot);
+        row.hits(at.slot).packets.add(counted.packets);
+        row.hits(at.slot).bytes.add(counted.bytes);
+        let seen = &row.hits(at.slot).seen;
         if seen.get() == 0 {
             seen.set(counted.seen.0);
         }
@@ -239,8 +237,8 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
     pub(crate) fn take_counts(&self, at: At) -> Block {
         let Some(row) = self.row(at.row) else { return Block::default() };
         let block = read(row, at.slot);
-        cell(row.packets(), at.slot).add(block.packets.wrapping_neg());
-        cell(row.bytes(), at.slot).add(block.bytes.wrapping_neg());
+        row.hits(at.slot).packets.add(block.packets.wrapping_neg());
+        row.hits(at.slot).bytes.add(block.bytes.wrapping_neg());
         block
     }
 
@@ -364,20 +362,8 @@ impl<R: Cells, M: AsRef<[R]>> Table<R, M> {
 }
 
 impl<const N: usize> Cells for Row<N, Shared> {
-    fn ids(&self) -> &[Shared; SLOTS] {
-        &self.id
-    }
-
-    fn packets(&self) -> &[Shared; SLOTS] {
-        &self.packets
-    }
-
-    fn bytes(&self) -> &[Shared; SLOTS] {
-        &self.bytes
-    }
-
-    fn seen(&self) -> &[Shared; SLOTS] {
-        &self.seen
+    fn hits(&self, slot: usize) -> &Hits<Shared> {
+        cell(&self.hits, slot)
     }
 
     fn key(&self, slot: usize) -> [u64; N] {
@@ -406,19 +392,19 @@ pub(crate) fn seed(config: &Config<Shared>) -> [u64; 2] {
 fn read<R: Cells>(row: &R, slot: usize) -> Block {
     Block {
         meta: Meta(cell(row.metas(), slot).get() & !Meta::OVERFLOW),
-        id: cell(row.ids(), slot).get(),
-        packets: cell(row.packets(), slot).get(),
-        bytes: cell(row.bytes(), slot).get(),
-        seen: Seen(cell(row.seen(), slot).get()),
+        id: row.hits(slot).id.get(),
+        packets: row.hits(slot).packets.get(),
+        bytes: row.hits(slot).bytes.get(),
+        seen: Seen(row.hits(slot).seen.get()),
     }
 }
 
 fn fill<R: Cells>(row: &R, slot: usize, key: &R::Key, block: &Block) {
     row.set_key(slot, key);
-    cell(row.ids(), slot).set(block.id);
-    cell(row.packets(), slot).set(block.packets);
-    cell(row.bytes(), slot).set(block.bytes);
-    cell(row.seen(), slot).set(block.seen.0);
+    row.hits(slot).id.set(block.id);
+    row.hits(slot).packets.set(block.packets);
+    row.hits(slot).bytes.set(block.bytes);
+    row.hits(slot).seen.set(block.seen.0);
     set_meta(row, slot, block.meta);
 }
 
@@ -429,7 +415,7 @@ fn set_meta<R: Cells>(row: &R, slot: usize, meta: Meta) {
     word.set(word.get() & Meta::OVERFLOW | meta.0 & !Meta::OVERFLOW);
 }
 
-const fn cell(four: &[Shared; SLOTS], slot: usize) -> &Shared {
+const fn cell<T>(four: &[T; SLOTS], slot: usize) -> &T {
     let [a, b, c, d] = four;
     match slot {
         0 => a,

@@ -59,7 +59,7 @@ fn rows(homes: u32) -> Rows {
 fn empty() -> Row6<Shared> {
     let four = || [0; SLOTS].map(Shared::new);
     let key = [four(), four()];
-    Row6 { meta: four(), key, id: four(), packets: four(), bytes: four(), seen: four() }
+    Row6 { meta: four(), key, hits: std::array::from_fn(|_| Hits::default()) }
 }
 
 fn table(homes: u32, live: bool) -> Heap {
@@ -344,6 +344,10 @@ impl Tables for Glance<'_> {
         1
     }
 
+    fn boot_coarse_ns(&self) -> u64 {
+        self.boot_ns()
+    }
+
     fn monotonic_ns(&self) -> u64 {
         1
     }
@@ -383,6 +387,8 @@ impl Tables for Glance<'_> {
     fn count(&self, _: Direction, _: Verdict, _: Reason, _: u64) {}
 
     fn report(&self, _: &Event) {}
+
+    fn lose(&self) {}
 }
 
 impl World {
