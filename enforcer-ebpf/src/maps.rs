@@ -13,7 +13,7 @@ use enforcer_ebpf::flood::{COLUMNS, ROWS, State};
 use enforcer_ebpf::prefilter::{WORDS4, WORDS6};
 use enforcer_ebpf::quarantine::{self, Position};
 use enforcer_ebpf::source::{CLASSES, PEER_SETS};
-use enforcer_ebpf::table::{MOMENT_NS, Slots};
+use enforcer_ebpf::table::MOMENT_NS;
 use enforcer_ebpf::{
     Address, COUNTERS, Class, Config, Counter, Direction, EVENT_BYTES, Event, LOST_EVENTS, Lists,
     MAX_NETWORKS, Reason, Row4, Row6, Set, Shared, Tables, V4, V6, Verdict, counter_index, map,
