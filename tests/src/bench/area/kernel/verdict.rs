@@ -110,8 +110,8 @@ fn certain(
     Ok(run.ns)
 }
 
-/// Blocks whose first packet in a tick is reported: as many as the ring has room for.
-const REPORTED: u32 = 3000;
+/// Blocks whose first packet in a tick is reported: not more than the program tells of in a tick.
+const REPORTED: u32 = 2000;
 
 /// A drop that is the first of its block in a second, and so is reported, less one that is not.
 ///
