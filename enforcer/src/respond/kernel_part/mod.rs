@@ -5,6 +5,7 @@
 //! packets are dropped. Attaching is tried again every [`TICKS_TO_RETRY`] ticks, unless an operator
 //! detached it: then it waits for `enforcer kernel attach`, and says so.
 
+mod hold;
 mod report;
 mod slots;
 
@@ -212,24 +213,23 @@ impl KernelPart {
         self.renew_lease();
         self.summarise(audit, now);
         let was_off = self.unattached.is_some();
+        let mut is_anew = false;
         if was_off && self.wanted.is_some() {
             if self.ticks.is_multiple_of(TICKS_TO_RETRY) && !self.off_by_hand {
                 self.try_attach(blocks);
             }
         } else {
+            self.hold_to_policy(audit);
             self.check();
-            if self.has_lost_interfaces()
-                && let Some(kernel) = &mut self.kernel
-                && self.wanted.is_some()
-            {
-                if let Err(error) = kernel.reattach() {
-                    debug!(error = chain(&error), "the kernel part cannot be put back");
-                }
-                self.check();
+            if self.has_lost_interfaces() && self.wanted.is_some() {
+                // What is mended at once is on record as well.
+                self.tell(audit);
+                is_anew = self.put_back(blocks);
             }
         }
         self.tell(audit);
-        if was_off && self.unattached.is_none() { Change::Regained } else { Change::None }
+        let is_whole = self.unattached.is_none();
+        if (was_off || is_anew) && is_whole { Change::Regained } else { Change::None }
     }
 
     fn renew_lease(&mut self) {
