@@ -13,7 +13,7 @@ use enforcer_kernel::Installed;
 use enforcer_model::{Author, Block, BlockId, Expiry, Prefix, Target, Timestamp};
 use tracing::warn;
 
-use super::claims::by_end;
+use super::claims::{Claim, by_end};
 use super::crowd::end_of;
 use super::lists::List;
 use super::{Responder, list_file};
@@ -68,6 +68,16 @@ impl Responder {
                         self.adopt_recovered(list);
                     }
                 }
+            }
+        }
+        // What is a decision now holds like one: under its id, and with nothing sent there either.
+        for entry in entries {
+            let desired = self.claims(now).desired(entry.prefix);
+            let is_so = |claim: &Claim| claim.id == entry.id && claim.contain == entry.contain;
+            if !desired.as_ref().is_some_and(is_so)
+                && let Err(why) = self.settle(entry.prefix, now)
+            {
+                warn!(prefix = %entry.prefix, why, "what was adopted is not in force as decided");
             }
         }
     }
