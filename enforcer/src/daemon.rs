@@ -347,12 +347,19 @@ async fn tick(orders: mpsc::Sender<Order>, stop: CancellationToken) {
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         interval
     });
+    let mut is_postponed = false;
     loop {
         let order = tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => Order::Tick,
-            // Whatever else waits comes first.
-            _ = rounds.tick(), if orders.capacity() == orders.max_capacity() => Order::Round,
+            _ = rounds.tick() => {
+                // Whatever else waits comes first, but cannot keep a round from its end for ever.
+                is_postponed = !is_postponed && orders.capacity() < orders.max_capacity();
+                if is_postponed {
+                    continue;
+                }
+                Order::Round
+            }
         };
         // A responder that is behind gets the next one.
         if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(order) {
