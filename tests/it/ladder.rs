@@ -140,6 +140,9 @@ fn a_filter_that_somebody_else_removes_is_put_back_and_recorded() {
     })
     .unwrap();
     stage.expect_dropped(&ping, &target);
+    let what: Vec<_> =
+        stage.records_of("config").iter().map(|one| one["body"]["what"].clone()).collect();
+    assert!(what.ends_with(&["kernel-lost".into(), "kernel-attached".into()]), "{what:?}");
 }
 
 #[test]

@@ -11,14 +11,17 @@
 )]
 
 mod block;
+mod budget;
 mod command;
 mod corpus;
 mod detect;
+mod drift;
 mod egress;
 mod evidence;
 mod full;
 mod lab;
 mod ladder;
+mod lease;
 mod lists;
 mod packet;
 mod privileges;

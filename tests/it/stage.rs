@@ -7,7 +7,7 @@ use std::time::Duration;
 use enforcer_kernel::{Kernel, OpenError};
 use enforcer_tests::lab::{
     ATTACKER, Agent, Ask, Client, DEADLINE, Family, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Http,
-    KeyGuesses, Lab, Output, Ping, Site, Stream, UPSTREAM, Upstream, guess, wait_until,
+    KeyGuesses, Lab, Output, Passage, Ping, Site, Stream, UPSTREAM, Upstream, guess, wait_until,
 };
 use serde_json::Value;
 
@@ -196,11 +196,16 @@ impl Stage {
 
     /// Whether a few datagrams from this address of the attacker's arrive: all of them or none.
     pub(crate) fn reaches(&self, source: &str) -> bool {
-        let stream = self.stream(&[source]);
-        stream.flow(12).unwrap();
-        let passage = stream.stop().unwrap().remove(0);
+        let passage = self.passage(source);
         assert!(passage.is_served() || passage.is_shut_out(), "{passage:?}");
         passage.is_served()
+    }
+
+    /// What becomes of a few datagrams from this address of the attacker's.
+    pub(crate) fn passage(&self, source: &str) -> Passage {
+        let stream = self.stream(&[source]);
+        stream.flow(12).unwrap();
+        stream.stop().unwrap().remove(0)
     }
 
     /// The pinned maps, as somebody else on the host can open them.

@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
-use super::stream::mouth;
+use super::stream::{mouth, mouth_here};
 use super::{DEADLINE, Namespace, wait_until};
 
 /// The longest answer that [`raw_exchange`] keeps.
@@ -17,6 +18,9 @@ const ANSWER_MAX: u64 = 1024 * 1024;
 
 /// The most datagrams of one flood.
 const FLOOD_MAX: u64 = 10_000_000;
+
+/// Room for what arrives while a sink waits for its turn: a flood is counted to the last datagram.
+const SINK_BYTES: usize = 64 << 20;
 
 /// Sends bytes on a connection of its own, says that no more follow, and reads until the end.
 ///
@@ -84,6 +88,26 @@ impl Flood {
     }
 }
 
+/// Sends one datagram from each of `sources`, as fast as the kernel takes them; they must be
+/// addresses of networks that are the host's own.
+pub fn crowd(
+    from: &Namespace,
+    sources: impl Iterator<Item = IpAddr> + Send,
+    to: SocketAddr,
+) -> Result<()> {
+    from.run(|| {
+        for source in sources {
+            let socket = mouth_here(source, to)?;
+            if let Err(error) = socket.send(b"one of many")
+                && error.kind() != ErrorKind::ConnectionRefused
+            {
+                return Err(error).context("sending as one of many");
+            }
+        }
+        Ok(())
+    })?
+}
+
 /// Counts the datagrams that reach a port.
 #[derive(Debug)]
 pub struct Sink {
@@ -97,6 +121,7 @@ impl Sink {
     /// Opens a port in `namespace`.
     pub fn open(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
         let socket = namespace.run(|| UdpSocket::bind(address))??;
+        set_socket_recv_buffer_size_force(&socket, SINK_BYTES)?;
         let address = socket.local_addr()?;
         // A short time-out is how the thread notices that it should end.
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;

@@ -30,7 +30,7 @@ mod veth;
 mod wait;
 
 pub use agent::{Agent, Output, Site};
-pub use attacker::{Flood, Sink, raw_exchange};
+pub use attacker::{Flood, Sink, crowd, raw_exchange};
 pub use certificate::Certificate;
 pub use client::{Answer, Ask, Client, Connection, Http, Steady, Tally, TlsStream};
 pub use forgery::Forgery;

@@ -151,8 +151,12 @@ impl Drop for Stream {
 
 /// A socket that sends from `source`, which may be one of a whole network that is the host's own.
 pub(super) fn mouth(from: &Namespace, source: IpAddr, to: SocketAddr) -> Result<UdpSocket> {
-    let domain = Domain::for_address(to);
-    let socket = from.run(|| Socket::new(domain, Type::DGRAM, Some(Protocol::UDP)))??;
+    from.run(|| mouth_here(source, to))?
+}
+
+/// The same of the host that this thread is in.
+pub(super) fn mouth_here(source: IpAddr, to: SocketAddr) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
     if source.is_ipv6() {
         socket.set_freebind_v6(true)?;
     }
