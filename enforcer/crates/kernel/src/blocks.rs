@@ -25,14 +25,14 @@ use crate::table::{Block, FEWEST_HOMES, Refused, Table, homes_for, seed};
 
 /// Percent of the slots in use from which a table gets a larger successor when there is time for
 /// it, and from which the next block waits for it.
-const FULL: (u32, u32) = (75, 85);
+const FULL: (u32, u32) = (84, 88);
 
 /// Percent of the slots in use below which a table gets a smaller successor.
 const EMPTY: u32 = 25;
 
 /// Percent of the slots that are in use in a successor, and in the table of a list.
 const ROOMY: u32 = 60;
-const SNUG: u32 = 70;
+const SNUG: u32 = 80;
 
 /// A pass over a table that took longer than this is not made again before it was idle for
 /// [`REST`] times as long.
