@@ -202,7 +202,7 @@ pub fn empty_rows<const N: usize>(count: usize) -> Vec<Row<N, Shared>> {
         .map(|_| Row {
             meta: four(),
             key: array::from_fn(|_| four()),
-            hits: std::array::from_fn(|_| Hits::default()),
+            hits: array::from_fn(|_| Hits::default()),
         })
         .collect()
 }

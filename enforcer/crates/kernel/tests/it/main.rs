@@ -20,6 +20,8 @@
     reason = "test code, some of it shared with another package's tests"
 )]
 
+#[path = "../../../../../enforcer-ebpf/tests/it/any.rs"]
+mod any;
 #[path = "../../../../../enforcer-ebpf/tests/it/frames.rs"]
 mod frames;
 mod lab;
@@ -27,6 +29,9 @@ mod lab;
 mod memory;
 #[path = "../../../../../enforcer-ebpf/tests/it/reference.rs"]
 mod reference;
+mod trial;
+#[path = "../../../../../enforcer-ebpf/tests/it/writer.rs"]
+mod writer;
 
 mod blocks;
 mod budgets;

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use enforcer_kernel::{
-    Attach, Attachment, Budget, Config, Entry, Event, Hook, Kernel, Mode, Reason, Verdict,
+    Attach, Attachment, Budget, Budgets, Config, Entry, Event, Hook, Kernel, Mode, Packets, Reason,
+    Verdict,
 };
 use enforcer_model::PerSecond;
 
@@ -18,7 +19,7 @@ const EITHER_HOOK: [(Attach, Hook); 2] =
 fn a_blocked_source_is_dropped_and_its_neighbours_are_not() {
     for (attach, expected) in EITHER_HOOK {
         let lab = Lab::new();
-        let mut kernel = Kernel::attach(&Config { attach, ..lab.config() }, &[]).unwrap();
+        let mut kernel = Kernel::attach(&Config { attach, ..lab.config() }, &[], &[]).unwrap();
         let attachment = kernel.interfaces().unwrap()[0].attachment;
         assert!(matches!(attachment, Attachment::Attached { hook, .. } if hook == expected));
 
@@ -45,7 +46,7 @@ fn a_blocked_source_is_dropped_and_its_neighbours_are_not() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_network_of_any_length_is_dropped_whole() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     let networks4 = ["0.0.0.0/0", "10.0.0.0/7", "10.77.0.0/24", "10.77.0.2/31", "10.77.0.2"];
     let networks6 = ["::/0", "2001:db8::/33", "2001:db8:77::/64", "2001:db8:77::2/127"];
 
@@ -68,7 +69,7 @@ fn a_network_of_any_length_is_dropped_whole() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_block_ends_at_its_time_though_the_agent_is_gone() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     let ttl = Duration::from_millis(700);
     kernel.block(prefix(PEERS4[0]), entry(1, Some(ttl))).unwrap();
     kernel.block(prefix(PEERS6[0]), entry(2, Some(ttl))).unwrap();
@@ -87,10 +88,9 @@ fn a_block_ends_at_its_time_though_the_agent_is_gone() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn the_allow_list_wins_over_blocks_and_budgets() {
     let lab = Lab::new();
-    let budget = Budget { packets: per_second(1), burst: NonZeroU32::MIN };
-    let config = Config { budget: Some(budget), ..lab.config() };
+    let config = Config { budgets: packets(1, 1), ..lab.config() };
     let allow = [prefix("10.77.0.2"), prefix("2001:db8:77::2")];
-    let mut kernel = Kernel::attach(&config, &allow).unwrap();
+    let mut kernel = Kernel::attach(&config, &allow, &[]).unwrap();
     kernel.block(prefix("10.77.0.0/24"), entry(1, None)).unwrap();
     kernel.block(prefix("2001:db8::/32"), entry(2, None)).unwrap();
 
@@ -115,12 +115,10 @@ fn the_allow_list_wins_over_blocks_and_budgets() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn a_source_over_its_budget_is_dropped_until_it_has_saved_up() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
-    let burst = NonZeroU32::new(3).unwrap();
-    let budget = Some(Budget { packets: per_second(1), burst });
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     // An exchange of neighbour discovery before it spends nothing.
     assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Pass);
-    kernel.set_budget(budget).unwrap();
+    kernel.set_budgets(&packets(1, 3)).unwrap();
 
     let judged = [(); 6].map(|()| lab.send(PEERS4[0], || kernel.counters().unwrap()));
 
@@ -131,7 +129,7 @@ fn a_source_over_its_budget_is_dropped_until_it_has_saved_up() {
         lab.send(PEERS4[0], || kernel.counters().unwrap()) == Verdict::Pass
     });
 
-    kernel.set_budget(None).unwrap();
+    kernel.set_budgets(&Budgets::default()).unwrap();
     for _ in 0..10 {
         assert_eq!(lab.send(PEERS4[0], || kernel.counters().unwrap()), Verdict::Pass);
     }
@@ -141,7 +139,7 @@ fn a_source_over_its_budget_is_dropped_until_it_has_saved_up() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn observing_counts_and_drops_nothing() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     let observed = Entry { observe: true, ..entry(1, None) };
 
     assert!(kernel.block(prefix(PEERS4[0]), observed).unwrap().observe);
@@ -162,7 +160,7 @@ fn observing_counts_and_drops_nothing() {
 #[ignore = "needs root and the BPF object; run by `cargo xtask test`"]
 fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
     let lab = Lab::new();
-    let mut kernel = Kernel::attach(&lab.config(), &[]).unwrap();
+    let mut kernel = Kernel::attach(&lab.config(), &[], &[]).unwrap();
     let mut events = kernel.take_events().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let network = prefix("2001:db8:77::/64");
@@ -172,7 +170,7 @@ fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
         lab.send(PEERS6[1], || kernel.counters().unwrap());
     }
     let first = async { tokio::time::timeout(Duration::from_secs(5), events.next()).await };
-    let Ok(Some(Event::Blocked { source, prefix, id, verdict, age })) = runtime.block_on(first)
+    let Ok(Some(Event::Blocked { source, prefix, id, verdict, age, sample })) = runtime.block_on(first)
     else {
         panic!("no event of a block");
     };
@@ -180,10 +178,16 @@ fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
     assert_eq!(source.to_string(), PEERS6[1]);
     assert_eq!((prefix, id.bits(), verdict), (network, 7, Verdict::Drop));
     assert!(age < Duration::from_secs(5));
+    assert_eq!((sample.protocol, sample.port), (17, 7777), "UDP to the ear of the lab");
     assert_eq!(events.try_next(), None, "once in a second");
     assert_eq!(kernel.counters().unwrap().events_lost, 0);
 }
 
-fn per_second(count: u32) -> PerSecond {
-    PerSecond::new(NonZeroU32::new(count).unwrap())
+/// So many packets in a second, and so many at once.
+fn packets(rate: u32, burst: u32) -> Budgets {
+    let rate = PerSecond::new(NonZeroU32::new(rate).unwrap());
+    let packets = Some(Packets { rate, burst: NonZeroU32::new(burst).unwrap() });
+    let (bytes, syns, penalty, observe) = (None, None, Duration::ZERO, false);
+    let default = Some(Budget { packets, bytes, syns, penalty, observe });
+    Budgets { default, ..Budgets::default() }
 }
