@@ -170,7 +170,8 @@ fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
         lab.send(PEERS6[1], || kernel.counters().unwrap());
     }
     let first = async { tokio::time::timeout(Duration::from_secs(5), events.next()).await };
-    let Ok(Some(Event::Blocked { source, prefix, id, verdict, age, sample })) = runtime.block_on(first)
+    let Ok(Some(Event::Blocked { source, prefix, id, verdict, age, sample })) =
+        runtime.block_on(first)
     else {
         panic!("no event of a block");
     };

@@ -169,10 +169,12 @@ fn the_kernel_meets_a_flood_and_escalates_as_the_host_does() {
             Shape::v4(address.to_be_bytes(), transport())
         } else {
             let [a, b, c, d] = random.to_be_bytes();
-            let (site, part) = if is_flood { ([a, b], [c, d]) } else { ([0, a & 3], [b & 3, c & 7]) };
+            let (site, part) =
+                if is_flood { ([a, b], [c, d]) } else { ([0, a & 3], [b & 3, c & 7]) };
             let [site_high, site_low] = site;
             let [network, subnet] = part;
-            let source = [0x2a, 1, 0, 0, site_high, site_low, network, subnet, 0, 0, 0, 0, 0, 0, 0, d];
+            let source =
+                [0x2a, 1, 0, 0, site_high, site_low, network, subnet, 0, 0, 0, 0, 0, 0, 0, d];
             Shape::v6(source, transport())
         };
         let frame = shape.bytes();

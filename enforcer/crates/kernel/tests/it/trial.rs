@@ -98,7 +98,12 @@ impl Trial {
         assert_eq!((new.packets - old.packets, new.bytes - old.bytes), (1, frame.len() as u64));
         let direction = if name == program::EGRESS { Direction::Out } else { Direction::In };
         assert_eq!(new.direction, direction);
-        assert_eq!(answer, if new.verdict == Verdict::Pass { pass } else { drop }, "{}", new.reason);
+        assert_eq!(
+            answer,
+            if new.verdict == Verdict::Pass { pass } else { drop },
+            "{}",
+            new.reason
+        );
         (new.verdict, new.reason)
     }
 
