@@ -7,7 +7,6 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::disallowed_types,
     clippy::wildcard_enum_match_arm,
     missing_docs,
     unreachable_pub,

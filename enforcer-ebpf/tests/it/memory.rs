@@ -2,6 +2,8 @@
 //!
 //! Whatever is shared is made of the same words as in the kernel, so threads may judge at once.
 
+#![expect(clippy::disallowed_types, reason = "the packages of these tests need no other lock")]
+
 use std::array;
 use std::sync::Mutex;
 
@@ -25,7 +27,7 @@ pub struct Memory {
     pub config: Config<Shared>,
     pub boot_ns: Shared,
     pub monotonic_ns: Shared,
-    /// How late the coarse clock is.
+    /// How late the coarse clocks are.
     pub late_ns: Shared,
     pub v4: Family<1>,
     pub v6: Family<2>,
@@ -235,7 +237,7 @@ impl Tables for Memory {
     }
 
     fn boot_coarse_ns(&self) -> u64 {
-        self.boot_ns.get()
+        self.boot_ns.get() - self.late_ns.get()
     }
 
     fn monotonic_ns(&self) -> u64 {

@@ -45,6 +45,21 @@ fn a_block_ends_at_its_time_with_nobody_to_end_it() {
 }
 
 #[test]
+fn a_clock_that_is_late_ends_a_block_late_by_as_much_and_never_early() {
+    for late_ns in [0, 4_000_000, 10_000_000] {
+        let tables = tables(4);
+        let expires_ns = START_NS + 1_234_567_890;
+        tables.block(Entry { expires_ns, ..AnyNetwork::v4(SOURCE4, 32).entry(1) });
+        tables.late_ns.set(late_ns);
+
+        tables.boot_ns.set(expires_ns - 1);
+        assert_eq!(tables.incoming(&frame4()), BLOCKED);
+        tables.boot_ns.set(expires_ns + late_ns + MOMENT_NS);
+        assert_eq!(tables.incoming(&frame4()), PASSED, "after {late_ns}");
+    }
+}
+
+#[test]
 fn every_length_of_either_family_can_be_blocked_alone_and_its_neighbour_is_not() {
     for (v6, lengths) in [(false, 0..=32), (true, 0..=128u32)] {
         for length in lengths {

@@ -1,6 +1,6 @@
 //! Words that hold more than one number, and what their units are.
 
-use enforcer_ebpf::config::Span;
+use enforcer_ebpf::config::{Left, Span};
 use enforcer_ebpf::escalation::{network_key, network_of};
 use enforcer_ebpf::quarantine::Position;
 use enforcer_ebpf::source::{MAX_SYNS, SPENT_NS, SYN_NS, Spent, Tally, V4_MARK};
@@ -34,6 +34,13 @@ proptest! {
             let is_readable = |bits: &u32| (width == 128 || *bits < 64) && is_in_span(bits);
             let readable: Vec<u32> = expected.iter().copied().filter(is_readable).collect();
             prop_assert_eq!(Span(span).misses(&shared, width), readable.is_empty());
+            let is_told = match shared.left(Span(span), width) {
+                Left::None => readable.is_empty(),
+                Left::One(only) => readable == [only],
+                // Never fewer than there are.
+                Left::More => !readable.is_empty(),
+            };
+            prop_assert!(is_told, "{:?}", readable);
             prop_assert_eq!(taken, readable);
         }
     }
@@ -148,13 +155,13 @@ proptest! {
 
 #[test]
 fn a_block_that_never_ends_never_ends() {
-    for expires_ns in [NEVER_NS, NEVER_NS - 1, NEVER_NS - MOMENT_NS + 1] {
+    let last = NEVER_NS / MOMENT_NS * MOMENT_NS;
+    for expires_ns in [NEVER_NS, NEVER_NS - 1, last + 1] {
         let meta = Meta::new(32, expires_ns, 0);
 
         assert_eq!(meta.expires_ns(), NEVER_NS, "{expires_ns}");
         assert!(meta.in_force(0) && meta.in_force(NEVER_NS - 1));
     }
-    let last = NEVER_NS / MOMENT_NS * MOMENT_NS;
     assert_eq!(Meta::new(32, last, 0).expires_ns(), last);
 }
 

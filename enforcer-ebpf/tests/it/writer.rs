@@ -1,5 +1,7 @@
 //! The agent's part of the contract, in the plainest way: blocks into rows, bits into the prefilter.
 
+#![expect(clippy::disallowed_types, reason = "the packages of these tests need no other lock")]
+
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Mutex;

@@ -57,7 +57,7 @@ impl Trial {
         let counters = kernel.counters().unwrap();
         let mut trial = Self { kernel, ebpf, config, lab, counters };
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let now_ns = now.tv_sec as u64 * 1_000_000_000 + LATER.as_nanos() as u64;
+        let now_ns = now.tv_sec.cast_unsigned() * 1_000_000_000 + LATER.as_nanos() as u64;
         trial.set_clock(now_ns.next_multiple_of(STEP_NS));
         trial
     }
