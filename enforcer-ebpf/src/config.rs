@@ -196,6 +196,9 @@ impl Span {
     /// Nothing.
     pub const NONE: Self = Self([0; 3]);
 
+    /// Everything.
+    pub const ALL: Self = Self([u64::MAX; 3]);
+
     /// Whether none of `lengths` is in it.
     #[inline(always)]
     pub fn misses(self, lengths: &Lengths<Shared>, bits: u32) -> bool {

@@ -8,7 +8,7 @@
 //! [`walk`] and [`step`] take and return plain numbers: in the kernel they are functions of their
 //! own, verified once each and not again behind every way to them.
 
-use crate::config::{Left, TableWord};
+use crate::config::{Left, Span, TableWord};
 use crate::escalation::seed;
 use crate::shared::{low, wide};
 use crate::table::{MAX_LENGTHS, Meta, PROBES, Slots, home};
@@ -77,11 +77,22 @@ pub fn find<A: Address, L: Lists<A>, T: Tables>(
     lists: &L,
     tables: &T,
 ) -> Position {
-    if A::table(config).rows == 0 {
+    let table = A::table(config);
+    if table.rows == 0 {
         return Position::NONE;
     }
+    let lengths = A::lengths(config);
+    let Some(host_bits) = lengths.next(0, Span::ALL, A::BITS) else { return Position::NONE };
+    let network = address.network(host_bits);
+    let length = u64::from(A::BITS.wrapping_sub(host_bits));
+    let at = home(network.as_ref(), length, seed(config), table.rows);
+    // Looks at the row that is asked first if any is. At a million blocks no cache holds it, nor the
+    // prefilter's word: this way both are waited for together.
+    if let Some(row) = lists.row(table.index, at) {
+        row.overflows();
+    }
     let levels = address.levels(config, lists);
-    match A::lengths(config).left(A::span(levels), A::BITS) {
+    match lengths.left(A::span(levels), A::BITS) {
         Left::None => Position::NONE,
         // What most hosts have, and not worth a loop.
         Left::One(host_bits) => lists.step(address, host_bits, flags, config, tables),
