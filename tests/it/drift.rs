@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use enforcer_kernel::{Entry, Mode};
 use enforcer_model::{BlockId, Prefix};
-use enforcer_tests::lab::{ATTACKER, Family, wait_until};
+use enforcer_tests::lab::{ATTACKER, Family, Passage, wait_until};
 
 use crate::stage::{Hook, Stage};
 
@@ -26,7 +26,7 @@ fn entries_that_are_not_as_decided_are_mended_within_a_round_and_recorded() {
     stage.quarantine(&["10.88.7.1", "10.88.7.2", "fd88:7::1", "fd88:7::2"]);
     assert!(stage.enforcer(&["blocks", "import", &file, "--reason", "test"]).is_success());
     let blocked = ["10.88.7.1", "10.88.7.2", "fd88:7::1", "fd88:7::2", "10.88.9.9", "fd88:9::9"];
-    assert!(blocked.iter().all(|source| !stage.reaches(source)));
+    assert!(!stage.reaches(&blocked));
 
     let mut kernel = stage.pinned().unwrap();
     for gone in ["10.88.7.1", "fd88:7::1", "10.88.9.0/24", "fd88:9::/32"] {
@@ -51,11 +51,11 @@ fn entries_that_are_not_as_decided_are_mended_within_a_round_and_recorded() {
         stage.enforcer(&["blocks", "--verify"]).is_success()
     })
     .unwrap_or_else(|error| panic!("{error}: {}", stage.enforcer(&["blocks", "--verify"])));
-    assert!(blocked.iter().all(|source| !stage.reaches(source)));
+    assert!(!stage.reaches(&blocked));
     // Letting somebody in is an operator's act: what only the kernel held is a decision now.
     let row = stage.block_of("10.88.7.77").unwrap();
     assert_eq!(row["author"], "agent", "{row}");
-    assert!(!stage.reaches("10.88.7.77"));
+    assert!(!stage.reaches(&["10.88.7.77"]));
     for (class, least) in [("block", 5), ("list", 1)] {
         let records = stage.records_of(class);
         let mended = records.iter().filter(|one| one["body"]["what"] == "reconciled").count();
@@ -106,12 +106,12 @@ fn a_kernel_half_that_somebody_else_takes_off_the_host_comes_back_with_every_blo
         assert!(behind.is_success() && behind.stdout.contains("enf-attacker"), "{behind}");
 
         wait_until("it is in force again", ANEW, || {
-            blocked.iter().all(|source| stage.passage(source).is_shut_out())
+            stage.passages(&blocked).iter().all(Passage::is_shut_out)
         })
         .unwrap();
 
         wait_until("status is clear again", TICKS, || stage.problem().is_none()).unwrap();
-        assert!(stage.reaches("10.88.7.3") && stage.reaches("fd88:7::3"), "{hook:?}");
+        assert!(stage.reaches(&["10.88.7.3", "fd88:7::3"]), "{hook:?}");
         stage.expect_verified();
         assert!(stage.pinned().is_ok(), "{hook:?}: nothing would outlive this agent");
         let records = stage.records_of("config");

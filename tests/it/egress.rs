@@ -1,12 +1,16 @@
 //! What this host sends: nothing to whom it has blocked, and counted by destination.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use enforcer_model::Prefix;
 use enforcer_tests::lab::{
-    ATTACKER, Ask, DEADLINE, Family, Flood, HOST_FOR_ATTACKER, Sink, wait_until,
+    ATTACKER, Ask, DEADLINE, Family, Flood, HOST_FOR_ATTACKER, HOST_FOR_CLIENT, Namespace, Sink,
+    wait_until,
 };
+
+use serde_json::Value;
 
 use crate::stage::{Hook, Stage, policy};
 
@@ -165,22 +169,18 @@ fn connected(stage: &Stage, door: SocketAddr) -> (TcpStream, TcpStream) {
     let listener = stage.lab.host.run(|| TcpListener::bind(door).unwrap()).unwrap();
     let door = listener.local_addr().unwrap();
     let far = stage.lab.attacker.run(|| TcpStream::connect(door).unwrap()).unwrap();
-    talking(listener, far)
+    talking(&listener, far)
 }
 
-fn connected_from(
-    stage: &Stage,
-    from: &enforcer_tests::lab::Namespace,
-    family: Family,
-) -> (TcpStream, TcpStream) {
-    let door = enforcer_tests::lab::HOST_FOR_CLIENT.at(family, 0);
+fn connected_from(stage: &Stage, from: &Namespace, family: Family) -> (TcpStream, TcpStream) {
+    let door = HOST_FOR_CLIENT.at(family, 0);
     let listener = stage.lab.host.run(|| TcpListener::bind(door).unwrap()).unwrap();
     let door = listener.local_addr().unwrap();
     let far = from.run(|| TcpStream::connect(door).unwrap()).unwrap();
-    talking(listener, far)
+    talking(&listener, far)
 }
 
-fn talking(listener: TcpListener, far: TcpStream) -> (TcpStream, TcpStream) {
+fn talking(listener: &TcpListener, far: TcpStream) -> (TcpStream, TcpStream) {
     let (near, _) = listener.accept().unwrap();
     for end in [&near, &far] {
         end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -196,11 +196,11 @@ fn still_talks((mut near, mut far): (TcpStream, TcpStream)) {
 }
 
 /// Bytes that went to this address or its /64.
-fn sent_to(talkers: &serde_json::Value, address: &str) -> u64 {
-    let address: std::net::IpAddr = address.parse().unwrap();
+fn sent_to(talkers: &Value, address: &str) -> u64 {
+    let address: IpAddr = address.parse().unwrap();
     let mut rows = talkers["destinations"].as_array().unwrap().iter();
     let row = rows.find(|row| {
-        let to: enforcer_model::Prefix = row["destination"].as_str().unwrap().parse().unwrap();
+        let to: Prefix = row["destination"].as_str().unwrap().parse().unwrap();
         to.contains(address)
     });
     row.map_or(0, |row| row["bytes"].as_u64().unwrap())

@@ -194,18 +194,23 @@ impl Stage {
         Stream::start(from, &sources, at, to, Duration::from_millis(1)).unwrap()
     }
 
-    /// Whether a few datagrams from this address of the attacker's arrive: all of them or none.
-    pub(crate) fn reaches(&self, source: &str) -> bool {
-        let passage = self.passage(source);
-        assert!(passage.is_served() || passage.is_shut_out(), "{passage:?}");
-        passage.is_served()
+    /// Whether datagrams from these addresses of the attacker's arrive: every one of each of them,
+    /// or not a single one of any.
+    pub(crate) fn reaches(&self, sources: &[&str]) -> bool {
+        let passages = self.passages(sources);
+        let served = passages.iter().all(Passage::is_served);
+        assert!(served || passages.iter().all(Passage::is_shut_out), "{passages:?}");
+        served
     }
 
-    /// What becomes of a few datagrams from this address of the attacker's.
-    pub(crate) fn passage(&self, source: &str) -> Passage {
-        let stream = self.stream(&[source]);
-        stream.flow(12).unwrap();
-        stream.stop().unwrap().remove(0)
+    /// What becomes of a few datagrams from each of these addresses of the attacker's.
+    pub(crate) fn passages(&self, sources: &[&str]) -> Vec<Passage> {
+        let (v6, v4): (Vec<&str>, Vec<&str>) =
+            sources.iter().partition(|source| source.contains(':'));
+        let families = [v4, v6].into_iter().filter(|sources| !sources.is_empty());
+        let streams: Vec<_> = families.map(|sources| self.stream(&sources)).collect();
+        streams.iter().for_each(|stream| stream.flow(12).unwrap());
+        streams.into_iter().flat_map(|stream| stream.stop().unwrap()).collect()
     }
 
     /// The pinned maps, as somebody else on the host can open them.

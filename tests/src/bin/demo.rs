@@ -7,7 +7,9 @@
 #![expect(clippy::print_stdout, reason = "telling is what the demo is for")]
 #![expect(clippy::disallowed_methods, reason = "the story measures real time")]
 
+use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -23,7 +25,10 @@ use enforcer_tests::lab::{
 use enforcer_tests::story::{Story, held_if};
 
 /// How many promises the story has.
-const PROMISES: u32 = 20;
+const PROMISES: u32 = 23;
+
+/// Networks of the feed.
+const FEED: u32 = 100_000;
 
 /// How late the first lost packet may be on a machine that is busy with other things; `cargo xtask
 /// bench loop` measures what it takes.
@@ -66,6 +71,9 @@ fn tell(story: &mut Story, arguments: &Arguments) -> Result<()> {
 
     story.chapter("An operator steps in");
     operated(story, &scene, &reader)?;
+
+    story.chapter("A feed of networks that nobody wants to hear from");
+    listed(story, &scene)?;
 
     story.chapter("The evidence");
     evidence(story, &scene, &attacked);
@@ -209,6 +217,42 @@ fn operated(story: &mut Story, scene: &Scene<'_>, reader: &str) -> Result<()> {
         let words = ["quarantine", "10.77.9.7", "--reason", "a slip of the finger"];
         let refused = scene.site.enforcer(&words)?;
         held_if(refused.code == Some(4), refused.stderr)
+    });
+    Ok(())
+}
+
+fn listed(story: &mut Story, scene: &Scene<'_>) -> Result<()> {
+    let target = ATTACKER.v6.to_string();
+    let ping = Ping::new(&scene.lab.attacker, HOST_FOR_ATTACKER.of(Family::V6))?;
+    ping.until_answered()?;
+    // One of many is the attacker's other address, and one should never have come with a feed.
+    let mut feed = format!("; a feed\n{target}\n10.77.9.7\n");
+    for number in 0..FEED {
+        writeln!(feed, "{}", Ipv4Addr::from_bits(0x6440_0000 + number * 7))?;
+    }
+    let file = scene.site.folder().join("feed.txt");
+    fs::write(&file, feed)?;
+    let file = file.to_str().context("the feed's path is not UTF-8")?;
+    story.promise(
+        &format!("{FEED} networks are in the kernel in one step, the monitoring not"),
+        || {
+            let done = scene.site.enforcer(&["blocks", "import", file, "--reason", "demo"])?;
+            let passed = ping.once(Duration::from_millis(200))?;
+            // Exit 6 says that a part was not done: what a guard protects.
+            let is_so =
+                done.code == Some(6) && done.stdout.contains("never-block list `monitoring`");
+            held_if(is_so && passed.is_none(), done.stdout)
+        },
+    );
+    story.promise("`blocks --why` tells what the kernel looks at, step by step", || {
+        let why = scene.site.enforcer(&["blocks", "--why", &target])?;
+        let is_so = why.stdout.contains("kernel  drop (blocked)") && why.stdout.contains("feed");
+        held_if(is_so, why.stdout)
+    });
+    story.promise("`release list:feed` ends them all at once", || {
+        let done = scene.site.enforcer(&["release", "list:feed"])?;
+        ping.until_answered()?;
+        held_if(done.is_success(), done.stdout)
     });
     Ok(())
 }
