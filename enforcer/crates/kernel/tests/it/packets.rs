@@ -166,7 +166,7 @@ fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
     let network = prefix("2001:db8:77::/64");
     kernel.block(network, entry(7, None)).unwrap();
 
-    for _ in 0..3 {
+    for _ in 0..20 {
         lab.send(PEERS6[1], || kernel.counters().unwrap());
     }
     let first = async { tokio::time::timeout(Duration::from_secs(5), events.next()).await };
@@ -180,7 +180,8 @@ fn the_first_drop_of_a_source_wakes_who_waits_for_events() {
     assert_eq!((prefix, id.bits(), verdict), (network, 7, Verdict::Drop));
     assert!(age < Duration::from_secs(5));
     assert_eq!((sample.protocol, sample.port), (17, 7777), "UDP to the ear of the lab");
-    assert_eq!(events.try_next(), None, "once in a second");
+    let more = std::iter::from_fn(|| events.try_next()).count();
+    assert!(more <= 1, "once in a second, of which another one may have begun: {more} more");
     assert_eq!(kernel.counters().unwrap().events_lost, 0);
 }
 
