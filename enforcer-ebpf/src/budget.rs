@@ -2,9 +2,9 @@
 //!
 //! Three token buckets in one slot: packets, bytes, new TCP connections. The clock is a coarse one,
 //! which is cheap and late by some milliseconds; a packet that it would condemn is judged again by
-//! the exact one, so that being late is never held against anybody. CPUs that race can let through
-//! one packet each, no more. Who finds no slot spends what such sources have in common, see
-//! [`flood`](crate::flood).
+//! the exact one, so that being late is never held against anybody. CPUs that race can spend the same
+//! time twice: at worst each lets through what one alone would. Who finds no slot spends what such
+//! sources have in common, see [`flood`](crate::flood).
 
 use crate::config::flag;
 use crate::escalation::seed;

@@ -270,7 +270,7 @@ pub const MAX_SYNS: u32 = 100_000;
 const SYN_AHEAD: u64 = 1 << 30;
 
 /// In [`SYN_NS`]: so much earlier, at most, is a clock asked for one packet than for the one before.
-pub(crate) const SYN_LATE: u64 = 1 << 12;
+pub const SYN_LATE: u64 = 1 << 12;
 
 /// Half of the circle, in [`SPENT_NS`]: who was away for longer has no connections to pay for.
 pub(crate) const SYN_AWAY: u64 = (1 << 31) * SYN_NS / SPENT_NS;

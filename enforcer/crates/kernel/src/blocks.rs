@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_ebpf::config::Lengths;
-use enforcer_ebpf::table::{MAX_LENGTHS, Meta, Seen};
+use enforcer_ebpf::table::{MAX_LENGTHS, MOMENT_NS, Meta, Seen};
 use enforcer_ebpf::{NEVER_NS, Shared, TableWord};
 use enforcer_model::{BlockId, Prefix};
 
@@ -480,10 +480,10 @@ impl<F: Family> BlockTable for Blocks<F> {
 
 impl Entry {
     pub(crate) fn meta(&self, length: u8, now_ns: u64) -> Meta {
-        // Whole milliseconds, and rather a part of one too few. Beyond the clock is never.
+        // Whole moments, and rather a part of one too few. Beyond the clock is never.
         let end = |left: Duration| {
             let left = u64::try_from(left.as_nanos()).ok()?;
-            now_ns.checked_add(left).map(|end| end / 1_000_000 * 1_000_000)
+            now_ns.checked_add(left).map(|end| end / MOMENT_NS * MOMENT_NS)
         };
         let expires_ns = self.expires.and_then(end).unwrap_or(NEVER_NS);
         let observe = if self.observe { Meta::OBSERVE } else { 0 };
@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(told(Some(Duration::MAX)).remaining, None);
         let hour = Duration::from_secs(3_600);
         let left = told(Some(hour)).remaining.unwrap();
-        assert!(left <= hour && left > hour - Duration::from_millis(1), "{left:?}");
+        assert!(left <= hour && left > hour - Duration::from_millis(2), "{left:?}");
         assert!(!entry(Some(Duration::ZERO)).meta(24, now_ns).in_force(now_ns));
         assert_eq!(
             (told(None).observe, told(None).contain, told(None).id.bits()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use enforcer_ebpf::escalation::{Escalation, network_of};
 use enforcer_ebpf::flood::State;
-use enforcer_ebpf::source::{CLASSES, SPENT_NS, SYN_NS, Spent, Tally, V4_MARK, WAYS};
+use enforcer_ebpf::source::{CLASSES, SPENT_NS, SYN_LATE, SYN_NS, Spent, Tally, V4_MARK, WAYS};
 use enforcer_ebpf::table::TICK_NS;
 use enforcer_ebpf::{Class, Set, Shared, map};
 use enforcer_model::Prefix;
@@ -192,11 +192,12 @@ impl Spending {
                 u64::try_from((u128::from(rest_ns) << 16) / u128::from(cost)).unwrap_or(u64::MAX)
             })),
         };
-        let circle = 1 << 32;
-        let ahead = self.tally.syn_until().wrapping_sub(now_ns / SYN_NS) % circle;
-        // Half a circle and more ahead is behind.
-        let ahead = if ahead > circle / 2 { 0 } else { ahead };
-        let syns = events_left(ahead, class.syn_tolerance.get(), class.syn_cost.get());
+        let (tolerance, cost) = (class.syn_tolerance.get(), class.syn_cost.get());
+        let ahead = self.tally.syn_until().wrapping_sub(now_ns / SYN_NS) % (1 << 32);
+        // The clock goes round: further ahead than any payment leads to is behind.
+        let most = tolerance.saturating_add(cost).saturating_add(SYN_LATE);
+        let ahead = if ahead > most { 0 } else { ahead };
+        let syns = events_left(ahead, tolerance, cost);
         Left { packets, bytes, syns }
     }
 

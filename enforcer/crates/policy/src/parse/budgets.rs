@@ -41,7 +41,7 @@ pub(super) static KEYS: &[Key] = &[
 ];
 
 pub(super) static ESCALATE_KEYS: &[Key] = &[
-    Key::required("sources", Shape::Count(1, 256), "So many parts exceed their budgets,"),
+    Key::required("sources", Shape::Count(2, 32), "So many parts exceed their budgets,"),
     Key::required("within", Shape::Span(SECOND, HOUR), "within this time."),
     Key::required("for", Shape::Span(SECOND, DAY), "The network answers for this long."),
 ];
