@@ -17,6 +17,7 @@ mod corpus;
 mod detect;
 mod drift;
 mod egress;
+mod essential;
 mod evidence;
 mod full;
 mod lab;
