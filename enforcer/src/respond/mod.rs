@@ -59,7 +59,7 @@ use tracing::{debug, warn};
 pub(crate) use bulk::Draft;
 pub(crate) use decisions::Decisions;
 pub(crate) use guards::{ClientShare, Guards, Surroundings};
-pub(crate) use kernel_part::KernelPart;
+pub(crate) use kernel_part::{KernelPart, counter_name};
 pub(crate) use list_file::{ListFiles, discard, draft, sha256_of};
 pub(crate) use lists::{List, Lists};
 pub(crate) use orders::{KernelView, ORDERS_MAX, Order, Policed, Repair};

@@ -10,6 +10,7 @@ use enforcer_kernel::{Attachment, Hook, Interface, Kernel, Lease, MapError, Mode
 
 use super::open;
 use crate::cli::{Context, Failure};
+use crate::respond::counter_name;
 
 /// What the pinned maps and links say; limits that only the policy knows are its.
 pub(in crate::cli) fn status(context: &Context) -> Result<KernelStatus, Failure> {
@@ -66,10 +67,7 @@ fn read(kernel: &Kernel) -> Result<KernelStatus, Failure> {
         packets: counters
             .entries
             .iter()
-            .map(|counter| Counter {
-                name: format!("{} {}", counter.verdict, counter.reason),
-                count: counter.packets,
-            })
+            .map(|counter| Counter { name: counter_name(counter), count: counter.packets })
             .collect(),
         hooks: interfaces.iter().map(hook).collect(),
         egress: String::new(),

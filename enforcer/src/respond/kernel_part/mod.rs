@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::cli::chain;
 
+pub(crate) use report::counter_name;
 pub(super) use slots::{NoSlot, Seat};
 
 /// Ticks between two tries to attach what could not be attached.

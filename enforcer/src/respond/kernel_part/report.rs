@@ -43,7 +43,7 @@ impl KernelPart {
             object: object_sha256(),
             packets: counters
                 .iter()
-                .map(|counter| Named { name: named(counter), count: counter.packets })
+                .map(|counter| Named { name: counter_name(counter), count: counter.packets })
                 .collect(),
             hooks: self.read_interfaces().unwrap_or_default().into_iter().map(hook).collect(),
             egress: self
@@ -139,7 +139,12 @@ pub(super) fn described(interface: &Interface) -> String {
     let name = &interface.name;
     let ingress = match interface.attachment {
         Attachment::Attached { hook, .. } => format!("{name} {}", place(hook)),
-        Attachment::Detached => format!("{name} NOT attached: another program took its place"),
+        Attachment::Detached => {
+            match interface.foreign.iter().find(|other| other.starts_with("xdp ")) {
+                Some(other) => format!("{name} NOT attached: {other} has its place"),
+                None => format!("{name} NOT attached: somebody removed the program"),
+            }
+        }
         Attachment::Missing => return format!("{name} is gone"),
     };
     match interface.egress {
@@ -185,7 +190,7 @@ fn place(hook: Hook) -> String {
 }
 
 /// `drop blocked`, and `out drop contained` for what this host sends.
-fn named(counter: &Counter) -> String {
+pub(crate) fn counter_name(counter: &Counter) -> String {
     let way = match counter.direction {
         Direction::In => "",
         Direction::Out => "out ",
