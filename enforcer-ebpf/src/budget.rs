@@ -4,7 +4,7 @@
 //! which is cheap and late by some milliseconds; a packet that it would condemn is judged again by
 //! the exact one, so that being late is never held against anybody. CPUs that race can spend the same
 //! time twice: at worst each lets through what one alone would. Who finds no slot spends what such
-//! sources have in common, see [`flood`](crate::flood).
+//! sources have in common, see [`flood`].
 
 use crate::config::flag;
 use crate::escalation::seed;

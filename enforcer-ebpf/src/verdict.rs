@@ -1,6 +1,6 @@
 //! The verdict on one packet, shared by every place that it can be asked for.
 //!
-//! Read [`judge_incoming`] and [`weigh`] from top to bottom: the order of their lines is the order
+//! Read [`judge_incoming`] and `weigh` from top to bottom: the order of their lines is the order
 //! of the decisions. They reach the maps only through [`Tables`] and [`Lists`], and the time only
 //! through the clocks of [`Tables`].
 
