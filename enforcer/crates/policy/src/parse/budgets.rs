@@ -35,7 +35,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::optional(
         "penalty",
         Shape::Span(SECOND, DAY),
-        "Who exceeds a budget has none for this long. Without it: only what is over is lost.",
+        "Who exceeds a budget has none until he was quiet for this long. Without it: only what is over \
+         is lost.",
     ),
     Key::with_default("observe", Shape::Flag, Need::False, "Whether what is over is only counted."),
 ];
