@@ -33,22 +33,14 @@
 //! - *Probing for revoked or expired keys*: those reasons are given only once the secret was right.
 
 mod identity;
-mod index;
+mod keys;
 mod presented;
 mod private;
-mod record;
-mod schema;
-mod store;
-#[cfg(test)]
-mod tests;
-mod token;
 
 pub use identity::Identity;
-pub use index::{ApiKeys, Refused};
+pub use keys::{
+    ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyRecord, KeyState, KeyStore,
+    NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError, Token, TokenError,
+};
 pub use presented::{CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, bearer};
 pub use private::SecretFileError;
-pub use record::{
-    Environment, EnvironmentError, KeyRecord, KeyState, NewKey, NewKeyError, Revocation,
-};
-pub use store::{Damage, KeyStore, Pepper, StoreError};
-pub use token::{IssuedKey, Token, TokenError};

@@ -14,10 +14,11 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::schema;
+use super::token::random_id;
+use crate::Token;
 use crate::private::{self, beside, io_error};
-use crate::token::random_id;
 use crate::{ApiKeys, IssuedKey, KeyRecord, NewKey, NewKeyError, Revocation, SecretFileError};
-use crate::{Token, schema};
 
 /// The keys on disk. Whoever holds it is the only writer.
 pub struct KeyStore {

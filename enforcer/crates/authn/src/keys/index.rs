@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use enforcer_model::Timestamp;
 use enforcer_model::{KeyId, Moment, Prefix, Principal, Reason, Rejection, Role, Source};
 
-use crate::store::{Mac, Pepper};
+use super::store::{Mac, Pepper};
 use crate::{Environment, Identity, KeyRecord, Presented, Token, TokenError};
 
 /// All keys, shared by all threads. Only [`crate::KeyStore`] changes them.

@@ -10,8 +10,8 @@ use std::path::Path;
 use enforcer_model::{KeyId, KeyIdError, Prefix, PrefixError, Role, Timestamp};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
 
+use super::store::{Damage, Mac, Pepper, StoreError};
 use crate::private::{self, beside, io_error};
-use crate::store::{Damage, Mac, Pepper, StoreError};
 use crate::{Environment, EnvironmentError, KeyRecord, Revocation};
 
 /// `enfk`: what `file keys.db` shows, and how another program's database is told apart.

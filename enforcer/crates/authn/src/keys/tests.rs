@@ -523,7 +523,7 @@ fn identify(keys: &ApiKeys, key: &str, from: &str, at: u64) -> Result<crate::Ide
 /// `text` with the checksum that its first 65 bytes ask for, as any attacker can compute it.
 fn with_checksum(text: &str) -> String {
     let covered = text.get(..65).unwrap();
-    let checksum = crate::token::checksum_of(covered.as_bytes());
+    let checksum = super::token::checksum_of(covered.as_bytes());
     covered.chars().chain(checksum.map(char::from)).collect()
 }
 
