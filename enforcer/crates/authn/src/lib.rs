@@ -37,7 +37,7 @@ mod keys;
 mod presented;
 mod private;
 
-pub use identity::Identity;
+pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
 pub use keys::{
     ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyRecord, KeyState, KeyStore,
     NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError, Token, TokenError,

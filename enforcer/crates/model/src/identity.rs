@@ -31,11 +31,26 @@ pub struct KeyIdError(String);
 pub enum CredentialKind {
     /// An `enf_…` API key.
     ApiKey,
+    /// A client certificate (RFC 8446), on its own.
+    Certificate,
+    /// A token of an issuer, self-contained (RFC 9068) or opaque (RFC 7662).
+    Token,
 }
 
 /// A keyed, one-way name of a credential: finds every use of a leaked token without storing it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
+
+/// SHA-256 of a certificate's DER, as RFC 8705 binds tokens to it; 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Thumbprint(pub [u8; 32]);
+
+/// The text is not a thumbprint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a thumbprint; write SHA-256 as 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` shows it"
+)]
+pub struct ThumbprintError(String);
 
 impl Principal {
     /// The caller that API key `id` stands for.
@@ -43,9 +58,84 @@ impl Principal {
         Self(format!("key:{id}").into())
     }
 
+    /// The caller whom `issuer`, as the policy names it, calls `subject`: `token:corp/alice`.
+    ///
+    /// A subject is the issuer's text: what is not printable ASCII is escaped, so that two subjects
+    /// never look or compare the same.
+    pub fn from_token(issuer: &str, subject: &str) -> Self {
+        Self(format!("token:{issuer}/{}", printable(subject)).into())
+    }
+
+    /// The workload with this SPIFFE id, such as `spiffe://example.com/ns/pay/api`.
+    pub fn from_spiffe(id: &str) -> Self {
+        Self(printable(id).into())
+    }
+
+    /// The holder of the client certificate with this thumbprint.
+    pub fn from_certificate(thumbprint: Thumbprint) -> Self {
+        Self(format!("cert:{thumbprint}").into())
+    }
+
     /// As logged and shown.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+fn printable(text: &str) -> String {
+    let escape = |c: char| -> String {
+        if c.is_ascii_graphic() && c != '%' {
+            c.to_string()
+        } else {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Thumbprint({self})")
+    }
+}
+
+impl FromStr for Thumbprint {
+    type Err = ThumbprintError;
+
+    fn from_str(text: &str) -> Result<Self, ThumbprintError> {
+        let digits: String = text.chars().filter(|&c| c != ':').collect();
+        let wrong = || ThumbprintError(text.to_owned());
+        if digits.len() != 64 || !digits.is_ascii() {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (n, byte) in bytes.iter_mut().enumerate() {
+            let pair = digits.get(n * 2..n * 2 + 2).ok_or_else(wrong)?;
+            *byte = u8::from_str_radix(pair, 16)
+                .ok()
+                .filter(|_| !pair.contains('+'))
+                .ok_or_else(wrong)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Thumbprint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Thumbprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -3,6 +3,7 @@
 //! No behaviour beyond parsing and printing lives here, and nothing here does I/O. A type exists in
 //! this crate when two organs need it; anything that only one organ needs stays with that organ.
 
+mod claims;
 mod clock;
 mod decision;
 mod exchange;
@@ -11,12 +12,15 @@ mod rejection;
 mod source;
 mod units;
 
+pub use claims::{Claims, Value};
 pub use clock::{Clock, Moment, SystemClock, Timestamp, TimestampError};
 pub use decision::{
     Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Finding, Target, TargetError,
 };
 pub use exchange::{Exchange, HttpVersion, RequestId, TlsVersion, Who};
-pub use identity::{CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role};
+pub use identity::{
+    CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role, Thumbprint, ThumbprintError,
+};
 pub use rejection::{Reason, Rejection};
 pub use source::{Prefix, PrefixError, Source};
 pub use units::{Bytes, PerSecond, Rate, UnitError};

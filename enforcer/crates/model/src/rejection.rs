@@ -45,18 +45,26 @@ macro_rules! reasons {
 reasons! {
     /// The audit log cannot take a record, and nothing is served unrecorded.
     AuditUnavailable = "audit-unavailable", 503;
+    /// The route, or the incident, wants a stronger proof of who is calling than was given.
+    AuthenticationTooWeak = "authentication-too-weak", 401;
     /// The client's body is longer than the route admits.
     BodyTooLarge = "body-too-large", 413;
     /// The client did not send the body in time.
     BodyTooSlow = "body-too-slow", 408;
     /// The client's body broke off or was framed wrongly.
     BodyBroken = "body-broken", 400;
+    /// The client certificate has been revoked here.
+    CertificateRevoked = "certificate-revoked", 401;
+    /// The client certificate gives its holder no name that the policy knows.
+    CertificateUnknown = "certificate-unknown", 401;
     /// CONNECT, which no route allows.
     ConnectRefused = "connect-refused", 405;
     /// The same kind of credential stands in the request twice.
     CredentialDuplicate = "credential-duplicate", 401;
     /// A route that wants a caller was asked without any credential.
     CredentialMissing = "credential-missing", 401;
+    /// A deny rule of the route matched, or could not be ruled out.
+    DeniedByRule = "denied-by-rule", 403;
     /// Framing that can be read two ways: Transfer-Encoding with Content-Length, or a coding other
     /// than one final `chunked`.
     FramingAmbiguous = "framing-ambiguous", 400;
@@ -70,6 +78,8 @@ reasons! {
     HostMalformed = "host-malformed", 400;
     /// A fault of ours; the log has the cause.
     Internal = "internal", 500;
+    /// Whether the token is good cannot be told: its issuer does not answer, or never has.
+    IssuerUnavailable = "issuer-unavailable", 503;
     /// The key's time is over.
     KeyExpired = "key-expired", 401;
     /// The credential is not in the form of a key, or its checksum is wrong.
@@ -80,10 +90,18 @@ reasons! {
     KeyRevoked = "key-revoked", 401;
     /// No such key, or the secret is wrong.
     KeyUnknown = "key-unknown", 401;
+    /// The key may only be used with its client certificate.
+    KeyWrongCertificate = "key-wrong-certificate", 401;
     /// The key may not be used from this network.
     KeyWrongNetwork = "key-wrong-network", 401;
+    /// The key may not be used for this route.
+    KeyWrongRoute = "key-wrong-route", 403;
+    /// As many requests as a limit admits are under way at once.
+    LimitConcurrent = "limit-concurrent", 429;
     /// The caller's own limit is used up.
     LimitKey = "limit-key", 429;
+    /// A limit that several callers share is used up: an application's, a tenant's, a route's, …
+    LimitShared = "limit-shared", 429;
     /// The source address's limit is used up.
     LimitSource = "limit-source", 429;
     /// The request cannot be limited in a known way: the limiter has no room for a new caller.
@@ -112,10 +130,42 @@ reasons! {
     PathNotUtf8 = "path-not-utf8", 400;
     /// The path is longer than the limit.
     PathTooLong = "path-too-long", 414;
+    /// The proof of possession (RFC 9449) was used before.
+    ProofReplayed = "proof-replayed", 401;
     /// The source or the caller is under quarantine.
     Quarantined = "quarantined", 403;
+    /// A query parameter that the policy reads stands in the request twice.
+    QueryDuplicate = "query-duplicate", 400;
+    /// The quota of the day or the month is used up.
+    QuotaUsed = "quota-used", 429;
+    /// The upstream is nearly full, and callers of this kind are the first to be turned away.
+    Shed = "shed", 503;
     /// The agent is shutting down.
     ShuttingDown = "shutting-down", 503;
+    /// The token's algorithm is not one that the policy and the issuer's key allow.
+    TokenAlgorithm = "token-algorithm", 401;
+    /// The token is bound to a key or certificate that the caller did not prove to have.
+    TokenBinding = "token-binding", 401;
+    /// The token's time is over.
+    TokenExpired = "token-expired", 401;
+    /// The issuer says that the token is not active.
+    TokenInactive = "token-inactive", 401;
+    /// The policy knows no such issuer.
+    TokenIssuerUnknown = "token-issuer-unknown", 401;
+    /// The issuer has no such key.
+    TokenKeyUnknown = "token-key-unknown", 401;
+    /// Not a token, or one that could be read two ways.
+    TokenMalformed = "token-malformed", 401;
+    /// The token's time has not come.
+    TokenNotYetValid = "token-not-yet-valid", 401;
+    /// The token, its key or its subject has been revoked here.
+    TokenRevoked = "token-revoked", 401;
+    /// The token's signature is wrong.
+    TokenSignature = "token-signature", 401;
+    /// The policy accepts only tokens of this issuer that are bound to their holder.
+    TokenUnbound = "token-unbound", 401;
+    /// The token is meant for another audience.
+    TokenWrongAudience = "token-wrong-audience", 401;
     /// TRACE, which would echo what was added on the way.
     TraceRefused = "trace-refused", 405;
     /// An upgrade to another protocol, which no route allows.
@@ -145,13 +195,28 @@ impl Reason {
     pub const fn is_refused_credential(self) -> bool {
         matches!(
             self,
-            Self::CredentialDuplicate
+            Self::CertificateRevoked
+                | Self::CertificateUnknown
+                | Self::CredentialDuplicate
                 | Self::KeyExpired
                 | Self::KeyMalformed
                 | Self::KeyNotYetValid
                 | Self::KeyRevoked
                 | Self::KeyUnknown
+                | Self::KeyWrongCertificate
                 | Self::KeyWrongNetwork
+                | Self::ProofReplayed
+                | Self::TokenAlgorithm
+                | Self::TokenBinding
+                | Self::TokenInactive
+                | Self::TokenIssuerUnknown
+                | Self::TokenKeyUnknown
+                | Self::TokenMalformed
+                | Self::TokenNotYetValid
+                | Self::TokenRevoked
+                | Self::TokenSignature
+                | Self::TokenUnbound
+                | Self::TokenWrongAudience
         )
     }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_authn::{Identity, Presented};
+use enforcer_authn::{Identity, Presented, Proof};
 use enforcer_authz as authz;
 use enforcer_inspect as inspect;
 use enforcer_model::{Moment, Reason, Rejection, RequestId};
@@ -154,7 +154,10 @@ impl Engine {
             Some(caller) => self.enter(caller, now)?,
         };
 
-        let roles = caller.as_ref().map_or(&[][..], Identity::roles);
+        let roles = match caller.as_ref().map(Identity::proof) {
+            Some(Proof::Key(key)) => &key.roles,
+            Some(Proof::Certificate | Proof::Token(_)) | None => &[][..],
+        };
         let permit = authz::permit(roles, &head.method, &route.authz)?;
         entry.permit(&permit);
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use enforcer_model::Timestamp;
-use enforcer_model::{KeyId, Moment, Prefix, Principal, Reason, Rejection, Role, Source};
+use enforcer_model::{KeyId, Moment, Prefix, Principal, Reason, Rejection, Source};
 
 use super::store::{Mac, Pepper};
+use crate::identity::{KeyFacts, Proof};
 use crate::{Environment, Identity, KeyRecord, Presented, Token, TokenError};
 
 /// All keys, shared by all threads. Only [`crate::KeyStore`] changes them.
@@ -173,9 +174,22 @@ impl ApiKeys {
 
 impl Entry {
     fn new(record: &KeyRecord, mac: Mac) -> Self {
-        let roles: Arc<[Role]> = record.roles.clone().into();
+        let facts = KeyFacts {
+            id: record.id,
+            name: record.name.as_str().into(),
+            owner: None,
+            application: None,
+            roles: record.roles.clone().into(),
+            scopes: Box::default(),
+            routes: Box::default(),
+            limits: Box::default(),
+            expires: record.expires,
+            retires: None,
+        };
+        let principal = Principal::from_key(record.id);
+        let proof = Proof::Key(Arc::new(facts));
         Self {
-            identity: Identity { principal: Principal::from_key(record.id), key: record.id, roles },
+            identity: Identity { principal, proof, certificate: None, bound: None },
             environment: record.environment,
             mac,
             networks: record.networks.clone().into(),
