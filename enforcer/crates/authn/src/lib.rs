@@ -42,5 +42,7 @@ pub use keys::{
     ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyRecord, KeyState, KeyStore,
     NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError, Token, TokenError,
 };
-pub use presented::{CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, bearer};
+pub use presented::{
+    CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, Scheme, bearer,
+};
 pub use private::SecretFileError;

@@ -1,8 +1,10 @@
 //! The credential of a request: exactly one, or none.
 //!
-//! A key stands in `Authorization: Bearer KEY` (RFC 6750) or in `X-Api-Key: KEY`. Whatever could be
-//! read two ways (both headers, a header twice, a comma list) is refused, because an upstream might
-//! read the other one. What the credential is worth is for [`crate::ApiKeys`] to say.
+//! A key or token stands in `Authorization: Bearer …` (RFC 6750), a token that is bound to a key of
+//! its holder in `Authorization: DPoP …` with a `DPoP` header beside it (RFC 9449), a key also in
+//! `X-Api-Key`. Whatever could be read two ways (both headers, a header twice, a comma list) is
+//! refused, because an upstream might read the other one. What the credential is worth is not said
+//! here.
 
 use std::fmt;
 use std::path::Path;
@@ -17,12 +19,28 @@ use crate::SecretFileError;
 use crate::private;
 
 /// The headers that can carry a credential; what is forwarded must not have them.
-pub const CREDENTIAL_HEADERS: [HeaderName; 2] = [AUTHORIZATION, X_API_KEY];
+pub const CREDENTIAL_HEADERS: [HeaderName; 3] = [AUTHORIZATION, X_API_KEY, DPOP];
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A credential as it was sent, wiped when dropped. `Debug` hides it, and there is no `Display`.
-pub struct Presented(Zeroizing<Vec<u8>>);
+pub struct Presented {
+    token: Zeroizing<Vec<u8>>,
+    scheme: Scheme,
+    proof: Option<HeaderValue>,
+}
+
+/// How a credential was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `X-Api-Key: …`.
+    ApiKey,
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer,
+    /// `Authorization: DPoP …` (RFC 9449).
+    Dpop,
+}
 
 /// Names credentials in the audit log: HMAC-SHA-256 under a key that never leaves the host.
 ///
@@ -70,25 +88,44 @@ impl Presented {
     fn find(headers: &HeaderMap) -> Result<Option<Self>, CredentialError> {
         let authorization = single(headers, &AUTHORIZATION)?;
         let api_key = single(headers, &X_API_KEY)?;
-        let token = match (authorization, api_key) {
+        let proof =
+            single(headers, &DPOP)?.filter(|proof| proof.len() <= Self::LENGTH_MAX).cloned();
+        let (scheme, token) = match (authorization, api_key) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => return Err(CredentialError::Duplicate),
-            (Some(value), None) => bearer(value.as_bytes())?,
-            (None, Some(value)) => token68(value.as_bytes(), "x-api-key")?,
+            (Some(value), None) => authorized(value.as_bytes())?,
+            (None, Some(value)) => (Scheme::ApiKey, token68(value.as_bytes(), "x-api-key")?),
         };
-        Ok(Some(Self(Zeroizing::new(token.to_vec()))))
+        Ok(Some(Self { token: Zeroizing::new(token.to_vec()), scheme, proof }))
     }
 
     /// A name for this credential that does not reveal it.
     pub fn fingerprint(&self, key: &FingerprintKey) -> Fingerprint {
-        let mac = hmac::sign(&key.0, &self.0);
+        let mac = hmac::sign(&key.0, &self.token);
         let mut name = [0; 16];
         name.iter_mut().zip(mac.as_ref()).for_each(|(to, from)| *to = *from);
         Fingerprint(name)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+    /// How it was sent.
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The proof of possession beside it, as it was sent; none when it is longer than any that is
+    /// read.
+    pub fn proof(&self) -> Option<&[u8]> {
+        self.proof.as_ref().map(HeaderValue::as_bytes)
+    }
+
+    /// The credential itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.token
+    }
+
+    /// One as it stands behind `Bearer`; for what does not come with a request.
+    pub fn bearer(token: &[u8]) -> Self {
+        Self { token: Zeroizing::new(token.to_vec()), scheme: Scheme::Bearer, proof: None }
     }
 }
 
@@ -105,13 +142,25 @@ fn single<'a>(
 
 /// The token in the value of an `Authorization` header: `Bearer` in any case, one space, token68.
 pub fn bearer(value: &[u8]) -> Result<&[u8], CredentialError> {
-    const SCHEME: &[u8] = b"bearer";
-    let malformed = CredentialError::Malformed { header: "authorization" };
-    let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or(malformed)?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Err(malformed);
+    match authorized(value)? {
+        (Scheme::Bearer, token) => Ok(token),
+        (Scheme::ApiKey | Scheme::Dpop, _) => {
+            Err(CredentialError::Malformed { header: "authorization" })
+        }
     }
-    token68(rest.strip_prefix(b" ").ok_or(malformed)?, "authorization")
+}
+
+/// `Bearer` or `DPoP` in any case, one space, token68.
+fn authorized(value: &[u8]) -> Result<(Scheme, &[u8]), CredentialError> {
+    let malformed = CredentialError::Malformed { header: "authorization" };
+    let space = value.iter().position(|&byte| byte == b' ').ok_or(malformed)?;
+    let (name, token) = value.split_at_checked(space).ok_or(malformed)?;
+    let scheme = match name {
+        name if name.eq_ignore_ascii_case(b"bearer") => Scheme::Bearer,
+        name if name.eq_ignore_ascii_case(b"dpop") => Scheme::Dpop,
+        _ => return Err(malformed),
+    };
+    Ok((scheme, token68(token.strip_prefix(b" ").ok_or(malformed)?, "authorization")?))
 }
 
 /// `value` if it is a token68 (RFC 9110 section 11.2); a comma makes it a list of credentials.
@@ -168,6 +217,20 @@ mod tests {
 
             assert_eq!(found.as_bytes(), b"abc.DEF-1_~+/==", "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn a_bound_token_comes_with_the_one_proof_beside_it() {
+        let sent = headers(&[("authorization", "dPoP a.b.c"), ("dpop", "x.y.z")]);
+        let found = Presented::from_headers(&sent).unwrap().unwrap();
+        let plain = headers(&[("authorization", "Bearer a.b.c")]);
+        let without = Presented::from_headers(&plain).unwrap().unwrap();
+        let twice = headers(&[("authorization", "DPoP a"), ("dpop", "x"), ("dpop", "x")]);
+
+        assert_eq!((found.scheme(), found.proof()), (Scheme::Dpop, Some(&b"x.y.z"[..])));
+        assert_eq!((without.scheme(), without.proof()), (Scheme::Bearer, None));
+        let refused = Presented::from_headers(&twice).unwrap_err();
+        assert_eq!(refused.reason, Reason::CredentialDuplicate);
     }
 
     #[test]
@@ -246,7 +309,7 @@ mod tests {
     fn a_fingerprint_is_the_truncated_hmac_of_rfc_4231() {
         // RFC 4231, test case 2, with its text as the credential.
         let key = FingerprintKey(hmac::Key::new(hmac::HMAC_SHA256, b"Jefe"));
-        let presented = Presented(Zeroizing::new(b"what do ya want for nothing?".to_vec()));
+        let presented = Presented::bearer(b"what do ya want for nothing?");
 
         assert_eq!(presented.fingerprint(&key).to_string(), "5bdcc146bf60754e6a042426089575c7");
     }
@@ -255,7 +318,7 @@ mod tests {
     fn fingerprints_differ_by_key_file_and_survive_loading() {
         let folder = tempfile::tempdir().unwrap();
         let load = |name| FingerprintKey::load_or_create(&folder.path().join(name)).unwrap();
-        let presented = Presented(Zeroizing::new(b"enf".to_vec()));
+        let presented = Presented::bearer(b"enf");
 
         let first = presented.fingerprint(&load("a"));
 
