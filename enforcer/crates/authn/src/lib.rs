@@ -39,8 +39,9 @@ mod private;
 
 pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
 pub use keys::{
-    ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyRecord, KeyState, KeyStore,
-    NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError, Token, TokenError,
+    ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError,
+    KeyRecord, KeyState, KeyStore, NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError,
+    Token, TokenError,
 };
 pub use presented::{
     CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, Scheme, bearer,

@@ -1,6 +1,7 @@
 //! API keys: their form, their records, the store on disk and the index in memory.
 
 mod index;
+mod plan;
 mod record;
 mod schema;
 mod store;
@@ -9,6 +10,7 @@ mod tests;
 mod token;
 
 pub use index::{ApiKeys, Refused};
+pub use plan::{KeyPlan, KeyPrefix, KeyPrefixError};
 pub use record::{
     Environment, EnvironmentError, KeyRecord, KeyState, NewKey, NewKeyError, Revocation,
 };
