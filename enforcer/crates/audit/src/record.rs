@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestamp};
+use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestamp, Who};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -357,6 +357,16 @@ fn cut_exchange(exchange: &mut Exchange, longest: usize) {
     cut_option(&mut exchange.rule, longest);
     cut_option(&mut exchange.upstream, longest);
     cut_shared(&mut exchange.route, longest);
+    exchange.who.iter_mut().for_each(|who| cut_who(who, longest));
+}
+
+/// Names of roles are the operator's; the rest is an issuer's text.
+fn cut_who(who: &mut Who, longest: usize) {
+    who.roles.truncate(longest);
+    who.scopes.truncate(longest);
+    who.scopes.iter_mut().for_each(|scope| cut_arc(scope, longest));
+    cut_shared(&mut who.token, longest);
+    cut_shared(&mut who.application, longest);
 }
 
 fn cut_author(author: &mut Author, longest: usize) {
@@ -372,10 +382,14 @@ fn cut_option(text: &mut Option<String>, longest: usize) {
 }
 
 fn cut_shared(text: &mut Option<Arc<str>>, longest: usize) {
-    if let Some(shared) = text.as_mut().filter(|shared| shared.len() > longest) {
-        let mut owned = shared.to_string();
+    text.iter_mut().for_each(|text| cut_arc(text, longest));
+}
+
+fn cut_arc(text: &mut Arc<str>, longest: usize) {
+    if text.len() > longest {
+        let mut owned = text.to_string();
         cut_text(&mut owned, longest);
-        *shared = owned.into();
+        *text = owned.into();
     }
 }
 

@@ -116,11 +116,11 @@ mod tests {
             path: None,
             route: None,
             who: known.then(|| Who {
-                principal: Principal::from_key(key),
                 key: Some(key),
-                kind: CredentialKind::ApiKey,
-                role: None,
+                ..Who::new(Principal::from_key(key), CredentialKind::ApiKey)
             }),
+            incident: 0,
+            region: None,
             credential: None,
             status: 200,
             reason,

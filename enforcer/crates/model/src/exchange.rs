@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialKind, Fingerprint, KeyId, Principal, Reason, Role, Timestamp};
+use crate::{CredentialKind, Fingerprint, KeyId, Principal, Reason, Role, Thumbprint, Timestamp};
 
 /// 128 random bits that name one request in the response, the log and the audit record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +46,46 @@ pub struct Who {
     pub kind: CredentialKind,
     /// The role that the matching rule accepted; none when no rule matched.
     pub role: Option<Role>,
+    /// The roles that the credential gives under the policy, as granted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Role>,
+    /// The scopes of the credential.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<Arc<str>>,
+    /// The issuer of a token, as the policy names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Arc<str>>,
+    /// `jti` of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
+    /// The application: of a key's record, or a token's client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<Arc<str>>,
+    /// The client certificate of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Thumbprint>,
+    /// How a token was proven to be in its holder's hands: `mtls` or `dpop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<&'static str>,
+}
+
+impl Who {
+    /// A caller of whom nothing more is known yet.
+    pub const fn new(principal: Principal, kind: CredentialKind) -> Self {
+        Self {
+            principal,
+            key: None,
+            kind,
+            role: None,
+            roles: Vec::new(),
+            scopes: Vec::new(),
+            issuer: None,
+            token: None,
+            application: None,
+            certificate: None,
+            bound: None,
+        }
+    }
 }
 
 /// One request and its answer. No credential, no cookie, no body, no query string.
@@ -73,6 +113,12 @@ pub struct Exchange {
     pub route: Option<Arc<str>>,
     /// The caller; none when authentication did not succeed.
     pub who: Option<Who>,
+    /// The incident level that held; at 0 it is left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub incident: u8,
+    /// Where the operator's database places the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Arc<str>>,
     /// Keyed hash of the presented credential, whether it was accepted or not.
     pub credential: Option<Fingerprint>,
     /// The status that the client got.
@@ -122,6 +168,11 @@ impl Serialize for RequestId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(level: &u8) -> bool {
+    *level == 0
 }
 
 fn as_micros<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -89,6 +89,8 @@ impl Entry {
             path: None,
             route: None,
             who: None,
+            incident: 0,
+            region: None,
             credential: None,
             status: 0,
             reason: None,
@@ -142,10 +144,8 @@ impl Entry {
     pub(crate) fn caller(&mut self, caller: &Identity) {
         self.note(|exchange| {
             exchange.who = Some(Who {
-                principal: caller.principal().clone(),
                 key: caller.key_id(),
-                kind: caller.kind(),
-                role: None,
+                ..Who::new(caller.principal().clone(), caller.kind())
             });
         });
     }

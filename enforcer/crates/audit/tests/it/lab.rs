@@ -154,11 +154,12 @@ pub(crate) fn request(id: u128, peer: &str) -> Exchange {
         path: Some("/v1/orders/7".to_owned()),
         route: Some("orders".into()),
         who: Some(Who {
-            principal: Principal::from_key("k7Qx2mP9aB3c".parse().unwrap()),
             key: Some("k7Qx2mP9aB3c".parse().unwrap()),
-            kind: CredentialKind::ApiKey,
             role: Some(Role::new("reader")),
+            ..Who::new(Principal::from_key("k7Qx2mP9aB3c".parse().unwrap()), CredentialKind::ApiKey)
         }),
+        incident: 0,
+        region: None,
         credential: Some(Fingerprint([0xab; 16])),
         status: 200,
         reason: None,
