@@ -28,6 +28,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     UPGRADE,
 ];
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -35,12 +36,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Removes from a request what must not reach an upstream.
+/// Removes from a request what must not reach an upstream, whatever the route is.
 ///
 /// Hop-by-hop fields and what `Connection` names; identity and forwarding fields that the client
 /// made up; `Expect`, which hyper has answered; and every API key of ours, whether the route wanted
-/// one or not. A credential for somebody else passes. Cookies that HTTP/2 split are joined again
-/// (RFC 9113 section 8.2.3).
+/// one or not. A credential for somebody else passes; [`strip_credential`] takes one that was for
+/// us. Cookies that HTTP/2 split are joined again (RFC 9113 section 8.2.3).
 pub fn strip(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(EXPECT);
@@ -50,6 +51,14 @@ pub fn strip(headers: &mut HeaderMap) {
             || (name == X_API_KEY && is_our_key(value.as_bytes()))
     });
     join_cookies(headers);
+}
+
+/// Removes the credential that was accepted here and the proof that came with it: it is meant for
+/// us, and an upstream that has it could use it elsewhere.
+pub fn strip_credential(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, X_API_KEY, DPOP] {
+        headers.remove(name);
+    }
 }
 
 /// Removes from a response what belongs to the upstream's connection or tells about its software.

@@ -5,11 +5,9 @@
 
 use enforcer_model::{Reason, Rejection};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, Version};
-
-use crate::headers::tokens;
 
 /// Why a body's end, or the protocol behind the head, is not certain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,13 +36,11 @@ pub enum FramingError {
     /// Both ways to frame a body.
     #[error("Transfer-Encoding stands beside Content-Length")]
     TwoFramings,
-    /// The client asks to speak another protocol.
+    /// The client asks to speak another protocol than that of a well-formed WebSocket.
     #[error("the client asks for an upgrade by `{0}`")]
     Upgrade(HeaderName),
 }
 
-/// Sent with an upgrade to HTTP/2 in clear text, RFC 7540 section 3.2.1.
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -61,7 +57,6 @@ pub(crate) fn one_body(
     }
     transfer_encoding(version, headers)?;
     content_length(headers)?;
-    no_upgrade(headers)?;
     if !headers.get_all(EXPECT).iter().all(|value| is(value, "100-continue")) {
         return Err(FramingError::Expect);
     }
@@ -95,18 +90,6 @@ fn content_length(headers: &HeaderMap) -> Result<(), FramingError> {
         (Some(one), None) if is_plain_number(one.as_bytes()) => Ok(()),
         (Some(_), _) => Err(FramingError::ContentLength),
     }
-}
-
-fn no_upgrade(headers: &HeaderMap) -> Result<(), FramingError> {
-    for name in [UPGRADE, HTTP2_SETTINGS] {
-        if headers.contains_key(&name) {
-            return Err(FramingError::Upgrade(name));
-        }
-    }
-    if tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade")) {
-        return Err(FramingError::Upgrade(CONNECTION));
-    }
-    Ok(())
 }
 
 fn is(value: &HeaderValue, word: &str) -> bool {

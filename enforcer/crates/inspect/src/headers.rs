@@ -45,44 +45,92 @@ pub const BLOCK_MAX: usize = 32 * 1024;
 /// Fields by which frameworks change the method.
 const OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
 
-/// Names with a meaning that another part of the path relies on; the prefixes of
-/// [`is_identity`] come on top.
+/// Names with a meaning that another part of the way relies on; those of [`is_identity`] come on
+/// top.
 const PROTECTED: &[&str] = &[
     "authorization",
     "content-encoding",
     "content-length",
     "content-type",
     "cookie",
+    "dpop",
     "expect",
     "host",
     "origin",
     "proxy-authorization",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "transfer-encoding",
     "x-api-key",
 ];
 
-/// Names other than those below `enforcer-`, `x-forwarded` that tell an application who a client
-/// is, where it comes from or which target it "really" asked for. `proxy` becomes `HTTP_PROXY`
-/// behind a gateway interface, and with it the proxy of the application's own requests (CVE-2016-5385).
+/// Beginnings of names by which proxies and identity services tell an application who a client is.
+const IDENTITY_PREFIXES: &[&str] = &[
+    "cf-access-",
+    "enforcer-",
+    "oidc-",
+    "remote-",
+    "ssl-client-",
+    "tailscale-user-",
+    "x-amzn-mtls-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-client-cert",
+    "x-client-verify",
+    "x-consumer-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
+    "x-original-",
+    "x-pomerium-",
+    "x-remote-",
+    "x-spiffe",
+    "x-ssl-",
+    "x-vouch-",
+    "x-webauth-",
+];
+
+/// Names other than those that tell an application who a client is, where it comes from or which
+/// target it "really" asked for; sorted. `proxy` becomes `HTTP_PROXY` behind a gateway interface,
+/// and with it the proxy of the application's own requests (CVE-2016-5385).
 const IDENTITY: &[&str] = &[
     "cf-connecting-ip",
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "fastly-client-ip",
     "forwarded",
     "forwarded-for",
     "proxy",
     "true-client-ip",
+    "x-anonymous-consumer",
+    "x-apigateway-api-userinfo",
+    "x-arr-clientcert",
+    "x-client-dn",
     "x-client-ip",
     "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
+    "x-credential-identifier",
+    "x-email",
+    "x-endpoint-api-userinfo",
+    "x-groups",
+    "x-proxyuser-ip",
     "x-real-ip",
-    "x-remote-addr",
-    "x-remote-ip",
     "x-request-id",
     "x-rewrite-url",
+    "x-roles",
+    "x-user",
+    "x-user-email",
+    "x-user-groups",
+    "x-user-id",
+    "x-user-name",
+    "x-user-roles",
+    "x-userinfo",
+    "x-username",
 ];
 
 /// Refuses a block that is too large, in fields or in bytes.
@@ -124,7 +172,16 @@ pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), H
 
 /// Whether a client must not be believed in this field: it is removed on the way to the upstream.
 pub(crate) fn is_identity(name: &str) -> bool {
-    name.starts_with("enforcer-") || name.starts_with("x-forwarded") || IDENTITY.contains(&name)
+    IDENTITY.binary_search(&name).is_ok()
+        || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The text of the one field called `name`; none when it is absent, repeated or not text, for then
+/// nobody can say which value another reader takes.
+pub fn one_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { std::str::from_utf8(first.as_bytes()).ok() }
 }
 
 /// The elements of every field called `name`, without the space around them; empty ones left out.

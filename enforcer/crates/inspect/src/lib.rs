@@ -8,23 +8,30 @@
 //! Pure functions over the head: no I/O, no clock, no policy. A fragment never arrives here (the
 //! `http` crate cuts it off while it parses the target), and bodies are not looked at.
 
+mod exact;
 mod forward;
 mod framing;
 mod headers;
 mod host;
 mod path;
 mod query;
+mod rewrite;
+mod upgrade;
 
 use enforcer_model::Rejection;
 use http::Method;
+use http::header::UPGRADE;
 use http::request::Parts;
 
-pub use forward::{forwarding_headers, strip, strip_response};
+pub use exact::{OptOut, OptOutError, OptOuts};
+pub use forward::{forwarding_headers, strip, strip_credential, strip_response};
 pub use framing::FramingError;
-pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError};
+pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, one_value};
 pub use host::{Host, HostError};
 pub use path::{Path, PathError, fold};
-pub use query::QueryError;
+pub use query::{QueryError, query_values};
+pub use rewrite::Rewrite;
+pub use upgrade::Upgrade;
 
 /// The one meaning of a request head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,20 +44,37 @@ pub struct Head {
     pub path: Path,
     /// What stands behind `?`, verbatim; an empty query stays `Some("")`.
     pub query: Option<String>,
+    /// The protocol that the client wants to go on with; for the route to allow.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// The strict layer: refuses everything that could be read two ways.
 ///
 /// Works on `Host` as well as on the authority of an absolute target or of HTTP/2's `:authority`.
 pub fn normalise(parts: &Parts) -> Result<Head, Rejection> {
+    let head = normalise_or(parts, |_, _| false)?;
+    match head.upgrade {
+        Some(_) => Err(FramingError::Upgrade(UPGRADE).into()),
+        None => Ok(head),
+    }
+}
+
+/// The same, where routes have a say: the opening of a WebSocket passes, to be refused by every
+/// route that does not allow it; and `has_exact` is asked whether there is a route for just this
+/// host and text, when the path has no canonical form. It is not asked about what is never accepted.
+pub fn normalise_or(
+    parts: &Parts,
+    has_exact: impl FnOnce(&Host, &str) -> bool,
+) -> Result<Head, Rejection> {
     // Size before content: every later check walks the block.
     headers::bounded(&parts.headers)?;
     framing::one_body(&parts.method, parts.version, &parts.headers)?;
+    let upgrade = upgrade::of(&parts.method, parts.version, &parts.headers)?;
     headers::unambiguous(parts.version, &parts.headers)?;
     let host = host::of(parts)?;
-    let path = path::of(&parts.uri)?;
+    let path = path::of(&parts.uri, |text| has_exact(&host, text))?;
     let query = query::of(&parts.uri)?;
-    Ok(Head { method: parts.method.clone(), host, path, query })
+    Ok(Head { method: parts.method.clone(), host, path, query, upgrade })
 }
 
 impl Head {

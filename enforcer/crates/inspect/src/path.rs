@@ -5,7 +5,8 @@
 //! use but to look different. Two spellings that real clients produce stay: hexadecimal digits in
 //! either case, and the reserved characters of a segment (`:@!$&'()*+,=`) raw or encoded. They are
 //! forwarded as sent, and [`fold`] gives the one form in which routes are compared, together with
-//! the trailing slash, which never makes another route.
+//! the trailing slash, which never makes another route. What a route may opt out of stands in
+//! [`OptOut`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,9 +15,15 @@ use std::str::FromStr;
 use enforcer_model::{Reason, Rejection};
 use http::Uri;
 
+use crate::exact::{OptOut, OptOuts, needs};
+
 /// A canonical path: what was authorised is, byte for byte, what is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Path(Box<str>);
+pub struct Path {
+    text: Box<str>,
+    /// What a route had to opt out of for it; empty for all but a few.
+    needs: OptOuts,
+}
 
 /// Why a path is refused, with the place of the offending byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,17 +58,29 @@ pub enum PathError {
     /// The decoded bytes are not UTF-8, or are an overlong form.
     #[error("not UTF-8 after decoding at {0}")]
     NotUtf8(usize),
+    /// A prefix that is to be cut off is not there.
+    #[error("the path does not begin with the prefix that the route strips")]
+    OutsidePrefix,
     /// Longer than [`Path::MAX`].
     #[error("{0} bytes are more than a path may have")]
     TooLong(usize),
 }
 
-/// The path of a target in origin or absolute form.
-pub(crate) fn of(uri: &Uri) -> Result<Path, PathError> {
+/// The path of a target in origin or absolute form. `has_exact` is asked whether a route wants
+/// just this text, when only what a route can opt out of stands against it.
+pub(crate) fn of(uri: &Uri, has_exact: impl FnOnce(&str) -> bool) -> Result<Path, PathError> {
     // The scheme of an absolute target has no say in what is served; an unknown one is no path.
-    match uri.scheme_str() {
-        None | Some("http" | "https") => uri.path().parse(),
-        Some(_) => Err(PathError::NotAPath),
+    let text = match uri.scheme_str() {
+        None | Some("http" | "https") => uri.path(),
+        Some(_) => return Err(PathError::NotAPath),
+    };
+    let refused = match text.parse::<Path>() {
+        Ok(path) => return Ok(path),
+        Err(refused) => refused,
+    };
+    match refused.opt_out().map(|_| needs(text)) {
+        Some(Ok(needs)) if has_exact(text) => Ok(Path { text: text.into(), needs }),
+        _ => Err(refused),
     }
 }
 
@@ -106,8 +125,44 @@ impl Path {
     pub const MAX: usize = 8 * 1024;
 
     /// As matched, logged and forwarded.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub const fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A path as it is written in a route that has opted out of `allowed`.
+    pub fn exact(text: &str, allowed: OptOuts) -> Result<Self, PathError> {
+        let refused = match text.parse() {
+            Ok(path) => return Ok(path),
+            Err(refused) => refused,
+        };
+        let needs = needs(text)?;
+        if allowed.covers(needs) { Ok(Self { text: text.into(), needs }) } else { Err(refused) }
+    }
+
+    /// What a route had to opt out of for this path. Where it is not empty, the path has no
+    /// canonical form, so only a route with just this text may decide on it.
+    pub const fn needs(&self) -> OptOuts {
+        self.needs
+    }
+}
+
+impl PathError {
+    /// What a route opts out of to have such a path; none for what is never accepted.
+    pub const fn opt_out(&self) -> Option<OptOut> {
+        match self {
+            Self::DoubleEncoding(_) => Some(OptOut::DoubleEncoding),
+            Self::EmptySegment(_) => Some(OptOut::EmptySegment),
+            Self::EncodedSeparator(_) => Some(OptOut::EncodedSlash),
+            Self::MatrixParameter(_) => Some(OptOut::Matrix),
+            Self::ControlByte(_)
+            | Self::DotSegment(_)
+            | Self::Malformed(_)
+            | Self::NeedlessEscape(_)
+            | Self::NotAPath
+            | Self::NotUtf8(_)
+            | Self::OutsidePrefix
+            | Self::TooLong(_) => None,
+        }
     }
 }
 
@@ -119,6 +174,9 @@ impl FromStr for Path {
             return Err(PathError::TooLong(text.len()));
         }
         let inside = text.strip_prefix('/').ok_or(PathError::NotAPath)?;
+        if is_plain(inside.as_bytes()) {
+            return Ok(Self { text: text.into(), needs: OptOuts::default() });
+        }
         let mut segments = inside.split('/').peekable();
         let mut decoded = Vec::new();
         let mut at = 1;
@@ -130,13 +188,13 @@ impl FromStr for Path {
             segment(raw.as_bytes(), at, &mut decoded)?;
             at += raw.len() + 1;
         }
-        Ok(Self(text.into()))
+        Ok(Self { text: text.into(), needs: OptOuts::default() })
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -148,9 +206,10 @@ impl From<PathError> for Rejection {
             PathError::DoubleEncoding(_) => Reason::PathDoubleEncoding,
             PathError::EmptySegment(_) => Reason::PathEmptySegment,
             PathError::EncodedSeparator(_) => Reason::PathEncodedSeparator,
-            PathError::Malformed(_) | PathError::NeedlessEscape(_) | PathError::NotAPath => {
-                Reason::PathMalformed
-            }
+            PathError::Malformed(_)
+            | PathError::NeedlessEscape(_)
+            | PathError::NotAPath
+            | PathError::OutsidePrefix => Reason::PathMalformed,
             PathError::MatrixParameter(_) => Reason::PathMatrixParameter,
             PathError::NotUtf8(_) => Reason::PathNotUtf8,
             PathError::TooLong(_) => Reason::PathTooLong,
@@ -158,6 +217,63 @@ impl From<PathError> for Rejection {
         reason.because(error)
     }
 }
+
+/// How far a segment is read.
+#[derive(Clone, Copy)]
+enum Read {
+    Nothing,
+    Dot,
+    TwoDots,
+    Name,
+}
+
+/// Whether segments without escapes have nothing against them: what nearly every path is, told in
+/// one pass and without memory. Whatever is not so simple takes the long way.
+fn is_plain(inside: &[u8]) -> bool {
+    let mut read = Read::Nothing;
+    for &byte in inside {
+        read = match (CLASSES.get(usize::from(byte)), read) {
+            (Some(Class::Name), _) => Read::Name,
+            (Some(Class::Slash), Read::Name) => Read::Nothing,
+            (Some(Class::Dot), Read::Nothing) => Read::Dot,
+            (Some(Class::Dot), Read::Dot) => Read::TwoDots,
+            (Some(Class::Dot), Read::TwoDots | Read::Name) => Read::Name,
+            (Some(Class::Slash | Class::Other) | None, _) => return false,
+        };
+    }
+    matches!(read, Read::Nothing | Read::Name)
+}
+
+/// What a byte is to [`is_plain`].
+#[derive(Clone, Copy)]
+enum Class {
+    Name,
+    Slash,
+    Dot,
+    Other,
+}
+
+static CLASSES: [Class; 256] = {
+    let mut classes = [Class::Other; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::as_conversions,
+            clippy::cast_lossless,
+            reason = "at compile time, and a byte is an index of 256 places"
+        )]
+        let class = &mut classes[byte as usize];
+        *class = match byte {
+            b'/' => Class::Slash,
+            b'.' => Class::Dot,
+            byte if is_unreserved(byte) || is_reserved_in_segment(byte) => Class::Name,
+            _ => Class::Other,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 /// Checks one segment that begins at byte `start` of the path; `decoded` is room to decode it in.
 fn segment(raw: &[u8], start: usize, decoded: &mut Vec<u8>) -> Result<(), PathError> {
@@ -212,9 +328,17 @@ fn forbidden(byte: u8, at: usize) -> Result<(), PathError> {
 
 /// Whether a second decoder would find something to decode: `%2e`, or the `%u002e` of some servers.
 fn is_escaped_again(decoded: &[u8]) -> bool {
-    let hex = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_hexdigit);
-    decoded.windows(3).any(|triple| matches!(triple, [b'%', digits @ ..] if hex(digits)))
-        || decoded.windows(6).any(|six| matches!(six, [b'%', b'u' | b'U', d @ ..] if hex(d)))
+    decoded.windows(3).any(|triple| matches!(triple, [b'%', digits @ ..] if is_hex(digits)))
+        || has_unicode_escape(decoded)
+}
+
+/// Whether `%u002e` stands in it.
+pub(crate) fn has_unicode_escape(text: &[u8]) -> bool {
+    text.windows(6).any(|six| matches!(six, [b'%', b'u' | b'U', digits @ ..] if is_hex(digits)))
+}
+
+fn is_hex(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The byte that two hexadecimal digits name.
@@ -223,12 +347,12 @@ pub(crate) fn escaped(digits: &str) -> Option<u8> {
     if hex { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
-const fn is_unreserved(byte: u8) -> bool {
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// `sub-delims`, `:` and `@` of RFC 3986 without `;`.
-const fn is_reserved_in_segment(byte: u8) -> bool {
+pub(crate) const fn is_reserved_in_segment(byte: u8) -> bool {
     matches!(
         byte,
         b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'

@@ -1,7 +1,10 @@
 //! What stands behind `?`: kept verbatim, bounded, and never a way to another method.
 //!
-//! Policy reads nothing of a query, so it has no canonical form; only bytes that could end a line
-//! or a target, and the keys by which frameworks change the method, are refused.
+//! A query as a whole has no canonical form; only bytes that could end a line or a target, and the
+//! keys by which frameworks change the method, are refused. A key that a policy reads must have one
+//! reading: [`query_values`] refuses it where frameworks differ about what it says.
+
+use std::borrow::Cow;
 
 use enforcer_model::{Reason, Rejection};
 use http::Uri;
@@ -14,6 +17,12 @@ pub enum QueryError {
     /// A byte below 0x20 or 0x7F.
     #[error("control byte at {0} of the query")]
     ControlByte(usize),
+    /// A key that the policy reads stands there twice, in another spelling, or beside a `;`.
+    #[error("the query key `{0}`, which the policy reads, can be read in two ways")]
+    Ambiguous(String),
+    /// A control byte, an escape that is none, or no UTF-8 in a value that the policy reads.
+    #[error("the value of the query key `{0}`, which the policy reads, is not text")]
+    NotText(String),
     /// A space or a byte beyond ASCII.
     #[error("byte that cannot stand in a query at {0}")]
     Malformed(usize),
@@ -51,6 +60,52 @@ pub(crate) fn of(uri: &Uri) -> Result<Option<String>, QueryError> {
         }
     }
     Ok(Some(query.to_owned()))
+}
+
+/// What the query says for each of `names`: the decoded value, or none where the key is absent.
+///
+/// Refused is whatever another reader could take for another value: a key that stands there twice,
+/// or once in another spelling (`TENANT`, `tenant[]`), a pair that some cut at `;`, and a value
+/// that is not text.
+pub fn query_values<'a, N: AsRef<str>>(
+    query: Option<&'a str>,
+    names: &[N],
+) -> Result<Vec<Option<Cow<'a, str>>>, QueryError> {
+    let query = query.unwrap_or_default();
+    names.iter().map(|name| value(query, name.as_ref())).collect()
+}
+
+fn value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {
+    let ambiguous = || QueryError::Ambiguous(name.to_owned());
+    let wanted = as_read(name);
+    let mut found = None;
+    for pair in query.split('&') {
+        let mut parts = pair.split(';');
+        let is_read = |part: &str| as_read(part.split('=').next().unwrap_or_default()) == wanted;
+        if !parts.any(is_read) {
+            continue;
+        }
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if found.is_some() || pair.contains(';') || decode(key) != name.as_bytes() {
+            return Err(ambiguous());
+        }
+        found = Some(text(value).ok_or_else(|| QueryError::NotText(name.to_owned()))?);
+    }
+    Ok(found)
+}
+
+/// A value decoded, if it is text that everybody decodes alike.
+fn text(value: &str) -> Option<Cow<'_, str>> {
+    if !value.contains(['%', '+']) {
+        return Some(Cow::Borrowed(value));
+    }
+    let mut pieces = value.split('%');
+    pieces.next();
+    if !pieces.all(|piece| piece.get(..2).is_some_and(|digits| escaped(digits).is_some())) {
+        return None;
+    }
+    let text = String::from_utf8(decode(value)).ok()?;
+    if text.chars().any(char::is_control) { None } else { Some(Cow::Owned(text)) }
 }
 
 /// A key as the most lenient framework reads it: decoded, in lower case, with `_` for `-` and for
@@ -92,8 +147,9 @@ fn decode(key: &str) -> Vec<u8> {
 impl From<QueryError> for Rejection {
     fn from(error: QueryError) -> Self {
         let reason = match error {
+            QueryError::Ambiguous(_) => Reason::QueryDuplicate,
             QueryError::ControlByte(_) => Reason::PathControlByte,
-            QueryError::Malformed(_) => Reason::PathMalformed,
+            QueryError::Malformed(_) | QueryError::NotText(_) => Reason::PathMalformed,
             QueryError::MethodOverride(_) => Reason::MethodOverride,
             QueryError::TooLong(_) => Reason::PathTooLong,
         };
