@@ -32,11 +32,13 @@
 //! - *Two credentials in one request*, read differently by us and by the upstream: refused.
 //! - *Probing for revoked or expired keys*: those reasons are given only once the secret was right.
 
+mod certificate;
 mod identity;
 mod keys;
 mod presented;
 mod private;
 
+pub use certificate::CertificateError;
 pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
 pub use keys::{
     ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError,
