@@ -39,8 +39,7 @@ impl Path {
         for wanted in &rewrite.strip {
             let inside = rest.strip_prefix('/').ok_or(PathError::OutsidePrefix)?;
             let end = inside.find('/').unwrap_or(inside.len());
-            let (segment, behind) =
-                inside.split_at_checked(end).ok_or(PathError::OutsidePrefix)?;
+            let (segment, behind) = inside.split_at_checked(end).ok_or(PathError::OutsidePrefix)?;
             if fold(segment) != **wanted {
                 return Err(PathError::OutsidePrefix);
             }

@@ -4,7 +4,7 @@
 //! half of one is how a proxy is made to think of a tunnel where the upstream thinks of requests.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -47,6 +47,7 @@ fn is_websocket(method: &Method, version: Version, headers: &HeaderMap) -> bool 
         && method == Method::GET
         && version == Version::HTTP_11
         && !headers.contains_key(TRANSFER_ENCODING)
+        && !headers.contains_key(EXPECT)
         && matches!(length, None | Some(b"0"))
         && one_value(headers, &SEC_WEBSOCKET_VERSION) == Some("13")
         && one_value(headers, &SEC_WEBSOCKET_KEY).is_some_and(is_nonce)

@@ -20,8 +20,8 @@ mod tls;
 
 pub use codes::{Explained, explain};
 pub use parse::{
-    Agent, AuditPlan, Durability, Guard, Listener, NeverBlock, Percent, Route, Serves, Timeouts,
-    Tls, WhenFull,
+    Agent, AuditPlan, Clients, Durability, Guard, Listener, NeverBlock, Percent, Route, Serves,
+    Timeouts, Tls, WhenFull,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use crate::codes::{Code, KEY_EXPOSED, TLS_FILE, TLS_MISMATCH, TLS_PEM};
@@ -27,7 +28,35 @@ pub(crate) fn check(files: &[NamedTls], report: &mut Report) {
         if let (Some(chain), Some(key)) = (chain, key) {
             pair(chain, key, named, report);
         }
+        clients(named, report);
     }
+}
+
+/// The authorities of clients and what they revoked.
+fn clients(named: &NamedTls, report: &mut Report) {
+    let Some(clients) = &named.tls.clients else { return };
+    if let Some(chain) = contents(&clients.ca, named.ca, report)
+        .and_then(|pem| certificates(&pem, &clients.ca, named.ca, report))
+    {
+        let mut roots = RootCertStore::empty();
+        for authority in chain {
+            if let Err(error) = roots.add(authority) {
+                let message = format!("{} holds no authority: {error}", clients.ca.display());
+                let hint = "it holds the certificates that vouch for those of clients".to_owned();
+                report.add(&TLS_PEM, named.ca, message, hint);
+            }
+        }
+    }
+    let Some(file) = &clients.crl else { return };
+    let Some(pem) = contents(file, named.crl, report) else { return };
+    let hint = "it begins with `-----BEGIN X509 CRL-----`; convert DER with `openssl crl`";
+    let lists = CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let message = match lists {
+        Ok(lists) if !lists.is_empty() => return,
+        Ok(_) => format!("{} holds no revocation list", file.display()),
+        Err(error) => format!("{} is not PEM: {error}", file.display()),
+    };
+    report.add(&TLS_PEM, named.crl, message, hint.to_owned());
 }
 
 fn contents(file: &Path, span: Span, report: &mut Report) -> Option<Vec<u8>> {

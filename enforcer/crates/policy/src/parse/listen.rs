@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::codes::{
     ADDRESS_TWICE, NO_LISTENER, PLAIN_EXPOSED, REDIRECT_WITHOUT_TLS, TLS_AND_REDIRECT,
 };
-use crate::grammar::{ADDRESS, Fields, Key, PATH, Shape};
+use crate::grammar::{ADDRESS, Fields, Key, Need, PATH, Shape};
 use crate::parse::Base;
 use crate::problem::Report;
 use crate::text::Span;
@@ -47,6 +47,19 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM: its private key.
     pub key: PathBuf,
+    /// Which certificates clients may show; none are asked for without it.
+    pub clients: Option<Clients>,
+}
+
+/// Which certificates clients may show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// PEM: the authorities that vouch for them.
+    pub ca: PathBuf,
+    /// PEM: lists of those that these authorities have revoked.
+    pub crl: Option<PathBuf>,
+    /// Whether there is no connection without one.
+    pub require: bool,
 }
 
 /// A listener's TLS files and the places that name them, to be looked at by whoever does I/O.
@@ -55,6 +68,8 @@ pub(crate) struct NamedTls {
     pub(crate) tls: Tls,
     pub(crate) certificate: Span,
     pub(crate) key: Span,
+    pub(crate) ca: Span,
+    pub(crate) crl: Span,
 }
 
 pub(super) static KEYS: &[Key] = &[
@@ -81,6 +96,30 @@ static TLS_KEYS: &[Key] = &[
         "key",
         Shape::Text(&PATH),
         "PEM file with the private key; relative to the policy file.",
+    ),
+    Key::optional(
+        "clients",
+        Shape::Table(CLIENTS_KEYS),
+        "Ask clients for a certificate, and which are good.",
+    ),
+];
+
+static CLIENTS_KEYS: &[Key] = &[
+    Key::required(
+        "ca",
+        Shape::Text(&PATH),
+        "PEM file with the authorities that vouch for clients; relative to the policy file.",
+    ),
+    Key::optional(
+        "crl",
+        Shape::Text(&PATH),
+        "PEM file with the lists of certificates that they revoked; relative to the policy file.",
+    ),
+    Key::with_default(
+        "require",
+        Shape::Flag,
+        Need::False,
+        "Refuse a connection without a client certificate.",
     ),
 ];
 
@@ -140,11 +179,27 @@ pub(super) fn read(
 }
 
 fn tls(fields: Fields<'_>, base: Base<'_>) -> Option<NamedTls> {
+    let asked = fields.table("clients");
+    let clients = match fields.has("clients") {
+        true => Some(Clients {
+            ca: base.resolve(asked.text("ca")?),
+            crl: asked.text("crl").map(|crl| base.resolve(crl)),
+            require: asked.flag("require")?,
+        }),
+        false => None,
+    };
     let tls = Tls {
         certificate: base.resolve(fields.text("certificate")?),
         key: base.resolve(fields.text("key")?),
+        clients,
     };
-    Some(NamedTls { tls, certificate: fields.span_of("certificate"), key: fields.span_of("key") })
+    Some(NamedTls {
+        tls,
+        certificate: fields.span_of("certificate"),
+        key: fields.span_of("key"),
+        ca: asked.span_of("ca"),
+        crl: asked.span_of("crl"),
+    })
 }
 
 fn distinct<'a>(

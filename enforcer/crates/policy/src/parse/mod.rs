@@ -31,7 +31,7 @@ pub use agent::Agent;
 pub use audit::{AuditPlan, Durability};
 pub use guard::{Guard, NeverBlock, Percent};
 pub use kernel::WhenFull;
-pub use listen::{Listener, Serves, Tls};
+pub use listen::{Clients, Listener, Serves, Tls};
 pub use routes::Route;
 pub use timeouts::Timeouts;
 

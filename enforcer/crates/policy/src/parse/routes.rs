@@ -35,6 +35,8 @@ pub struct Route {
     pub upstream: Arc<enforcer_upstream::Plan>,
     /// The longest body of a request.
     pub body_max: Bytes,
+    /// Whether a client may go on as a WebSocket.
+    pub websocket: bool,
 }
 
 /// The most routes that a policy may have.
@@ -58,6 +60,11 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Size(0, 1 << 40),
         Need::Text("1MiB"),
         "The longest body of a request.",
+    ),
+    Key::optional(
+        "upgrade",
+        Shape::List(&Shape::Choice(&["websocket"])),
+        "What a client may go on to speak; without it only requests are served.",
     ),
     Key::with_default(
         "public",
@@ -205,6 +212,7 @@ fn route<'a>(
         limits,
         upstream: upstream?,
         body_max: fields.size("body_max")?,
+        websocket: fields.texts("upgrade").iter().any(|(word, _)| *word == "websocket"),
     })
 }
 

@@ -101,8 +101,11 @@ fn relative_paths_start_at_the_folder_of_the_policy_file() {
 
     assert_eq!(policy.agent().state, Path::new("/srv/demo/state"));
     assert_eq!(policy.agent().socket, Path::new("/srv/demo/admin.sock"));
-    let tls =
-        Tls { certificate: "/srv/demo/tls/cert.pem".into(), key: "/srv/demo/tls/key.pem".into() };
+    let tls = Tls {
+        certificate: "/srv/demo/tls/cert.pem".into(),
+        key: "/srv/demo/tls/key.pem".into(),
+        clients: None,
+    };
     assert_eq!(policy.listeners().first().unwrap().serves, Serves::Tls(tls));
 }
 
