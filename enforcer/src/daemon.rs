@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use enforcer_admin::call::Begin;
 use enforcer_admin::{Call, Incoming, Peer, Server};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
 use enforcer_authn::{FingerprintKey, KeyStore, Pepper};
@@ -22,7 +23,9 @@ use enforcer_detect::Clients;
 use enforcer_limits::Limits;
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
-use enforcer_proxy::{Caps, Certificates, Connections, Counters, Listeners, Shared};
+use enforcer_proxy::{
+    Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared,
+};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::fs::{FlockOperation, flock};
@@ -32,7 +35,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::desk::{Clerk, Desk, ListDesk};
 use crate::privileges::Thread;
-use crate::reload::{Policies, guards};
+use crate::incident::Incident;
+use crate::policies::{Policies, Probation, guards};
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
 use crate::{operators, privileges, watcher};
@@ -71,6 +75,10 @@ pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
     let state = policy.agent().state.clone();
     make_private(&state)?;
     let _lock = lock(&state.join("agent.lock"))?;
+    let policy = match Probation::of(&state).recover(&file)? {
+        true => Policy::load(&file).map_err(|error| anyhow!(crate::cli::chain(&error)))?,
+        false => policy,
+    };
     let runtime = control_runtime().context("cannot start the control thread")?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, serve(policy, file, &state));
     // A call that hangs in the kernel must not keep the process.
@@ -102,6 +110,13 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
     let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
 
+    let level = Arc::new(IncidentLevel::default());
+    let incident = Incident::open(
+        state.join("incident.json"),
+        Arc::clone(&level),
+        audit.clone(),
+        clock.now().wall,
+    );
     let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
     let connections = Arc::new(Connections::new(CAPS));
     let counters = Arc::new(Counters::default());
@@ -114,11 +129,13 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         connections: Arc::clone(&connections),
         counters: Arc::clone(&counters),
         fingerprints,
+        incident: Arc::clone(&level),
         keys: keys.index(),
         limits: Arc::new(limits),
         observer: watcher::observer(finished),
         policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
         quarantine: Arc::clone(&quarantine),
+        shadow: Arc::new(ArcSwapOption::empty()),
     });
 
     let clients = Arc::new(Mutex::new(Clients::default()));
@@ -164,6 +181,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         keys,
+        incident,
         policies,
         audit_folder,
         counters,
@@ -329,7 +347,7 @@ async fn reload(calls: mpsc::Sender<Incoming>) {
         gid: rustix::process::getegid().as_raw(),
         pid: None,
     };
-    let call = Call::PolicyApply { text: None };
+    let call = Call::PolicyApply { text: None, begin: Begin::Now };
     if calls.send(Incoming { call, peer, reply }).await.is_err() {
         return;
     }

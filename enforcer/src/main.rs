@@ -4,10 +4,12 @@
 mod cli;
 mod daemon;
 mod desk;
+mod files;
+mod incident;
 mod operators;
 mod paths;
+mod policies;
 mod privileges;
-mod reload;
 mod respond;
 mod shutdown;
 mod watcher;

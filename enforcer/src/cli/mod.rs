@@ -9,6 +9,7 @@ mod escape;
 mod explain;
 mod failure;
 mod generate;
+mod incident;
 mod init;
 mod kernel;
 mod keys;
@@ -91,6 +92,9 @@ enum Verb {
     Release(release::Release),
     /// Every block, as the kernel and layer 7 hold it
     Blocks(blocks::Blocks),
+    /// Show or set the incident level
+    #[command(subcommand)]
+    Incident(incident::Incident),
     /// The kernel half: how it is, put in force, upgraded, taken off this host
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -146,6 +150,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quarantine(verb) => verb.execute(&context),
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
+        Verb::Incident(verb) => verb.execute(&context),
         Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),

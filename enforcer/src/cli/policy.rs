@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use enforcer_admin::call::PolicyApplied;
+use enforcer_admin::call::{Begin, PolicyApplied};
 use enforcer_admin::{Answer, Call};
 use enforcer_policy::LoadError;
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl Apply {
             })
         };
         let text = self.file.as_ref().map(read).transpose()?;
-        let Answer::PolicyApplied(applied) = context.ask(&Call::PolicyApply { text })? else {
+        let Answer::PolicyApplied(applied) = context.ask(&Call::PolicyApply { text, begin: Begin::Now })? else {
             return Err(mismatched());
         };
         for warning in &applied.warnings {

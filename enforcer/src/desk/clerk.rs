@@ -60,6 +60,7 @@ impl Clerk {
             Answer::Imported(imported) => imported.audit = effect.filter(|_| !imported.dry_run),
             Answer::ListReleased(released) => released.audit = effect,
             Answer::Kernel(report) => report.audit = effect,
+            Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::Why(_)
@@ -67,7 +68,8 @@ impl Clerk {
             | Answer::Exported(_)
             | Answer::Talkers(_)
             | Answer::Keys(_)
-            | Answer::PolicyApplied(_) => {}
+            | Answer::PolicyApplied(_)
+            | Answer::PolicyState(_) => {}
         }
         Ok(answer)
     }

@@ -17,7 +17,7 @@ use enforcer_policy::Policy;
 use parking_lot::Mutex;
 
 use super::{Clerk, checked};
-use crate::reload::guards;
+use crate::policies::guards;
 use crate::respond::{
     Draft, Guards, List, Objections, Order, Surroundings, discard, draft, sha256_of, sift,
 };

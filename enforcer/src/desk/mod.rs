@@ -12,7 +12,7 @@ mod lists;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use enforcer_admin::call::{self, AuditStatus, Counter, KernelVerb, Lists, PolicyStatus, Status};
 use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
@@ -23,8 +23,9 @@ use enforcer_policy::Policy;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use crate::incident::Incident;
 use crate::operators::{operator, ssh_peer};
-use crate::reload::Policies;
+use crate::policies::{Begun, Policies};
 use crate::respond::{Order, Repair};
 
 pub(crate) use clerk::{Clerk, committed};
@@ -32,6 +33,9 @@ pub(crate) use lists::ListDesk;
 
 use keys::key_refusal;
 use lists::ListCall;
+
+/// How often what has a time is looked at; so much later may it end.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Longest reason that goes on record, in characters.
 const REASON_MAX: usize = 500;
@@ -41,6 +45,7 @@ pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
     pub(crate) keys: KeyStore,
+    pub(crate) incident: Incident,
     pub(crate) policies: Policies,
     pub(crate) audit_folder: std::path::PathBuf,
     pub(crate) counters: Arc<enforcer_proxy::Counters>,
@@ -56,7 +61,17 @@ impl Desk {
     /// it has a thread to itself, where nobody's packets wait behind it.
     pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
         let beside = TaskTracker::new();
-        while let Some(Incoming { call, peer, reply }) = calls.recv().await {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            let incoming = tokio::select! {
+                incoming = calls.recv() => incoming,
+                _ = ticks.tick() => {
+                    self.tick().await;
+                    continue;
+                }
+            };
+            let Some(Incoming { call, peer, reply }) = incoming else { break };
             // Whoever asked may be gone; the deed stands.
             match ListCall::among(call) {
                 Ok(call) => {
@@ -70,6 +85,12 @@ impl Desk {
         beside.close();
         beside.wait().await;
         Ok(())
+    }
+
+    /// What is over by now ends.
+    async fn tick(&mut self) {
+        self.policies.tick(&self.clerk.orders).await;
+        self.incident.tick(self.clock.now().wall);
     }
 
     /// Who asks about a list, and what it is judged by.
@@ -183,19 +204,43 @@ impl Desk {
                 let done = self.revoke(&which, &reason).await.map(|answer| (answer, None));
                 self.clerk.recorded("keys revoke", arguments, by, done).await
             }
-            Call::PolicyApply { text } => self.apply_policy(text, by.clone()).await,
+            Call::PolicyApply { text, begin } => {
+                let orders = &self.clerk.orders;
+                begun(self.policies.apply(text, begin, by.clone(), orders).await?).await
+            }
+            Call::PolicyPromote => {
+                let done = self.policies.promote(by.clone(), &self.clerk.orders).await;
+                self.step("policy promote", by, done).await
+            }
+            Call::PolicyRollback => {
+                let done = self.policies.rollback(by.clone(), &self.clerk.orders).await;
+                self.step("policy rollback", by, done).await
+            }
+            Call::PolicyState => Ok(Answer::PolicyState(Box::new(self.policies.state()))),
+            Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
+            Call::Incident { set: Some(asked) } => {
+                checked(&asked.reason)?;
+                let mut arguments = vec![asked.level.to_string(), asked.reason.clone()];
+                arguments.extend(asked.ttl_seconds.map(|seconds| format!("for {seconds} s")));
+                let done = self.incident.set(asked, by, self.clock.now().wall);
+                let done = done.map(|(status, ticket)| (Answer::Incident(status), ticket));
+                self.clerk.recorded("incident level", arguments, by, done).await
+            }
         }
     }
 
-    /// Reads the policy file again, as an operator's `SIGHUP` asks.
-    pub(crate) async fn apply_policy(
-        &mut self,
-        text: Option<String>,
-        by: Author,
+    /// A step from one policy to another that takes no text.
+    async fn step(
+        &self,
+        verb: &str,
+        by: &Author,
+        done: Result<Begun, Refusal>,
     ) -> Result<Answer, Refusal> {
-        let mut applied = self.policies.apply(text, by, &self.clerk.orders).await?;
-        applied.0.audit = committed(applied.1).await;
-        Ok(Answer::PolicyApplied(applied.0))
+        let done = match done {
+            Ok(done) => Ok((begun(done).await?, None)),
+            Err(refusal) => Err(refusal),
+        };
+        self.clerk.recorded(verb, Vec::new(), by, done).await
     }
 
     async fn status(&self) -> Result<Answer, Refusal> {
@@ -238,6 +283,20 @@ impl Desk {
                 .collect(),
         })))
     }
+}
+
+/// What became of a policy, once it is on record.
+async fn begun(begun: Begun) -> Result<Answer, Refusal> {
+    Ok(match begun {
+        Begun::InForce(mut applied, ticket) => {
+            applied.audit = committed(ticket).await;
+            Answer::PolicyApplied(applied)
+        }
+        Begun::Watching(mut state, ticket) => {
+            state.audit = committed(ticket).await;
+            Answer::PolicyState(Box::new(state))
+        }
+    })
 }
 
 fn summary(policy: &Policy) -> String {

@@ -230,7 +230,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = Some("x".repeat(usize::try_from(LINE_MAX).unwrap()));
 
-        let refused = ask(&folder.path().join("nobody"), &Call::PolicyApply { text }).unwrap_err();
+        let refused = ask(
+            &folder.path().join("nobody"),
+            &Call::PolicyApply { text, begin: Default::default() },
+        )
+        .unwrap_err();
 
         assert!(matches!(refused, CallError::TooLong { .. }), "{refused}");
     }

@@ -194,6 +194,8 @@ pub struct ConfigChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigEvent {
+    /// The incident level changed.
+    IncidentLevel,
     /// Packet programs are attached.
     KernelAttached,
     /// They were detached on purpose.
@@ -202,8 +204,14 @@ pub enum ConfigEvent {
     KernelLost,
     /// A policy came into force.
     PolicyApplied,
+    /// The policy on probation was confirmed and stays.
+    PolicyConfirmed,
     /// A policy was not accepted; the old one stays.
     PolicyRefused,
+    /// A policy watches no longer.
+    PolicyUnwatched,
+    /// A policy watches: it decides nothing, and differences are counted.
+    PolicyWatches,
     /// The agent serves.
     Started,
     /// The agent ended on purpose.

@@ -23,6 +23,7 @@ mod pipeline;
 mod problem;
 mod reply;
 mod serve;
+mod shadow;
 mod shared;
 mod tls;
 mod unread;
@@ -33,7 +34,8 @@ pub use counters::{Count, Counters};
 pub use holder::Holder;
 pub use listeners::{BindError, Listeners, ThreadListeners};
 pub use serve::{serve, serve_thread};
-pub use shared::{Observed, Observer, Shared};
+pub use shadow::{Flip, Shadow, Verdict};
+pub use shared::{IncidentLevel, Observed, Observer, Shared};
 pub use tls::{Certificates, TlsError};
 
 #[cfg(test)]

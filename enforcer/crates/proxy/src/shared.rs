@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use enforcer_audit::Audit;
 use enforcer_authn::{ApiKeys, FingerprintKey};
 use enforcer_authz::Quarantine;
@@ -13,6 +14,7 @@ use enforcer_policy::Policy;
 
 use crate::connections::Connections;
 use crate::counters::Counters;
+use crate::shadow::Shadow;
 use crate::tls::Certificates;
 
 /// What outlives a request and a thread.
@@ -29,6 +31,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Names credentials in the audit log.
     pub fingerprints: FingerprintKey,
+    /// The incident level.
+    pub incident: Arc<IncidentLevel>,
     /// The keys in force.
     pub keys: ApiKeys,
     /// The buckets of all limits.
@@ -39,6 +43,28 @@ pub struct Shared {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Who is shut out.
     pub quarantine: Arc<Quarantine>,
+    /// A policy that decides nothing and is compared with the one in force.
+    pub shadow: Arc<ArcSwapOption<Shadow>>,
+}
+
+/// How serious the operators' situation is: 0 (none) to [`IncidentLevel::MAX`]. Each request reads
+/// it once.
+#[derive(Debug, Default)]
+pub struct IncidentLevel(AtomicU8);
+
+impl IncidentLevel {
+    /// The most serious.
+    pub const MAX: u8 = 5;
+
+    /// The level in force.
+    pub fn get(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// From the next request on; what is higher than the highest is the highest.
+    pub fn set(&self, level: u8) {
+        self.0.store(level.min(Self::MAX), Ordering::Release);
+    }
 }
 
 /// Sees every finished request, on the thread that served it: must neither wait nor work long.

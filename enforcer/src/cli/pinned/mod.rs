@@ -143,7 +143,7 @@ pub(super) fn quarantine(context: &Context, target: Target, ttl: Ttl) -> Result<
 /// and what the kernel lets pass whatever is blocked.
 fn objections(context: &Context, kernel: &Kernel, prefix: Prefix) -> Result<Vec<String>, Failure> {
     let guards = match context.policy()? {
-        Some(policy) => crate::reload::guards(&policy),
+        Some(policy) => crate::policies::guards(&policy),
         None => {
             context.printer.warning(
                 "the policy does not load: its upstreams and never-block lists are not looked at, \

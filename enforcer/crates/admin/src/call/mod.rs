@@ -4,10 +4,12 @@
 //! caller asks again with the place where the page before ended.
 
 mod blocks;
+mod incident;
 mod kernel;
 mod keys;
 mod lists;
 mod networks;
+mod policy;
 mod refusal;
 mod status;
 
@@ -20,6 +22,7 @@ pub use blocks::{
     BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
     Which, Why,
 };
+pub use incident::{IncidentLevel, IncidentStatus};
 pub use kernel::{
     FloodStatus, HookStatus, KernelReport, KernelStatus, KernelVerb, LeaseStatus, OccupancyStatus,
     Peer, Talker, Talkers,
@@ -30,8 +33,9 @@ pub use lists::{
     Lists, REFUSED_TOLD, Refused,
 };
 pub use networks::Networks;
+pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
 pub use refusal::{Refusal, RefusalKind};
-pub use status::{AuditStatus, Counter, PolicyApplied, PolicyStatus, Status};
+pub use status::{AuditStatus, Counter, PolicyStatus, Status};
 
 /// Longest call that an agent accepts: an import of a million IPv6 networks, with room.
 pub const LINE_MAX: u64 = 64 << 20;
@@ -128,6 +132,24 @@ pub enum Call {
     PolicyApply {
         /// A whole policy file.
         text: Option<String>,
+        /// For good, on probation, or only to watch.
+        #[serde(default)]
+        begin: Begin,
+    },
+    /// Confirms the policy on probation, or puts the one that watches in force.
+    #[serde(deserialize_with = "nothing_else")]
+    PolicyPromote,
+    /// Brings the policy before back, and ends one that watches.
+    #[serde(deserialize_with = "nothing_else")]
+    PolicyRollback,
+    /// Which policies there are.
+    #[serde(deserialize_with = "nothing_else")]
+    PolicyState,
+    /// Sets the incident level, or tells it.
+    Incident {
+        /// The new one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set: Option<IncidentLevel>,
     },
 }
 
@@ -165,8 +187,12 @@ pub enum Answer {
     Keys(Keys),
     /// To [`Call::KeyShow`] and [`Call::KeyRevoke`].
     Key(Box<Key>),
-    /// To [`Call::PolicyApply`].
-    PolicyApplied(PolicyApplied),
+    /// To [`Call::PolicyApply`], and to [`Call::PolicyPromote`] of one that watched.
+    PolicyApplied(Box<PolicyApplied>),
+    /// To the other calls about policies.
+    PolicyState(Box<PolicyState>),
+    /// To [`Call::Incident`].
+    Incident(IncidentStatus),
 }
 
 impl Call {
@@ -185,7 +211,11 @@ impl Call {
             | Self::KeyRevoke { .. }
             | Self::KeyShow { .. }
             | Self::Lists
+            | Self::Incident { .. }
             | Self::PolicyApply { .. }
+            | Self::PolicyPromote
+            | Self::PolicyRollback
+            | Self::PolicyState
             | Self::Quarantine(_)
             | Self::Release { .. }
             | Self::Status

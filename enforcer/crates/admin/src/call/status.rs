@@ -70,26 +70,3 @@ pub struct Counter {
     /// Since the start, or since the maps were made.
     pub count: u64,
 }
-
-/// A policy that is in force.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PolicyApplied {
-    /// The agent's policy file.
-    pub file: PathBuf,
-    /// Of the file's bytes, hex.
-    pub sha256: String,
-    /// Of the policy before.
-    pub previous_sha256: String,
-    /// How long checking and swapping took.
-    pub took_us: u64,
-    /// Sections that changed and wait for a restart.
-    pub needs_restart: Vec<String>,
-    /// Things that are legal and odd.
-    pub warnings: Vec<String>,
-    /// What of the policy is not in force, and why.
-    pub problems: Vec<String>,
-    /// Where the policy before is kept, to be applied again.
-    pub previous: Option<PathBuf>,
-    /// Number of the audit record.
-    pub audit: Option<u64>,
-}
