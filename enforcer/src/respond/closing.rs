@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use enforcer_model::{KeyId, Prefix, Target};
+use enforcer_model::{KeyId, Prefix, Reason, Target};
 use tracing::{info, warn};
 
 use super::{Responder, count};
@@ -32,7 +32,7 @@ impl Responder {
     }
 
     pub(super) fn close_key(&self, key: KeyId) -> usize {
-        self.parts.connections.close_key(key)
+        self.parts.connections.close_key(key, Reason::Quarantined)
     }
 
     pub(super) fn close(&mut self, target: Target) -> Closed {

@@ -9,15 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use enforcer_model::{Reason, Rejection};
+use enforcer_model::Rejection;
 use enforcer_policy::Durability;
 use enforcer_upstream as upstream;
 use http_body::{Body, Frame, SizeHint};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::body::{ClientBody, Notes};
-use crate::connections::{InFlight, KeyCut};
 use crate::entry::{Entry, committed};
+use crate::under_way::InFlight;
 
 /// What a stage answers with.
 pub(crate) enum Content {
@@ -34,7 +33,6 @@ pub(crate) struct AnswerBody {
     entry: Option<Entry>,
     durability: Durability,
     held: Option<Held>,
-    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// The last part, which waits for the record.
@@ -51,13 +49,15 @@ impl AnswerBody {
             entry: None,
             durability: Durability::Queued,
             held: None,
-            cut: None,
         }
     }
 
     /// A body whose end closes `entry`.
-    pub(crate) const fn closing(content: Content, entry: Entry, durability: Durability) -> Self {
-        Self { content, entry: Some(entry), durability, held: None, cut: None }
+    pub(crate) fn closing(content: Content, entry: Entry, durability: Durability) -> Self {
+        if let (Some(turn), Some(in_flight)) = (entry.turn(), content.in_flight()) {
+            turn.watch(in_flight.watch());
+        }
+        Self { content, entry: Some(entry), durability, held: None }
     }
 
     /// The last part is `last`: the record is written.
@@ -79,22 +79,6 @@ impl AnswerBody {
         }
         rejection
     }
-
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Content::Streamed { in_flight: Some(in_flight), .. } = &self.content else {
-            return Poll::Pending;
-        };
-        let cut =
-            self.cut.get_or_insert_with(|| Box::pin(in_flight.cut().clone().cancelled_owned()));
-        cut.as_mut().poll(cx)
-    }
-
-    fn is_cut(&self) -> bool {
-        match &self.content {
-            Content::Streamed { in_flight: Some(in_flight), .. } => in_flight.cut().is_cancelled(),
-            Content::Streamed { in_flight: None, .. } | Content::Whole(_) => false,
-        }
-    }
 }
 
 impl Content {
@@ -103,6 +87,13 @@ impl Content {
         match self {
             Self::Streamed { body, .. } => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        match self {
+            Self::Streamed { in_flight, .. } => in_flight.as_ref(),
+            Self::Whole(_) => None,
         }
     }
 
@@ -147,9 +138,10 @@ impl Body for AnswerBody {
         if let Some(turn) = this.entry.as_ref().and_then(Entry::turn) {
             turn.ours();
         }
-        if this.is_cut() {
-            let rejection = this.break_off(Reason::Quarantined.because(KeyCut));
-            return Poll::Ready(Some(Err(rejection)));
+        if let Some(Poll::Ready(rejection)) =
+            this.content.in_flight().map(|in_flight| in_flight.poll_cut(cx))
+        {
+            return Poll::Ready(Some(Err(this.break_off(rejection))));
         }
         let frame = match this.content.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => frame,
@@ -163,11 +155,7 @@ impl Body for AnswerBody {
                     None => Poll::Ready(None),
                 };
             }
-            Poll::Pending => {
-                ready!(this.poll_cut(cx));
-                let rejection = this.break_off(Reason::Quarantined.because(KeyCut));
-                return Poll::Ready(Some(Err(rejection)));
-            }
+            Poll::Pending => return Poll::Pending,
         };
         if let Some(entry) = &mut this.entry {
             entry.sent(frame.data_ref().map_or(0, Bytes::len));

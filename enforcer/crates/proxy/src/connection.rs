@@ -139,6 +139,7 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, e
         source: Source::new(peer.ip()),
         listener: Arc::clone(&door.name),
         tls: None,
+        certificate: None,
         http: HttpVersion::H1,
     };
     if !matches!(door.serves, Serves::Tls(_)) {

@@ -3,7 +3,8 @@
 //! One registry for all threads, in shards so that accepting on one thread does not wait for
 //! another. It bounds connections in total and per source (IPv6 by /64, which one host can fill at
 //! will); one too many is closed at once, because a queue would let an attacker choose its length.
-//! Requests under way are known by key, so that a key can be shut out in the middle of an answer.
+//! Requests under way are known by caller ([`crate::under_way`]), so that somebody can be shut out
+//! in the middle of an answer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,9 +13,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use enforcer_model::{KeyId, Prefix, Reason, Rejection, Source};
+use enforcer_authn::Identity;
+use enforcer_model::{KeyId, Prefix, Reason, Source};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+
+use crate::under_way::{InFlight, UnderWay};
 
 const SHARDS: usize = 16;
 
@@ -27,7 +31,7 @@ pub struct Caps {
     pub per_source: usize,
 }
 
-/// The open connections and the keys with requests under way, of all threads.
+/// The open connections and the requests under way, of all threads.
 #[derive(Debug)]
 pub struct Connections {
     caps: Caps,
@@ -35,7 +39,7 @@ pub struct Connections {
     next: AtomicU64,
     hasher: RandomState,
     sources: [Mutex<HashMap<Prefix, Vec<Open>>>; SHARDS],
-    keys: [Mutex<HashMap<KeyId, UnderWay>>; SHARDS],
+    under_way: Arc<UnderWay>,
 }
 
 /// A place in the registry; dropping it leaves.
@@ -44,14 +48,6 @@ pub(crate) struct Registered {
     connections: Arc<Connections>,
     around: Prefix,
     id: u64,
-}
-
-/// One request of a key under way; dropping it says that the request is over.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    connections: Arc<Connections>,
-    key: KeyId,
-    cut: CancellationToken,
 }
 
 /// Why a connection is not served.
@@ -63,22 +59,10 @@ pub(crate) enum Crowded {
     Total,
 }
 
-/// The key of a request was shut out while the request was under way.
-#[derive(Debug, thiserror::Error)]
-#[error("the key was blocked while the request was under way")]
-pub(crate) struct KeyCut;
-
 #[derive(Debug)]
 struct Open {
     id: u64,
     source: Source,
-    cut: CancellationToken,
-}
-
-/// All requests of one key share a token: they are only ever cut together.
-#[derive(Debug)]
-struct UnderWay {
-    requests: usize,
     cut: CancellationToken,
 }
 
@@ -98,7 +82,7 @@ impl Connections {
             next: AtomicU64::new(0),
             hasher: RandomState::new(),
             sources: std::array::from_fn(|_| Mutex::default()),
-            keys: std::array::from_fn(|_| Mutex::default()),
+            under_way: Arc::default(),
         }
     }
 
@@ -126,13 +110,18 @@ impl Connections {
         self.sources.iter().map(close).sum()
     }
 
-    /// Cuts every request of `key` that is under way; how many. Block the key first, as above.
-    pub fn close_key(&self, key: KeyId) -> usize {
-        let mut shard = self.shard_of(&self.keys, &key).lock();
-        let Some(under_way) = shard.remove(&key) else { return 0 };
-        // Under the lock, so that a request that ends meanwhile knows that it is not counted.
-        under_way.cut.cancel();
-        under_way.requests
+    /// Cuts every request under way whose caller `hit` names, whatever of the answer was sent; how
+    /// many. `why` is what their records say. Other requests on the same HTTP/2 connection go on.
+    ///
+    /// Shut the callers out first: a request is registered before its caller is looked up, so each
+    /// one is either found here or refused there.
+    pub fn close_where(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+        self.under_way.cut_where(why, hit)
+    }
+
+    /// Cuts every request of `key` that is under way; how many. Shut the key out first, as above.
+    pub fn close_key(&self, key: KeyId, why: Reason) -> usize {
+        self.under_way.cut_key(key, why)
     }
 
     /// A place for a connection from `source`, which `cut` will close.
@@ -157,41 +146,15 @@ impl Connections {
         Ok(Registered { connections: Arc::clone(self), around, id })
     }
 
-    /// Notes that a request of `key` is under way.
-    pub(crate) fn enter(self: &Arc<Self>, key: KeyId) -> InFlight {
-        let mut shard = self.shard_of(&self.keys, &key).lock();
-        let under_way = shard
-            .entry(key)
-            .or_insert_with(|| UnderWay { requests: 0, cut: CancellationToken::new() });
-        under_way.requests += 1;
-        InFlight { connections: Arc::clone(self), key, cut: under_way.cut.clone() }
+    /// A request of `caller` is under way; to be asked before the caller is looked up anywhere.
+    pub(crate) fn enter(&self, caller: Identity) -> InFlight {
+        self.under_way.enter(caller)
     }
 
-    fn shard_of<'a, T>(&self, shards: &'a [T; SHARDS], key: &impl std::hash::Hash) -> &'a T {
+    fn shard_of<'a, T>(&self, shards: &'a [T; SHARDS], key: &Prefix) -> &'a T {
         let [first, ..] = shards;
         let place = usize::try_from(self.hasher.hash_one(key) % 16).unwrap_or(0);
         shards.get(place).unwrap_or(first)
-    }
-}
-
-impl InFlight {
-    /// Ends when the key is shut out.
-    pub(crate) const fn cut(&self) -> &CancellationToken {
-        &self.cut
-    }
-}
-
-/// Does `work`, unless the key is shut out before it is done.
-pub(crate) async fn unless_cut<T>(
-    in_flight: Option<&InFlight>,
-    work: impl Future<Output = T>,
-) -> Result<T, Rejection> {
-    match in_flight {
-        None => Ok(work.await),
-        Some(in_flight) => {
-            let done = in_flight.cut.run_until_cancelled(work).await;
-            done.ok_or_else(|| Reason::Quarantined.because(KeyCut))
-        }
     }
 }
 
@@ -204,23 +167,6 @@ impl Drop for Registered {
             open.get_mut().retain(|open| open.id != self.id);
             if open.get().is_empty() {
                 open.remove();
-            }
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let connections = &self.connections;
-        let mut shard = connections.shard_of(&connections.keys, &self.key).lock();
-        if let Entry::Occupied(mut under_way) = shard.entry(self.key) {
-            // After a cut the entry is gone, or belongs to requests that came later.
-            if self.cut.is_cancelled() {
-                return;
-            }
-            under_way.get_mut().requests -= 1;
-            if under_way.get().requests == 0 {
-                under_way.remove();
             }
         }
     }
@@ -283,22 +229,6 @@ mod tests {
         drop(two);
         assert_eq!(connections.open(), 1);
         assert!(open("192.0.2.3").is_ok());
-    }
-
-    #[test]
-    fn a_key_is_cut_and_later_requests_of_it_are_counted_anew() {
-        let connections = registry(Caps::default());
-        let key: KeyId = "k7Qx2mP9aB3c".parse().unwrap();
-        let (one, two) = (connections.enter(key), connections.enter(key));
-
-        assert_eq!(connections.close_key(key), 2);
-        assert!(one.cut().is_cancelled() && two.cut().is_cancelled());
-
-        let later = connections.enter(key);
-        drop((one, two));
-        assert!(!later.cut().is_cancelled());
-        assert_eq!(connections.close_key(key), 1);
-        assert_eq!(connections.close_key(key), 0);
     }
 
     fn registry(caps: Caps) -> Arc<Connections> {

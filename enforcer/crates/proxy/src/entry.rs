@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use enforcer_audit::{Record, Slot, Ticket};
-use enforcer_authn::Identity;
+use enforcer_authn::{Certificate, Identity};
 use enforcer_authz::Permit;
 use enforcer_inspect::Head;
 use enforcer_limits::Exceeded;
@@ -38,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) source: Source,
     pub(crate) listener: Arc<str>,
     pub(crate) tls: Option<TlsVersion>,
+    /// The client's, which TLS has verified.
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) http: HttpVersion,
 }
 
@@ -223,6 +225,7 @@ impl Entry {
             return (Some(Reason::Internal), PANICKED.to_owned());
         }
         match open.active.as_ref().and_then(Active::ended) {
+            Some(ended @ Ended::Cut(reason)) => return (Some(reason), ended.to_string()),
             Some(ended @ Ended::ShutDown) => {
                 return (Some(Reason::ShuttingDown), ended.to_string());
             }

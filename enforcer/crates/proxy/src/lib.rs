@@ -26,6 +26,7 @@ mod serve;
 mod shadow;
 mod shared;
 mod tls;
+mod under_way;
 mod unread;
 mod wire;
 

@@ -20,12 +20,12 @@ use hyper::body::Incoming;
 use crate::admission::{admit_caller, admit_source};
 use crate::answer::{AnswerBody, Content};
 use crate::body::{ClientBody, Notes};
-use crate::connections::{InFlight, unless_cut};
 use crate::entry::{Entry, Origin};
 use crate::forward::{blame, forward, outgoing, redirect, tidy};
 use crate::ids::Ids;
 use crate::reply::Reply;
 use crate::shared::Shared;
+use crate::under_way::{InFlight, unless_cut};
 use crate::unread::Unread;
 use crate::wire::Active;
 
@@ -149,12 +149,10 @@ impl Engine {
             true => None,
             false => Some(self.identify(&parts.headers, origin, now, entry)?),
         };
-        let in_flight = match &caller {
-            None => None,
-            Some(caller) => self.enter(caller, now)?,
-        };
+        let in_flight = caller.map(|caller| self.enter(caller, now)).transpose()?;
+        let caller = in_flight.as_ref().map(InFlight::caller);
 
-        let roles = match caller.as_ref().map(Identity::proof) {
+        let roles = match caller.map(Identity::proof) {
             Some(Proof::Key(key)) => &key.roles,
             Some(Proof::Certificate | Proof::Token(_)) | None => &[][..],
         };
@@ -162,7 +160,7 @@ impl Engine {
         entry.permit(&permit);
 
         // The caller pays last: a refusal for another reason costs it nothing.
-        let principal = caller.as_ref().map(Identity::principal);
+        let principal = caller.map(Identity::principal);
         let admitted = admit_caller(admitted, source, principal, &route.limits, limits, instant)?;
 
         let notes = Notes::new(entry.received());
@@ -201,12 +199,13 @@ impl Engine {
         Ok(caller)
     }
 
-    /// Refuses a key that is shut out. The request is known to be under way before the look-up, so
-    /// whoever blocks the key finds the request here, or is found there.
-    fn enter(&self, caller: &Identity, now: Moment) -> Result<Option<InFlight>, Rejection> {
-        let Some(key) = caller.key_id() else { return Ok(None) };
-        let in_flight = self.shared.connections.enter(key);
-        self.shared.quarantine.refuse_key(key, now.wall)?;
-        Ok(Some(in_flight))
+    /// Refuses a caller that is shut out. The request is known to be under way before the look-up,
+    /// so whoever shuts the caller out finds the request here, or is found there.
+    fn enter(&self, caller: Identity, now: Moment) -> Result<InFlight, Rejection> {
+        let in_flight = self.shared.connections.enter(caller);
+        if let Some(key) = in_flight.caller().key_id() {
+            self.shared.quarantine.refuse_key(key, now.wall)?;
+        }
+        Ok(in_flight)
     }
 }

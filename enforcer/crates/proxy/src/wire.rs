@@ -5,19 +5,20 @@
 //! byte of an answer: on the socket, and on HTTP/2 also within its window, where the socket would
 //! look healthy. The rate of a request's body is judged where it is read ([`crate::body`]).
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use enforcer_model::Rejection;
+use enforcer_model::{Reason, Rejection};
 use enforcer_policy::Timeouts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::framing::Framing;
+use crate::under_way::Watch;
 
 /// A stream whose bytes are watched.
 pub(crate) struct Wire<S> {
@@ -40,6 +41,9 @@ pub(crate) struct Pulse {
 /// Why we ended a connection on which a request was under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ended {
+    /// Its caller was shut out while the client took nothing of the answer.
+    #[error("the caller was shut out while the client took nothing of the answer")]
+    Cut(Reason),
     /// The agent stops and could not wait any longer.
     #[error("the agent stopped before the answer was complete")]
     ShutDown,
@@ -55,9 +59,13 @@ pub(crate) struct Active {
     turn: Rc<Turn>,
 }
 
-/// Since when the client has been asked to take the next part of an answer.
+/// Whose turn it is with an answer, and who must not get any more of it.
 #[derive(Debug, Default)]
-pub(crate) struct Turn(Cell<Option<Instant>>);
+pub(crate) struct Turn {
+    /// Since when the client has been asked to take the next part.
+    client: Cell<Option<Instant>>,
+    caller: OnceCell<Watch>,
+}
 
 /// Why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +119,11 @@ impl Pulse {
         framing.map_or(Ok(()), |framing| framing.borrow().refuse(self.requests.get() + 1))
     }
 
+    /// The request that arrived last, unless it is over.
+    pub(crate) fn newest(&self) -> Option<Rc<Turn>> {
+        self.active.borrow().last().map(Rc::clone)
+    }
+
     /// A request has arrived; whether its head, as sent, could be read in two ways.
     pub(crate) fn begin(self: &Rc<Self>) -> (Active, Result<(), Rejection>) {
         let nth = self.requests.get() + 1;
@@ -124,7 +137,7 @@ impl Pulse {
     /// When the connection has to end if nothing happens before, and why.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<(Instant, Overdue)> {
         let active = self.active.borrow();
-        let stalls = active.iter().filter_map(|turn| turn.0.get()).chain(self.write_blocked.get());
+        let stalls = active.iter().filter_map(|turn| turn.client.get()).chain(self.write_blocked.get());
         let stalled = stalls.min().map(|since| (since + timeouts.idle, Overdue::Stalled));
         if !active.is_empty() {
             return stalled;
@@ -137,6 +150,11 @@ impl Pulse {
             stalled
                 .map_or(waiting, |stalled| if stalled.0 < waiting.0 { stalled } else { waiting }),
         )
+    }
+
+    /// Whether a request under way has been cut whose client takes nothing of the answer.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.active.borrow().iter().any(|turn| turn.cut_off().is_some())
     }
 
     /// The longest time after which [`Self::deadline`] is worth another look.
@@ -174,9 +192,9 @@ impl Active {
         &self.turn
     }
 
-    /// Why we ended the connection, if we did.
+    /// Why we ended the request or its connection, if we did.
     pub(crate) fn ended(&self) -> Option<Ended> {
-        self.pulse.ended.get()
+        self.turn.cut_off().map(Ended::Cut).or(self.pulse.ended.get())
     }
 }
 
@@ -196,12 +214,24 @@ impl Drop for Active {
 impl Turn {
     /// The client was given a part and has not come back for the next.
     pub(crate) fn client(&self) {
-        self.0.set(Some(Instant::now()));
+        self.client.set(Some(Instant::now()));
     }
 
     /// The client has taken everything so far.
     pub(crate) fn ours(&self) {
-        self.0.set(None);
+        self.client.set(None);
+    }
+
+    /// The caller of the request, who may be shut out at any time.
+    pub(crate) fn watch(&self, caller: Watch) {
+        // One request, one caller.
+        drop(self.caller.set(caller));
+    }
+
+    /// Why the request must end though the client takes nothing. Were it the client's turn no
+    /// longer, whoever makes the answer would see the cut, and could still say so.
+    pub(crate) fn cut_off(&self) -> Option<Reason> {
+        self.client.get().and_then(|_since| self.caller.get()?.why())
     }
 }
 

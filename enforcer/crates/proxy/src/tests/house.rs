@@ -14,7 +14,7 @@ use enforcer_authn::{Environment, FingerprintKey, KeyStore, NewKey, Pepper};
 use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{
-    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Role, SystemClock, Target,
+    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock, Target,
     Timestamp,
 };
 use enforcer_policy::Policy;
@@ -176,7 +176,7 @@ impl House {
         };
         self.shared.quarantine.insert(&block).unwrap();
         match target {
-            Target::Key(key) => self.shared.connections.close_key(key),
+            Target::Key(key) => self.shared.connections.close_key(key, Reason::Quarantined),
             Target::Network(prefix) => self.shared.connections.close_from(prefix, |_| false),
         }
     }

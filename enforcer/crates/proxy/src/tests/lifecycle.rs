@@ -281,6 +281,7 @@ async fn a_request_that_ends_in_a_panic_is_recorded() {
         source: Source::new("192.0.2.1".parse().unwrap()),
         listener: "plain".into(),
         tls: None,
+        certificate: None,
         http: HttpVersion::H1,
     };
     let (id, now) = (RequestId::from_bits(7), SystemClock.now());

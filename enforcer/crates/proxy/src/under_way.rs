@@ -1,0 +1,340 @@
+//! The requests under way, by who sent them, and the way to cut them.
+//!
+//! Every request with a caller is here from the moment that the caller is known to the last byte of
+//! its answer, so that a key, a token or a subject can be shut out in the middle of a download, of
+//! an HTTP/2 stream or of a tunnel, without harm to others on the same connection.
+//!
+//! Shut the caller out first, then cut. A request enters before it is asked whether its caller is
+//! shut out, and both sides pass the lock of one bucket: either the cut finds the request here, or
+//! the request, which came to the lock later, finds its caller shut out.
+//!
+//! A request of a key lies in the bucket that its key names, so that one key is found without a walk
+//! through everybody's; every other lies wherever there is no crowd. What is here hangs on an open
+//! connection, so that connections times streams bound it; it costs a few hundred bytes.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use enforcer_authn::Identity;
+use enforcer_model::{KeyId, Reason, Rejection};
+use parking_lot::Mutex;
+
+/// Enough that threads seldom meet at one, few enough to walk through all of them.
+const BUCKETS: usize = 1024;
+
+/// The requests under way, of all threads.
+pub(crate) struct UnderWay(Box<[Mutex<Bucket>]>);
+
+type Bucket = Vec<Arc<Ticket>>;
+
+/// One request under way and its caller; dropping it says that the request is over.
+pub(crate) struct InFlight {
+    all: Arc<UnderWay>,
+    ticket: Arc<Ticket>,
+}
+
+/// Whether a request was cut, for whoever does not hold the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch(Arc<Ticket>);
+
+/// The caller of a request was shut out while the request was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the caller was shut out while the request was under way")]
+pub(crate) struct Cut;
+
+#[derive(Debug)]
+struct Ticket {
+    caller: Identity,
+    bucket: usize,
+    /// Where in the bucket; changes under the bucket's lock only.
+    place: AtomicUsize,
+    is_cut: AtomicBool,
+    ending: Mutex<Ending>,
+}
+
+#[derive(Debug, Default)]
+struct Ending {
+    /// Set once.
+    why: Option<Reason>,
+    /// Of the one task that works on the request.
+    waker: Option<Waker>,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self((0..BUCKETS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl UnderWay {
+    /// A request of `caller` is under way from here on.
+    pub(crate) fn enter(self: &Arc<Self>, caller: Identity) -> InFlight {
+        let bucket = caller.key_id().map(bucket_of);
+        let mut ticket = Arc::new(Ticket {
+            caller,
+            bucket: bucket.unwrap_or_default(),
+            place: AtomicUsize::new(0),
+            is_cut: AtomicBool::new(false),
+            ending: Mutex::default(),
+        });
+        if bucket.is_none() {
+            // Where the allocator put it is as good as drawn, and costs nothing.
+            let drawn = (Arc::as_ptr(&ticket).addr() >> 6) % BUCKETS;
+            Arc::get_mut(&mut ticket).into_iter().for_each(|ticket| ticket.bucket = drawn);
+        }
+        if let Some(bucket) = self.0.get(ticket.bucket) {
+            let mut bucket = bucket.lock();
+            ticket.place.store(bucket.len(), Ordering::Relaxed);
+            bucket.push(Arc::clone(&ticket));
+        }
+        InFlight { all: Arc::clone(self), ticket }
+    }
+
+    /// Cuts the requests of every caller that `hit` names; how many.
+    pub(crate) fn cut_where(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+        self.0.iter().map(|bucket| cut_in(bucket, why, hit)).sum()
+    }
+
+    /// Cuts the requests of one key; how many.
+    pub(crate) fn cut_key(&self, key: KeyId, why: Reason) -> usize {
+        let bucket = self.0.get(bucket_of(key));
+        bucket.map_or(0, |bucket| cut_in(bucket, why, &|caller| caller.key_id() == Some(key)))
+    }
+
+    fn leave(&self, ticket: &Ticket) {
+        let Some(bucket) = self.0.get(ticket.bucket) else { return };
+        let mut bucket = bucket.lock();
+        let place = ticket.place.load(Ordering::Relaxed);
+        if place < bucket.len() {
+            drop(bucket.swap_remove(place));
+            if let Some(moved) = bucket.get(place) {
+                moved.place.store(place, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn cut_in(bucket: &Mutex<Bucket>, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+    let bucket = bucket.lock();
+    bucket.iter().filter(|ticket| hit(&ticket.caller) && ticket.cut(why)).count()
+}
+
+/// Ids are random, and only those of good keys come here: nobody chooses his neighbours.
+fn bucket_of(key: KeyId) -> usize {
+    let fold = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
+    key.as_str().as_bytes().iter().fold(0, fold) % BUCKETS
+}
+
+impl Ticket {
+    /// Whether this was the cut.
+    fn cut(&self, why: Reason) -> bool {
+        let mut ending = self.ending.lock();
+        if ending.why.is_some() {
+            return false;
+        }
+        ending.why = Some(why);
+        self.is_cut.store(true, Ordering::Release);
+        if let Some(waker) = ending.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    fn why(&self) -> Option<Reason> {
+        // The lock is only worth its price once there is something behind it.
+        self.is_cut.load(Ordering::Acquire).then(|| self.ending.lock().why).flatten()
+    }
+}
+
+impl InFlight {
+    /// Who sent the request.
+    pub(crate) fn caller(&self) -> &Identity {
+        &self.ticket.caller
+    }
+
+    /// For whoever watches the connection.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(Arc::clone(&self.ticket))
+    }
+
+    /// Refuses to go on with a request that was cut.
+    pub(crate) fn refuse_cut(&self) -> Result<(), Rejection> {
+        self.ticket.why().map_or(Ok(()), |why| Err(why.because(Cut)))
+    }
+
+    /// Ready once the request is cut. One task waits for it, the last that asked.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Rejection> {
+        let mut ending = self.ticket.ending.lock();
+        if let Some(why) = ending.why {
+            return Poll::Ready(why.because(Cut));
+        }
+        if !ending.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            ending.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Watch {
+    /// Why the request was cut, if it was.
+    pub(crate) fn why(&self) -> Option<Reason> {
+        self.0.why()
+    }
+}
+
+/// Does `work`, unless the caller is shut out before it is done.
+pub(crate) async fn unless_cut<T>(
+    in_flight: Option<&InFlight>,
+    work: impl Future<Output = T>,
+) -> Result<T, Rejection> {
+    let Some(in_flight) = in_flight else { return Ok(work.await) };
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Err(rejection) = in_flight.refuse_cut() {
+            return Poll::Ready(Err(rejection));
+        }
+        match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => in_flight.poll_cut(cx).map(Err),
+        }
+    })
+    .await
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.all.leave(&self.ticket);
+    }
+}
+
+impl std::fmt::Debug for UnderWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UnderWay").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("InFlight").field(&self.ticket.caller.principal()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+
+    use enforcer_authn::Certificate;
+    use enforcer_model::Thumbprint;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_is_cut_and_later_requests_of_it_are_counted_anew() {
+        let all = Arc::<UnderWay>::default();
+        let (one, two, other) = (all.enter(caller(1)), all.enter(caller(1)), all.enter(caller(2)));
+
+        assert_eq!(all.cut_where(Reason::TokenRevoked, &is(1)), 2);
+        assert_eq!(one.refuse_cut().unwrap_err().reason, Reason::TokenRevoked);
+        assert_eq!(two.watch().why(), Some(Reason::TokenRevoked));
+        assert!(other.refuse_cut().is_ok());
+
+        let later = all.enter(caller(1));
+        assert!(later.refuse_cut().is_ok());
+        assert_eq!(all.cut_where(Reason::Quarantined, &is(1)), 1, "what was cut is not cut again");
+        assert_eq!(one.watch().why(), Some(Reason::TokenRevoked), "and keeps its reason");
+    }
+
+    #[test]
+    fn whoever_leaves_is_gone_and_the_others_stay_whatever_the_order() {
+        let all = Arc::<UnderWay>::default();
+        let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n))).collect();
+        for step in [7, 3, 2, 1] {
+            let mut at = 0;
+            inside.retain(|_| {
+                at += 1;
+                at % step != 0 || step == 1
+            });
+            assert_eq!(count(&all), inside.len());
+        }
+
+        drop(inside);
+
+        assert_eq!(count(&all), 0);
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_its_caller_is_cut_and_not_before() {
+        let all = Arc::<UnderWay>::default();
+        let in_flight = all.enter(caller(1));
+        assert_eq!(unless_cut(Some(&in_flight), async { 7 }).await.unwrap(), 7);
+        assert_eq!(unless_cut(None, async { 7 }).await.unwrap(), 7);
+
+        let waits = unless_cut(Some(&in_flight), std::future::pending::<()>());
+        let cuts = async {
+            tokio::task::yield_now().await;
+            all.cut_where(Reason::KeyRevoked, &|_| true)
+        };
+        let (ended, cut) = tokio::join!(waits, cuts);
+
+        assert_eq!((ended.unwrap_err().reason, cut), (Reason::KeyRevoked, 1));
+        assert!(unless_cut(Some(&in_flight), async { 7 }).await.is_err(), "nor later");
+    }
+
+    #[test]
+    fn no_request_slips_between_the_look_up_and_the_cut() {
+        const ROUNDS: u64 = 2_000;
+        let all = Arc::<UnderWay>::default();
+        // In round N, callers are shut out by writing N; a request of round N looks that up.
+        let shut_out = AtomicU64::new(0);
+        let slipped = AtomicU64::new(0);
+        let start = Barrier::new(3);
+
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for round in 1..=ROUNDS {
+                        start.wait();
+                        let in_flight = all.enter(caller(1));
+                        let served = shut_out.load(Ordering::Relaxed) < round;
+                        start.wait();
+                        // By now the cut has returned.
+                        if served && in_flight.refuse_cut().is_ok() {
+                            slipped.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            for round in 1..=ROUNDS {
+                start.wait();
+                shut_out.store(round, Ordering::Relaxed);
+                all.cut_where(Reason::Quarantined, &is(1));
+                start.wait();
+            }
+        });
+
+        assert_eq!(slipped.load(Ordering::Relaxed), 0);
+    }
+
+    fn caller(number: u8) -> Identity {
+        Identity::from_certificate(&Arc::new(Certificate {
+            thumbprint: Thumbprint([number; 32]),
+            spiffe: None,
+            names: Box::default(),
+        }))
+    }
+
+    fn is(number: u8) -> impl Fn(&Identity) -> bool {
+        move |caller| {
+            caller.certificate().is_some_and(|held| held.thumbprint == Thumbprint([number; 32]))
+        }
+    }
+
+    fn count(all: &UnderWay) -> usize {
+        all.0.iter().map(|bucket| bucket.lock().len()).sum()
+    }
+}
