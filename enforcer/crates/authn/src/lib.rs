@@ -34,6 +34,7 @@
 
 mod certificate;
 mod identity;
+pub mod jwt;
 mod keys;
 mod presented;
 mod private;
