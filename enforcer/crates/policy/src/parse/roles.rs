@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use enforcer_authz::{Roles, RolesError};
+use enforcer_authz::{Grant, RoleDefinition, Roles, RolesError};
 use enforcer_model::Role;
 
 use crate::codes::ROLE_CIRCLE;
@@ -44,7 +44,9 @@ pub(super) fn read(root: Fields<'_>, report: &mut Report) -> Roles {
                 unknown_name("role", name, span, names.iter().copied(), report);
             }
         }
-        definitions.push((Role::new(entry.name), includes));
+        let from = fields.texts("from");
+        let from = from.into_iter().filter_map(|(text, _)| text.parse::<Grant>().ok()).collect();
+        definitions.push(RoleDefinition { role: Role::new(entry.name), includes, from });
     }
     match Roles::new(definitions) {
         Ok(roles) => roles,

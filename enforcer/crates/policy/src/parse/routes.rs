@@ -311,7 +311,9 @@ fn rules<'a>(
             report.add(&SHADOWED, fields.span(), message, "remove it".to_owned());
         }
         // An unknown role has been told; so has a circle that left no role defined.
-        let rule = Rule::new(&name, methods.into_iter().collect(), Role::new(role), defined.roles);
+        let role = Role::new(role);
+        let methods = methods.into_iter().collect();
+        let rule = Rule::new(&name, methods, Some(&role), None, defined.roles);
         rules.extend(rule);
     }
     Some(rules)
