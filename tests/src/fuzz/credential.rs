@@ -72,7 +72,7 @@ fn accepted(presented: &Presented, token: &[u8]) {
 
     let source = Source::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let now = Moment { monotonic: NOBODY.since, wall: Timestamp::from_unix_seconds(1) };
-    let refused = NOBODY.keys.identify(presented, source, now).err().map(|refused| refused.reason);
+    let refused = NOBODY.keys.identify(presented, source, None, now).err().map(|refused| refused.reason);
     let expected = if is_key(token) { Reason::KeyUnknown } else { Reason::KeyMalformed };
     assert_eq!(refused, Some(expected));
 }

@@ -58,6 +58,8 @@ pub struct KeyFacts {
     pub expires: Option<Timestamp>,
     /// The secret that was used is the older of two and ends then: the caller is to be told.
     pub retires: Option<Timestamp>,
+    /// Since when there is a newer secret than the one that was used.
+    pub renewed: Option<Timestamp>,
 }
 
 /// What a request may know of the token that it came with. Authentication only: audience, roles,

@@ -43,8 +43,8 @@ pub use certificate::CertificateError;
 pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
 pub use keys::{
     ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError,
-    KeyRecord, KeyState, KeyStore, NewKey, NewKeyError, Pepper, Refused, Revocation, StoreError,
-    Token, TokenError,
+    KeyRecord, KeyState, KeyStore, LastUse, NewKey, NewKeyError, Pepper, Refused, Revocation,
+    SecretForm, SecretRecord, StoreError, Token, TokenError,
 };
 pub use presented::{
     CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, Scheme, bearer,

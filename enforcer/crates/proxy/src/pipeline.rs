@@ -194,7 +194,7 @@ impl Engine {
         let presented = Presented::from_headers(headers)?
             .ok_or_else(|| Reason::CredentialMissing.because(NoCredential))?;
         entry.credential(presented.fingerprint(&self.shared.fingerprints));
-        let caller = self.shared.keys.identify(&presented, origin.source, now)?;
+        let caller = self.shared.keys.identify(&presented, origin.source, None, now)?;
         entry.caller(&caller);
         Ok(caller)
     }

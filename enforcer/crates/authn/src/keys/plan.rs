@@ -28,7 +28,7 @@ pub struct KeyPlan {
 pub struct KeyPrefix {
     /// Filled up with zeros.
     bytes: [u8; Self::LENGTH_MAX],
-    length: u8,
+    length: usize,
 }
 
 /// The text cannot begin a key.
@@ -70,14 +70,20 @@ impl KeyPrefix {
     pub const ENF: Self = Self { bytes: *b"enf\0\0\0\0\0\0\0\0\0", length: 3 };
 
     /// As written.
-    pub fn as_str(&self) -> &str {
+    pub const fn as_str(&self) -> &str {
         // The constructors admit ASCII only, so this never falls back.
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+        match std::str::from_utf8(self.as_bytes()) {
+            Ok(text) => text,
+            Err(_) => "",
+        }
     }
 
     /// As compared.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    pub const fn as_bytes(&self) -> &[u8] {
+        match self.bytes.split_at_checked(self.length) {
+            Some((text, _zeros)) => text,
+            None => &[],
+        }
     }
 }
 
@@ -100,14 +106,19 @@ impl FromStr for KeyPrefix {
         }
         let mut bytes = [0; Self::LENGTH_MAX];
         bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
-        let length = u8::try_from(text.len()).map_err(|_long| refused())?;
-        Ok(Self { bytes, length })
+        Ok(Self { bytes, length: text.len() })
     }
 }
 
 impl fmt::Display for KeyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl serde::Serialize for KeyPrefix {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -3,8 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use enforcer_model::{KeyId, Prefix, Role, Timestamp};
+use std::time::Duration;
+
+use enforcer_model::{KeyId, Prefix, Role, Thumbprint, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use super::plan::KeyPrefix;
+use super::uses::LastUse;
 
 /// Whether a key is for production or for trials; part of the key's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,65 +27,6 @@ pub enum Environment {
 #[error("`{0}` is not an environment; write `live` or `test`")]
 pub struct EnvironmentError(String);
 
-/// A key to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewKey {
-    /// What people call it: unique, 1 to 64 printable ASCII characters.
-    pub name: String,
-    /// What it may do, as the policy names roles; at least one.
-    pub roles: Vec<Role>,
-    /// From where it may be used; from everywhere when empty.
-    pub networks: Vec<Prefix>,
-    /// From when on it is valid; at once when none.
-    pub not_before: Option<Timestamp>,
-    /// When it ends; never when none.
-    pub expires: Option<Timestamp>,
-    /// Part of the key's text.
-    pub environment: Environment,
-}
-
-/// The key cannot be made as asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NewKeyError {
-    /// Its time would be over already.
-    #[error("the key would expire at {0}, which is not in the future")]
-    Expired(Timestamp),
-    /// Its time would be over before it begins.
-    #[error("the key would expire at {expires}, before it becomes valid at {not_before}")]
-    NeverValid {
-        /// When it would begin.
-        not_before: Timestamp,
-        /// When it would end.
-        expires: Timestamp,
-    },
-    /// Empty, too long, not printable, or in the form of a principal.
-    #[error(
-        "`{}` is not a name for a key; use 1 to {} printable ASCII characters, no blank at either \
-         end, not beginning with `key:`", .0.escape_debug(), NewKey::NAME_LENGTH_MAX
-    )]
-    Name(String),
-    /// A key without a role could do nothing.
-    #[error("the key needs at least one role")]
-    NoRole,
-    /// Not the name of a role.
-    #[error(
-        "`{}` is not a role; use 1 to {} printable ASCII characters without blanks",
-        .0.escape_debug(), NewKey::NAME_LENGTH_MAX
-    )]
-    Role(String),
-    /// The store counts time in signed nanoseconds.
-    #[error("{0} is too far ahead; the last time a key can carry is in the year 2262")]
-    TooLate(Timestamp),
-    /// More than the limit.
-    #[error("the key would have {found} {what}; at most {} are possible", NewKey::LIST_LENGTH_MAX)]
-    TooMany {
-        /// `roles` or `networks`.
-        what: &'static str,
-        /// How many were given.
-        found: usize,
-    },
-}
-
 /// A key as the store knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyRecord {
@@ -88,12 +34,26 @@ pub struct KeyRecord {
     pub id: KeyId,
     /// What people call it.
     pub name: String,
+    /// Whose it is, if that was said.
+    pub owner: Option<String>,
+    /// Which application uses it, if that was said.
+    pub application: Option<String>,
     /// Part of the key's text.
     pub environment: Environment,
     /// What it may do, in the order of the names.
     pub roles: Vec<Role>,
+    /// Scopes, for conditions to look at.
+    pub scopes: Vec<String>,
+    /// The routes it may be used for; all when empty.
+    pub routes: Vec<String>,
     /// From where it may be used; from everywhere when empty.
     pub networks: Vec<Prefix>,
+    /// The client certificate it may be used with; any and none when not said.
+    pub certificate: Option<Thumbprint>,
+    /// Limits of the policy that hold for it in addition to the route's.
+    pub limits: Vec<String>,
+    /// For people.
+    pub notes: String,
     /// When it was issued.
     pub created: Timestamp,
     /// From when on it is valid; at once when none.
@@ -102,6 +62,37 @@ pub struct KeyRecord {
     pub expires: Option<Timestamp>,
     /// When and why it was revoked.
     pub revoked: Option<Revocation>,
+    /// Its secrets, the oldest first: one, or two while it is rotated and until the next time.
+    pub secrets: Vec<SecretRecord>,
+}
+
+/// What is known about a secret: everything but itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SecretRecord {
+    /// Counted from one with each rotation.
+    pub number: u32,
+    /// Whose form it has.
+    pub form: SecretForm,
+    /// What the key begins with that has it.
+    pub prefix: KeyPrefix,
+    /// The version of the pepper that it is stored under.
+    pub pepper: u8,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends, or ended, because another took its place.
+    pub ends: Option<Timestamp>,
+    /// Its last use, if there was one.
+    pub used: Option<LastUse>,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretForm {
+    /// Made here, in the form of a [`crate::Token`].
+    Own,
+    /// Made elsewhere, known by its SHA-256.
+    Imported,
 }
 
 /// The end of a key before its time.
@@ -128,7 +119,7 @@ pub enum KeyState {
 }
 
 impl Environment {
-    pub(crate) const ALL: [Self; 2] = [Self::Live, Self::Test];
+    pub(super) const ALL: [Self; 2] = [Self::Live, Self::Test];
 
     /// `live` or `test`.
     pub const fn as_str(self) -> &'static str {
@@ -138,15 +129,12 @@ impl Environment {
         }
     }
 
-    pub(crate) const fn prefix_text(self) -> &'static str {
+    /// What stands between the prefix and the id of a key.
+    pub(super) const fn infix(self) -> &'static [u8] {
         match self {
-            Self::Live => "enf_live_",
-            Self::Test => "enf_test_",
+            Self::Live => b"_live_",
+            Self::Test => b"_test_",
         }
-    }
-
-    pub(crate) const fn prefix(self) -> &'static [u8] {
-        self.prefix_text().as_bytes()
     }
 }
 
@@ -165,70 +153,6 @@ impl FromStr for Environment {
     }
 }
 
-impl NewKey {
-    /// Characters in a name, of a key or a role.
-    pub const NAME_LENGTH_MAX: usize = 64;
-    /// Roles, and networks, of one key.
-    pub const LIST_LENGTH_MAX: usize = 64;
-
-    /// The record of this key under `id`, with roles and networks sorted and without repeats.
-    pub(crate) fn into_record(self, id: KeyId, now: Timestamp) -> Result<KeyRecord, NewKeyError> {
-        let Self { name, mut roles, mut networks, not_before, expires, environment } = self;
-        roles.sort_unstable();
-        roles.dedup();
-        networks.sort_unstable();
-        networks.dedup();
-
-        if !is_printable(&name) || name.trim() != name || name.starts_with("key:") {
-            return Err(NewKeyError::Name(name));
-        }
-        if roles.is_empty() {
-            return Err(NewKeyError::NoRole);
-        }
-        let unusable = |role: &&Role| !is_printable(role.as_str()) || role.as_str().contains(' ');
-        if let Some(role) = roles.iter().find(unusable) {
-            return Err(NewKeyError::Role(role.as_str().to_owned()));
-        }
-        for (what, found) in [("roles", roles.len()), ("networks", networks.len())] {
-            if found > Self::LIST_LENGTH_MAX {
-                return Err(NewKeyError::TooMany { what, found });
-            }
-        }
-        for time in [not_before, expires].into_iter().flatten() {
-            if i64::try_from(time.unix_ns()).is_err() {
-                return Err(NewKeyError::TooLate(time));
-            }
-        }
-        if let Some(expires) = expires
-            && expires <= now
-        {
-            return Err(NewKeyError::Expired(expires));
-        }
-        if let (Some(not_before), Some(expires)) = (not_before, expires)
-            && expires <= not_before
-        {
-            return Err(NewKeyError::NeverValid { not_before, expires });
-        }
-        let created = now;
-        Ok(KeyRecord {
-            id,
-            name,
-            environment,
-            roles,
-            networks,
-            created,
-            not_before,
-            expires,
-            revoked: None,
-        })
-    }
-}
-
-fn is_printable(text: &str) -> bool {
-    (1..=NewKey::NAME_LENGTH_MAX).contains(&text.len())
-        && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-}
-
 impl KeyRecord {
     /// What the key is good for at `now`.
     pub fn state(&self, now: Timestamp) -> KeyState {
@@ -240,6 +164,34 @@ impl KeyRecord {
             KeyState::NotYetValid
         } else {
             KeyState::Active
+        }
+    }
+
+    /// The secret that is meant to be used.
+    pub fn newest(&self) -> Option<&SecretRecord> {
+        self.secrets.iter().max_by_key(|secret| secret.number)
+    }
+
+    /// The older of two secrets that are both accepted at `now`.
+    pub fn retiring(&self, now: Timestamp) -> Option<&SecretRecord> {
+        self.secrets.iter().find(|secret| secret.ends.is_some_and(|end| now < end))
+    }
+
+    /// Since when the secret is older than a secret should become.
+    pub fn rotation_due(&self, every: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
+        let due = self.newest()?.created.saturating_add(every?);
+        (due <= now).then_some(due)
+    }
+}
+
+impl SecretForm {
+    pub(super) const ALL: [Self; 2] = [Self::Own, Self::Imported];
+
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Imported => "imported",
         }
     }
 }

@@ -1,23 +1,27 @@
-//! The database file: its making, its checks, its rows.
+//! The database file: its making, its checks, its schema.
 //!
 //! `application_id` says whose file it is and `user_version` which schema it has. A new database is
 //! built under another name and gets its own when it is complete, so that an empty `keys.db` is
-//! always damage and never a beginning.
+//! always damage and never a beginning. It goes through the same steps as one that was made by an
+//! earlier version, so both end with the same tables; each step is whole or did not happen.
 
 use std::fs;
 use std::path::Path;
 
-use enforcer_model::{KeyId, KeyIdError, Prefix, PrefixError, Role, Timestamp};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
-use super::store::{Damage, Mac, Pepper, StoreError};
+use super::error::{Damage, StoreError};
+use super::pepper::{Mac, Pepper, PepperVersion};
 use crate::private::{self, beside, io_error};
-use crate::{Environment, EnvironmentError, KeyRecord, Revocation};
 
 /// `enfk`: what `file keys.db` shows, and how another program's database is told apart.
 const APPLICATION_ID: i64 = 0x656e_666b;
-const VERSION: i64 = 1;
-const SCHEMA: &str = "
+
+/// The schema that this version reads and writes.
+pub(super) const VERSION: i64 = 2;
+
+/// One secret each, and little else.
+pub(super) const FIRST: &str = "
     CREATE TABLE meta (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         pepper_check BLOB NOT NULL CHECK (length(pepper_check) = 32)
@@ -46,8 +50,66 @@ const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// From one secret to two, peppers by version, and everything else that a record says. A key's two
+/// secrets have an odd and an even number, which the index sees to.
+const SECOND: &str = "
+    CREATE TABLE peppers (
+        version INTEGER NOT NULL PRIMARY KEY CHECK (version BETWEEN 1 AND 4),
+        mark BLOB NOT NULL CHECK (length(mark) = 32)
+    ) STRICT;
+    INSERT INTO peppers SELECT 1, pepper_check FROM meta;
+    DROP TABLE meta;
+    CREATE TABLE key_secrets (
+        key TEXT NOT NULL REFERENCES keys (id),
+        number INTEGER NOT NULL CHECK (number BETWEEN 1 AND 4294967295),
+        form TEXT NOT NULL CHECK (form IN ('own', 'imported')),
+        prefix TEXT NOT NULL,
+        hmac BLOB NOT NULL UNIQUE CHECK (length(hmac) = 32),
+        pepper INTEGER NOT NULL REFERENCES peppers (version),
+        created_ns INTEGER NOT NULL,
+        ends_ns INTEGER,
+        used_ns INTEGER,
+        used_from TEXT,
+        PRIMARY KEY (key, number),
+        CHECK ((used_ns IS NULL) = (used_from IS NULL))
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX key_secrets_at_most_two ON key_secrets (key, number % 2);
+    INSERT INTO key_secrets (key, number, form, prefix, hmac, pepper, created_ns)
+        SELECT id, 1, 'own', 'enf', secret_hmac, 1, created_ns FROM keys;
+    ALTER TABLE keys DROP COLUMN secret_hmac;
+    ALTER TABLE keys ADD COLUMN owner TEXT;
+    ALTER TABLE keys ADD COLUMN application TEXT;
+    ALTER TABLE keys ADD COLUMN certificate BLOB CHECK (length(certificate) = 32);
+    ALTER TABLE keys ADD COLUMN notes TEXT NOT NULL DEFAULT '';
+    CREATE TABLE key_scopes (
+        key TEXT NOT NULL REFERENCES keys (id),
+        scope TEXT NOT NULL,
+        PRIMARY KEY (key, scope)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_routes (
+        key TEXT NOT NULL REFERENCES keys (id),
+        route TEXT NOT NULL,
+        PRIMARY KEY (key, route)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_limits (
+        key TEXT NOT NULL REFERENCES keys (id),
+        name TEXT NOT NULL,
+        PRIMARY KEY (key, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_notices (
+        key TEXT NOT NULL REFERENCES keys (id),
+        kind TEXT NOT NULL CHECK (kind IN ('expiry', 'rotation')),
+        due_ns INTEGER NOT NULL,
+        ahead_ns INTEGER NOT NULL CHECK (ahead_ns >= 0),
+        given_ns INTEGER NOT NULL,
+        posted_ns INTEGER,
+        PRIMARY KEY (key, kind, due_ns, ahead_ns)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX key_notices_not_posted ON key_notices (given_ns) WHERE posted_ns IS NULL;
+";
+
 /// Opens the database at `path`, after making it when there is none.
-pub(crate) fn open(path: &Path, pepper: &Pepper) -> Result<Connection, StoreError> {
+pub(super) fn open(path: &Path, pepper: &Pepper) -> Result<Connection, StoreError> {
     match private::open(path)? {
         Some(file) => {
             let length = file.metadata().map_err(io_error("read", path))?.len();
@@ -58,22 +120,24 @@ pub(crate) fn open(path: &Path, pepper: &Pepper) -> Result<Connection, StoreErro
         None => create(path, pepper)?,
     }
     let on = |error| failed("open", path, error);
-    let connection = connect(path).map_err(on)?;
-    check(&connection, path)?;
+    let mut connection = connect(path).map_err(on)?;
+    let found = check(&connection, path)?;
     let journal: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(on)?;
     if journal != "wal" {
         return Err(StoreError::NoWal { path: path.to_owned(), journal });
     }
-    let pepper_check: Option<Mac> = connection
-        .query_row("SELECT pepper_check FROM meta", [], |row| row.get(0))
-        .optional()
-        .map_err(on)?;
-    match pepper_check {
-        None => Err(damaged(path, Damage::Empty)),
-        Some(known) if pepper.is_the_one_of(&known) => Ok(connection),
-        Some(_) => Err(StoreError::WrongPepper { path: path.to_owned() }),
+    // Nothing is brought up to date that could not be read afterwards.
+    let known = marks(&connection, found).map_err(on)?;
+    if known.is_empty() {
+        return Err(damaged(path, Damage::Empty));
     }
+    if known.iter().any(|(version, mark)| pepper.mark(*version).as_ref() != Some(mark)) {
+        return Err(StoreError::WrongPepper { path: path.to_owned() });
+    }
+    bring_up_to_date(&mut connection, found, pepper)
+        .map_err(|error| failed("bring up to date", path, error))?;
+    Ok(connection)
 }
 
 fn create(path: &Path, pepper: &Pepper) -> Result<(), StoreError> {
@@ -96,14 +160,8 @@ fn create(path: &Path, pepper: &Pepper) -> Result<(), StoreError> {
 
     let fill = || {
         let mut connection = connect(&draft)?;
-        let transaction = connection.transaction()?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        transaction.execute_batch(SCHEMA)?;
-        transaction
-            .execute("INSERT INTO meta VALUES (1, ?1)", [pepper.mark().as_slice()])
-            .map(drop)?;
-        transaction.commit()?;
+        begin(&mut connection, pepper)?;
+        bring_up_to_date(&mut connection, 1, pepper)?;
         connection.close().map_err(|(_, error)| error)
     };
     fill().map_err(|error| failed("create", path, error))?;
@@ -113,7 +171,48 @@ fn create(path: &Path, pepper: &Pepper) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// The database as the first version made it.
+pub(super) fn begin(connection: &mut Connection, pepper: &Pepper) -> rusqlite::Result<()> {
+    let mark = pepper.mark(PepperVersion(1)).unwrap_or_default();
+    let transaction = connection.transaction()?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", 1)?;
+    transaction.execute_batch(FIRST)?;
+    transaction.execute("INSERT INTO meta VALUES (1, ?1)", [mark.as_slice()]).map(drop)?;
+    transaction.commit()
+}
+
+fn bring_up_to_date(
+    connection: &mut Connection,
+    found: i64,
+    pepper: &Pepper,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if found < VERSION {
+        transaction.execute_batch(SECOND)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    for version in pepper.versions() {
+        if let Some(mark) = pepper.mark(version) {
+            let row = params![version.0, mark.as_slice()];
+            transaction.execute("INSERT OR IGNORE INTO peppers VALUES (?1, ?2)", row).map(drop)?;
+        }
+    }
+    transaction.commit()
+}
+
+/// What the peppers are recognised by, in a database of schema `found`.
+fn marks(connection: &Connection, found: i64) -> rusqlite::Result<Vec<(PepperVersion, Mac)>> {
+    let sql = match found {
+        1 => "SELECT 1, pepper_check FROM meta",
+        _ => "SELECT version, mark FROM peppers",
+    };
+    let mut statement = connection.prepare(sql)?;
+    let mark = |row: &rusqlite::Row<'_>| Ok((PepperVersion(row.get(0)?), row.get(1)?));
+    statement.query_map([], mark)?.collect()
+}
+
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     // FULL: a revocation that was answered survives a loss of power. Schema text is not trusted,
@@ -125,7 +224,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// The schema that it has.
+fn check(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma: &str| {
         let sql = format!("PRAGMA {pragma}");
         let read = connection.query_row(&sql, [], |row| row.get::<_, i64>(0));
@@ -135,8 +235,9 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if number("application_id")? != APPLICATION_ID {
         return Err(StoreError::Foreign { path: path_buf() });
     }
-    match number("user_version")? {
-        VERSION => {}
+    let found = number("user_version")?;
+    match found {
+        1..=VERSION => {}
         found if found > VERSION => {
             return Err(StoreError::Newer { path: path_buf(), found, known: VERSION });
         }
@@ -145,154 +246,10 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let verdict: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| failed("read", path, error))?;
-    if verdict == "ok" { Ok(()) } else { Err(damaged(path, Damage::Pages(verdict))) }
+    if verdict == "ok" { Ok(found) } else { Err(damaged(path, Damage::Pages(verdict))) }
 }
 
-/// The keys, oldest first; with `id` that one only.
-pub(crate) fn read(
-    connection: &Connection,
-    path: &Path,
-    id: Option<KeyId>,
-) -> Result<Vec<(KeyRecord, Mac)>, StoreError> {
-    let on = |error| failed("read", path, error);
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT id, name, environment, secret_hmac, created_ns, not_before_ns, expires_ns,
-                    revoked_ns, revoked_reason
-             FROM keys WHERE ?1 IS NULL OR id = ?1 ORDER BY created_ns, id",
-        )
-        .map_err(on)?;
-    let mut rows = statement.query([id.as_ref().map(KeyId::as_str)]).map_err(on)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().map_err(on)? {
-        keys.push(key(connection, row).map_err(|fault| match fault {
-            RowFault::Sqlite(error) => on(error),
-            RowFault::Value(what) => damaged(path, Damage::Row(what)),
-        })?);
-    }
-    Ok(keys)
-}
-
-enum RowFault {
-    Sqlite(rusqlite::Error),
-    Value(String),
-}
-
-fn key(connection: &Connection, row: &Row<'_>) -> Result<(KeyRecord, Mac), RowFault> {
-    let id: String = row.get(0)?;
-    let name: String = row.get(1)?;
-    let fault = |what: &str| RowFault::Value(format!("key `{}`: {what}", id.escape_debug()));
-    let time = |at: usize, what: &str| match row.get::<_, Option<i64>>(at)?.map(u64::try_from) {
-        None => Ok(None),
-        Some(Ok(ns)) => Ok(Some(Timestamp::from_unix_ns(ns))),
-        Some(Err(_)) => Err(fault(what)),
-    };
-    let key_id: KeyId = id.parse().map_err(|error: KeyIdError| fault(&error.to_string()))?;
-    let environment: Environment = row
-        .get::<_, String>(2)?
-        .parse()
-        .map_err(|error: EnvironmentError| fault(&error.to_string()))?;
-    let mac: Mac = row.get(3)?;
-    let created = time(4, "created")?.ok_or_else(|| fault("created is missing"))?;
-    let not_before = time(5, "not_before is negative")?;
-    let expires = time(6, "expires is negative")?;
-    let revoked = match (time(7, "revoked is negative")?, row.get::<_, Option<String>>(8)?) {
-        (Some(at), Some(reason)) => Some(Revocation { at, reason }),
-        (None, None) => None,
-        _ => return Err(fault("half a revocation")),
-    };
-    let roles = list(connection, "SELECT role FROM key_roles WHERE key = ?1 ORDER BY role", &id)?;
-    let networks = list(connection, "SELECT network FROM key_networks WHERE key = ?1", &id)?;
-    let mut networks: Vec<Prefix> = networks
-        .iter()
-        .map(|network| network.parse())
-        .collect::<Result<_, _>>()
-        .map_err(|error: PrefixError| fault(&error.to_string()))?;
-    networks.sort_unstable();
-    let roles = roles.iter().map(|role| Role::new(role)).collect();
-    let record = KeyRecord {
-        id: key_id,
-        name,
-        environment,
-        roles,
-        networks,
-        created,
-        not_before,
-        expires,
-        revoked,
-    };
-    Ok((record, mac))
-}
-
-fn list(connection: &Connection, sql: &str, id: &str) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached(sql)?.query_map([id], |row| row.get(0))?.collect()
-}
-
-/// Whether `text` is the id or the name of a key.
-pub(crate) fn is_taken(connection: &Connection, text: &str) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1 OR name = ?1)")?
-        .query_row([text], |row| row.get(0))
-}
-
-/// The id of the key called `name`.
-pub(crate) fn id_of_name(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
-    connection
-        .prepare_cached("SELECT id FROM keys WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()
-}
-
-pub(crate) fn insert(
-    transaction: &Transaction<'_>,
-    record: &KeyRecord,
-    mac: &Mac,
-) -> rusqlite::Result<()> {
-    let id = record.id.as_str();
-    let ns = |time: Timestamp| i64::try_from(time.unix_ns()).unwrap_or(i64::MAX);
-    transaction
-        .execute(
-            "INSERT INTO keys (id, name, environment, secret_hmac, created_ns, not_before_ns,
-                               expires_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                id,
-                record.name,
-                record.environment.as_str(),
-                mac.as_slice(),
-                ns(record.created),
-                record.not_before.map(ns),
-                record.expires.map(ns),
-            ],
-        )
-        .map(drop)?;
-    for role in &record.roles {
-        let row = params![id, role.as_str()];
-        transaction.execute("INSERT INTO key_roles VALUES (?1, ?2)", row).map(drop)?;
-    }
-    for network in &record.networks {
-        let row = params![id, network.to_string()];
-        transaction.execute("INSERT INTO key_networks VALUES (?1, ?2)", row).map(drop)?;
-    }
-    Ok(())
-}
-
-/// The first revocation stays: a second one changes neither its time nor its reason.
-pub(crate) fn revoke(
-    connection: &Connection,
-    id: KeyId,
-    revocation: &Revocation,
-) -> rusqlite::Result<()> {
-    let at = i64::try_from(revocation.at.unix_ns()).unwrap_or(i64::MAX);
-    connection
-        .execute(
-            "UPDATE keys SET revoked_ns = ?2, revoked_reason = ?3
-             WHERE id = ?1 AND revoked_ns IS NULL",
-            params![id.as_str(), at, revocation.reason],
-        )
-        .map(drop)
-}
-
-pub(crate) fn failed(doing: &'static str, path: &Path, error: rusqlite::Error) -> StoreError {
+pub(super) fn failed(doing: &'static str, path: &Path, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             damaged(path, Damage::Sqlite(error))
@@ -302,12 +259,6 @@ pub(crate) fn failed(doing: &'static str, path: &Path, error: rusqlite::Error) -
     }
 }
 
-fn damaged(path: &Path, damage: Damage) -> StoreError {
+pub(super) fn damaged(path: &Path, damage: Damage) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), damage }
-}
-
-impl From<rusqlite::Error> for RowFault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
 }

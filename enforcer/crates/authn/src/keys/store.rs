@@ -3,175 +3,36 @@
 //! One process may have the store open; a lock file beside it keeps a second one out, because that
 //! one's index would not learn of a revocation. People may read the file with `sqlite3` at any
 //! time; what they change by hand is seen after a restart. A change reaches the disk before it is
-//! answered. Secrets are never stored, only their HMAC under the [`Pepper`].
+//! answered. Secrets are never stored, only their HMAC under the [`Pepper`]. Last uses are written
+//! in the background: a crash loses those since [`KeyStore::flush_uses`] was last called.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use enforcer_model::{KeyId, Timestamp};
-use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::error::StoreError;
+use super::index::ApiKeys;
+use super::new::NewKey;
+use super::pepper::{Mac, Pepper};
+use super::plan::KeyPrefix;
+use super::record::{KeyRecord, Revocation, SecretForm, SecretRecord};
+use super::rows::{self, StoredKey};
 use super::schema;
-use super::token::random_id;
-use crate::Token;
+use super::token::{IssuedKey, Token, random_id};
 use crate::private::{self, beside, io_error};
-use crate::{ApiKeys, IssuedKey, KeyRecord, NewKey, NewKeyError, Revocation, SecretFileError};
 
 /// The keys on disk. Whoever holds it is the only writer.
 pub struct KeyStore {
-    path: PathBuf,
-    connection: Connection,
-    index: ApiKeys,
-    random: SystemRandom,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) index: ApiKeys,
+    pub(super) random: SystemRandom,
     /// Held, never read: the lock ends with the file.
     _lock: File,
-}
-
-/// The secret that is mixed into every stored HMAC and lies outside the database.
-pub struct Pepper(hmac::Key);
-
-/// HMAC-SHA-256 of a key's secret under the pepper.
-pub(crate) type Mac = [u8; 32];
-
-/// The store refused or failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Not readable as what it should be.
-    #[error(
-        "the key database `{path}` is damaged; move it aside together with its `-wal` and `-shm` \
-         files, then restore it from a backup, or start without it and give out new keys with \
-         `enforcer keys issue`"
-    )]
-    Damaged {
-        /// The database.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        damage: Damage,
-    },
-    /// No room for a change.
-    #[error("there is no space left for the key database `{path}`; free some space and try again")]
-    DiskFull {
-        /// The database.
-        path: PathBuf,
-        /// What `SQLite` says.
-        source: rusqlite::Error,
-    },
-    /// `SQLite`, but not our tables.
-    #[error("`{path}` is the database of another program; move it aside")]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-    },
-    /// As many keys as may be.
-    #[error("there are {max} keys already, which is the limit")]
-    Full {
-        /// The limit.
-        max: usize,
-    },
-    /// Another process is the owner.
-    #[error(
-        "the key database `{path}` is in use by another process; ask the running agent instead, \
-         or stop it first"
-    )]
-    InUse {
-        /// The database.
-        path: PathBuf,
-    },
-    /// A name must mean one key, for all time.
-    #[error("there is a key `{0}` already; choose another name (`enforcer keys list` shows all)")]
-    NameTaken(String),
-    /// The key cannot be made as asked.
-    #[error(transparent)]
-    New(#[from] NewKeyError),
-    /// Written by a later version.
-    #[error(
-        "the key database `{path}` has schema {found}, and this version knows {known}; run the \
-         version that wrote it, or a later one"
-    )]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// Its schema.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// No such key.
-    #[error("no key has the id or name `{}`; `enforcer keys list` shows all", .0.escape_debug())]
-    NoSuchKey(String),
-    /// The file system has no shared memory.
-    #[error(
-        "the key database `{path}` cannot use a write-ahead log (journal mode `{journal}`); put \
-         it on a local file system"
-    )]
-    NoWal {
-        /// The database.
-        path: PathBuf,
-        /// What `SQLite` chose.
-        journal: String,
-    },
-    /// The system gave no random bytes.
-    #[error("the system has no random numbers for a key")]
-    Random,
-    /// The database or a file beside it is not private, or the system refused.
-    #[error(transparent)]
-    File(#[from] SecretFileError),
-    /// Revoked in memory, not on disk.
-    #[error(
-        "key {id} is refused from here on, but this could not be written to `{path}` and will be \
-         forgotten at the next start; remove the cause and revoke it again"
-    )]
-    RevokedInMemoryOnly {
-        /// Which key.
-        id: KeyId,
-        /// The database.
-        path: PathBuf,
-        /// What `SQLite` says.
-        source: rusqlite::Error,
-    },
-    /// `SQLite` failed.
-    #[error("cannot {doing} the key database `{path}`")]
-    Sqlite {
-        /// Open, read, write, …
-        doing: &'static str,
-        /// The database.
-        path: PathBuf,
-        /// What `SQLite` says.
-        source: rusqlite::Error,
-    },
-    /// The keys were stored under another pepper; none of them could be recognised.
-    #[error(
-        "the key database `{path}` was written with another pepper; restore the `pepper` file \
-         that belongs to it, or move both aside and give out new keys"
-    )]
-    WrongPepper {
-        /// The database.
-        path: PathBuf,
-    },
-}
-
-/// What is wrong with the database.
-#[derive(Debug, thiserror::Error)]
-pub enum Damage {
-    /// Cut to nothing.
-    #[error("it is empty")]
-    Empty,
-    /// The log is there, the database is not.
-    #[error("its log exists without it")]
-    Headless,
-    /// The integrity check of `SQLite`.
-    #[error("integrity check: {0}")]
-    Pages(String),
-    /// A value that the program never writes.
-    #[error("{0}")]
-    Row(String),
-    /// `SQLite` cannot read it.
-    #[error("not a readable database")]
-    Sqlite(#[source] rusqlite::Error),
 }
 
 impl KeyStore {
@@ -179,13 +40,16 @@ impl KeyStore {
     pub const KEYS_MAX: usize = 100_000;
     /// Characters of a reason that are kept.
     pub const REASON_LENGTH_MAX: usize = 500;
+    /// Last uses written at once.
+    pub const USES_AT_ONCE: usize = 5_000;
 
-    /// Opens the store at `path`, after making it when there is none.
+    /// Opens the store at `path`, after making it when there is none, or bringing it up to date when
+    /// an earlier version made it.
     pub fn open(path: &Path, pepper: Pepper) -> Result<Self, StoreError> {
         private::make_directory(path)?;
         let lock = lock(path)?;
         let connection = schema::open(path, &pepper)?;
-        let keys = schema::read(&connection, path, None)?;
+        let keys = rows::read(&connection, path, None)?;
         let random = SystemRandom::new();
         let mut nobody = Mac::default();
         random.fill(&mut nobody).map_err(|ring::error::Unspecified| StoreError::Random)?;
@@ -198,46 +62,58 @@ impl KeyStore {
         self.index.clone()
     }
 
+    /// Lets new secrets begin with `prefix`. Keys that begin otherwise stay as they are.
+    pub fn set_prefix(&mut self, prefix: KeyPrefix) {
+        if self.index.prefix() != prefix {
+            self.index.accept_prefix(prefix);
+        }
+    }
+
+    /// What would keep `new` from being made, if anything does.
+    pub fn check(&self, new: &NewKey, now: Timestamp) -> Result<(), StoreError> {
+        new.check(now)?;
+        if self.index.len() >= Self::KEYS_MAX {
+            return Err(StoreError::Full { max: Self::KEYS_MAX });
+        }
+        let taken = rows::is_taken(&self.connection, &new.name);
+        match taken.map_err(|error| schema::failed("read", &self.path, error))? {
+            true => Err(StoreError::NameTaken(new.name.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a key. The secret is in the answer and nowhere else.
     pub fn issue(
         &mut self,
         new: NewKey,
         now: Timestamp,
     ) -> Result<(KeyRecord, IssuedKey), StoreError> {
-        if self.index.len() >= Self::KEYS_MAX {
-            return Err(StoreError::Full { max: Self::KEYS_MAX });
-        }
-        let on = |error| schema::failed("write", &self.path, error);
-        let no_random = |ring::error::Unspecified| StoreError::Random;
-
-        let behavior = TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(behavior).map_err(on)?;
-        let id = loop {
-            let id = random_id(&self.random).map_err(no_random)?;
-            if !schema::is_taken(&transaction, id.as_str()).map_err(on)? {
-                break id;
+        self.check(&new, now)?;
+        let (index, random, prefix) =
+            (self.index.clone(), self.random.clone(), self.index.prefix());
+        let (stored, key) = self.write(|transaction, path| {
+            let on = |error| schema::failed("write", path, error);
+            let id = free_id(transaction, path, &random)?;
+            let mut record = new.into_record(id, now)?;
+            if record.name == id.as_str() {
+                return Err(StoreError::NameTaken(record.name));
             }
-        };
-        let record = new.into_record(id, now)?;
-        if schema::is_taken(&transaction, &record.name).map_err(on)? || record.name == id.as_str() {
-            return Err(StoreError::NameTaken(record.name));
-        }
-        let key = IssuedKey::with_fresh_secret(id, record.environment, &self.random)
-            .map_err(no_random)?;
-        let mac = match Token::parse(key.expose().as_bytes()) {
-            Ok(token) => self.index.pepper().mac(token.secret()),
-            Err(_) => return Err(StoreError::Random),
-        };
-        schema::insert(&transaction, &record, &mac).map_err(on)?;
-        transaction.commit().map_err(on)?;
-        self.index.insert(&record, mac);
-        Ok((record, key))
+            let key = IssuedKey::with_fresh_secret(id, prefix, record.environment, &random)
+                .map_err(|ring::error::Unspecified| StoreError::Random)?;
+            let (secret, mac) = own_secret(&key, prefix, 1, index.pepper(), now)?;
+            record.secrets.push(secret);
+            let stored = StoredKey { record, macs: vec![mac] };
+            rows::insert(transaction, &stored).map_err(on)?;
+            Ok((stored, key))
+        })?;
+        self.index.put(std::slice::from_ref(&stored));
+        Ok((stored.record, key))
     }
 
     /// All keys, oldest first.
     pub fn list(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        let keys = schema::read(&self.connection, &self.path, None)?;
-        Ok(keys.into_iter().map(|(record, _)| record).collect())
+        let keys = rows::read(&self.connection, &self.path, None)?;
+        Ok(keys.into_iter().map(|key| self.told(key.record)).collect())
     }
 
     /// The key with this id (also written `key:ID`) or name.
@@ -262,36 +138,117 @@ impl KeyStore {
         let printable = |c: char| if c.is_control() { ' ' } else { c };
         let reason = reason.chars().take(Self::REASON_LENGTH_MAX).map(printable).collect();
         let revocation = Revocation { at: now, reason };
-        schema::revoke(&self.connection, id, &revocation).map_err(|source| {
+        rows::revoke(&self.connection, id, &revocation).map_err(|source| {
             StoreError::RevokedInMemoryOnly { id, path: self.path.clone(), source }
         })?;
         self.record(id)
     }
 
+    /// Writes down when and from where secrets were last used, [`KeyStore::USES_AT_ONCE`] at most;
+    /// says how many. What could not be written is due again.
+    pub fn flush_uses(&mut self) -> Result<usize, StoreError> {
+        let uses = self.index.take_unwritten_uses(Self::USES_AT_ONCE);
+        if uses.is_empty() {
+            return Ok(0);
+        }
+        let written = self.write(|transaction, path| {
+            uses.iter()
+                .try_for_each(|unwritten| {
+                    rows::note_use(transaction, unwritten.key, unwritten.number, &unwritten.last)
+                })
+                .map_err(|error| schema::failed("write", path, error))
+        });
+        if let Err(error) = written {
+            self.index.put_back(&uses);
+            return Err(error);
+        }
+        Ok(uses.len())
+    }
+
     #[cfg(test)]
-    pub(crate) const fn connection(&self) -> &Connection {
+    pub(super) const fn connection(&self) -> &Connection {
         &self.connection
     }
 
+    /// One transaction: all that `change` writes, or nothing of it.
+    pub(super) fn write<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>, &Path) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let on = |error| schema::failed("write", &self.path, error);
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior).map_err(on)?;
+        let done = change(&transaction, &self.path)?;
+        transaction.commit().map_err(on)?;
+        Ok(done)
+    }
+
     /// An id that is in memory needs no disk, so that a key can be shut out when the disk is broken.
-    fn resolve(&self, id_or_name: &str) -> Result<KeyId, StoreError> {
+    pub(super) fn resolve(&self, id_or_name: &str) -> Result<KeyId, StoreError> {
         let text = id_or_name.strip_prefix("key:").unwrap_or(id_or_name);
         if let Ok(id) = text.parse()
             && self.index.contains(id)
         {
             return Ok(id);
         }
-        let found = schema::id_of_name(&self.connection, id_or_name);
+        let found = rows::id_of_name(&self.connection, id_or_name);
         let found = found.map_err(|error| schema::failed("read", &self.path, error))?;
         let id = found.and_then(|id| id.parse().ok());
         id.ok_or_else(|| StoreError::NoSuchKey(id_or_name.to_owned()))
     }
 
-    fn record(&self, id: KeyId) -> Result<KeyRecord, StoreError> {
-        let keys = schema::read(&self.connection, &self.path, Some(id))?;
-        let record = keys.into_iter().next().map(|(record, _)| record);
-        record.ok_or_else(|| StoreError::NoSuchKey(id.to_string()))
+    /// As it is on disk.
+    pub(super) fn stored(&self, id: KeyId) -> Result<StoredKey, StoreError> {
+        let keys = rows::read(&self.connection, &self.path, Some(id))?;
+        keys.into_iter().next().ok_or_else(|| StoreError::NoSuchKey(id.to_string()))
     }
+
+    fn record(&self, id: KeyId) -> Result<KeyRecord, StoreError> {
+        Ok(self.told(self.stored(id)?.record))
+    }
+
+    pub(super) fn told(&self, mut record: KeyRecord) -> KeyRecord {
+        self.index.tell_uses(&mut record);
+        record
+    }
+}
+
+/// An id that no key has and that is nobody's name.
+pub(super) fn free_id(
+    connection: &Connection,
+    path: &Path,
+    random: &SystemRandom,
+) -> Result<KeyId, StoreError> {
+    loop {
+        let id = random_id(random).map_err(|ring::error::Unspecified| StoreError::Random)?;
+        let taken = rows::is_taken(connection, id.as_str());
+        if !taken.map_err(|error| schema::failed("write", path, error))? {
+            return Ok(id);
+        }
+    }
+}
+
+/// What is stored of the secret of `key`.
+pub(super) fn own_secret(
+    key: &IssuedKey,
+    prefix: KeyPrefix,
+    number: u32,
+    pepper: &Pepper,
+    now: Timestamp,
+) -> Result<(SecretRecord, Mac), StoreError> {
+    let version = pepper.current();
+    let token = Token::parse_with(key.expose().as_bytes(), &[prefix]).ok();
+    let mac = token.and_then(|token| pepper.mac(version, token.secret()));
+    let secret = SecretRecord {
+        number,
+        form: SecretForm::Own,
+        prefix,
+        pepper: version.0,
+        created: now,
+        ends: None,
+        used: None,
+    };
+    Ok((secret, mac.ok_or(StoreError::Random)?))
 }
 
 /// Keeps a second process away from the database at `path` while the file lives.
@@ -309,43 +266,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &beside)(error).into()),
-    }
-}
-
-impl Pepper {
-    /// The pepper in the file at `path`; a fresh one is written there first when there is none.
-    pub fn load_or_create(path: &Path) -> Result<Self, SecretFileError> {
-        let secret = private::load_or_create(path)?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &*secret)))
-    }
-
-    pub(crate) fn mac(&self, secret: &[u8]) -> Mac {
-        let tag = hmac::sign(&self.0, secret);
-        let mut mac = Mac::default();
-        mac.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
-        mac
-    }
-
-    /// Whether `mac` is that of `secret`, in a time that does not depend on where they differ.
-    pub(crate) fn verify(&self, secret: &[u8], mac: &Mac) -> bool {
-        hmac::verify(&self.0, secret, mac).is_ok()
-    }
-
-    /// What a database keeps to recognise its pepper. No key has a secret of this form.
-    pub(crate) fn mark(&self) -> Mac {
-        self.mac(Self::MARK)
-    }
-
-    pub(crate) fn is_the_one_of(&self, mark: &Mac) -> bool {
-        self.verify(Self::MARK, mark)
-    }
-
-    const MARK: &[u8] = b"enforcer: the pepper of this key database";
-}
-
-impl fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pepper(…)")
     }
 }
 

@@ -1,7 +1,8 @@
 //! The form of an API key: `enf_live_<12 id>_<43 secret><6 checksum>`.
 //!
 //! [`Token::parse`] accepts exactly what [`IssuedKey`] writes, byte for byte, and looks nothing up:
-//! a mistyped or invented key ends here. It borrows from its input and copies no secret.
+//! a mistyped or invented key ends here. It borrows from its input and copies no secret. The first
+//! word is the policy's to choose; the checksum covers it.
 
 use std::fmt;
 
@@ -10,11 +11,13 @@ use ring::error::Unspecified;
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
+use super::plan::KeyPrefix;
 use crate::Environment;
 
 /// A key read from text: the checksum is right, the secret is not yet compared with anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
+    prefix: KeyPrefix,
     environment: Environment,
     id: KeyId,
     secret: &'a [u8],
@@ -30,12 +33,12 @@ pub enum TokenError {
     #[error("the checksum of the key is wrong")]
     Checksum,
     /// Too short or too long.
-    #[error("the key is {found} bytes long, not {}", Token::LENGTH)]
+    #[error("the key is {found} bytes long, and none is")]
     Length {
         /// The length of what was given.
         found: usize,
     },
-    /// Neither `enf_live_` nor `enf_test_`, or no `_` behind the id.
+    /// Neither `enf_live_` nor `enf_test_` nor so with another known prefix, or no `_` behind the id.
     #[error("the key does not begin as a key does")]
     Prefix,
 }
@@ -47,27 +50,41 @@ pub struct IssuedKey {
 }
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const PREFIX_LENGTH: usize = "enf_live_".len();
 const SECRET_LENGTH: usize = 43;
 const CHECKSUM_LENGTH: usize = 6;
 
 impl<'a> Token<'a> {
-    /// Bytes in a key.
-    pub const LENGTH: usize = PREFIX_LENGTH + KeyId::LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH;
+    /// Bytes in a key that begins with `enf`.
+    pub const LENGTH: usize = KeyPrefix::ENF.as_str().len() + Self::BEHIND_PREFIX;
+    /// Bytes in the longest key.
+    pub const LENGTH_MAX: usize = KeyPrefix::LENGTH_MAX + Self::BEHIND_PREFIX;
+    /// Bytes behind the prefix of a key.
+    pub(crate) const BEHIND_PREFIX: usize =
+        "_live_".len() + KeyId::LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH;
 
-    /// Reads `text` as a key; length, prefix, alphabet and checksum must all be right.
+    /// Reads `text` as a key that begins with `enf`; length, prefix, alphabet and checksum must all
+    /// be right.
     pub fn parse(text: &'a [u8]) -> Result<Self, TokenError> {
-        if text.len() != Self::LENGTH {
+        Self::parse_with(text, &[KeyPrefix::ENF])
+    }
+
+    /// Reads `text` as a key that begins with one of `prefixes`.
+    pub fn parse_with(text: &'a [u8], prefixes: &[KeyPrefix]) -> Result<Self, TokenError> {
+        let Some((prefix, environment, rest)) = beginning(text, prefixes) else {
+            let fits = |prefix: &KeyPrefix| prefix.as_bytes().len() + Self::BEHIND_PREFIX;
+            let some = prefixes.iter().any(|prefix| fits(prefix) == text.len());
+            return Err(if some {
+                TokenError::Prefix
+            } else {
+                TokenError::Length { found: text.len() }
+            });
+        };
+        if text.len() != prefix.as_bytes().len() + Self::BEHIND_PREFIX {
             return Err(TokenError::Length { found: text.len() });
         }
-        let environment = Environment::ALL
-            .into_iter()
-            .find(|environment| text.starts_with(environment.prefix()))
-            .ok_or(TokenError::Prefix)?;
-
-        let (covered, checksum) = text.split_at(Self::LENGTH - CHECKSUM_LENGTH);
-        let (_, covered_body) = covered.split_at(PREFIX_LENGTH);
-        let (id, rest) = covered_body.split_first_chunk().ok_or(TokenError::Prefix)?;
+        let (covered, checksum) = text.split_at(text.len().saturating_sub(CHECKSUM_LENGTH));
+        let body = rest.get(..rest.len().saturating_sub(CHECKSUM_LENGTH)).unwrap_or_default();
+        let (id, rest) = body.split_first_chunk().ok_or(TokenError::Prefix)?;
         let secret = rest.strip_prefix(b"_").ok_or(TokenError::Prefix)?;
 
         let id = KeyId::from_bytes(*id).ok_or(TokenError::Alphabet)?;
@@ -77,7 +94,17 @@ impl<'a> Token<'a> {
         if checksum != checksum_of(covered) {
             return Err(TokenError::Checksum);
         }
-        Ok(Self { environment, id, secret })
+        Ok(Self { prefix, environment, id, secret })
+    }
+
+    /// Whether `text` begins as a key with one of `prefixes` does; what follows may be mistyped.
+    pub(crate) fn begins(text: &[u8], prefixes: &[KeyPrefix]) -> bool {
+        beginning(text, prefixes).is_some()
+    }
+
+    /// The word that it begins with.
+    pub const fn prefix(&self) -> KeyPrefix {
+        self.prefix
     }
 
     /// The public id.
@@ -97,19 +124,37 @@ impl<'a> Token<'a> {
 
 impl fmt::Debug for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({}{}_…)", self.environment.prefix_text(), self.id)
+        write!(f, "Token({}_{}_{}_…)", self.prefix, self.environment, self.id)
     }
+}
+
+/// The prefix, the environment, and what stands behind both.
+fn beginning<'t>(
+    text: &'t [u8],
+    prefixes: &[KeyPrefix],
+) -> Option<(KeyPrefix, Environment, &'t [u8])> {
+    prefixes.iter().find_map(|prefix| {
+        let rest = text.strip_prefix(prefix.as_bytes())?;
+        Environment::ALL.into_iter().find_map(|environment| {
+            Some((*prefix, environment, rest.strip_prefix(environment.infix())?))
+        })
+    })
 }
 
 impl IssuedKey {
     /// The key `id` with a fresh secret.
     pub(crate) fn with_fresh_secret(
         id: KeyId,
+        prefix: KeyPrefix,
         environment: Environment,
         random: &dyn SecureRandom,
     ) -> Result<Self, Unspecified> {
-        let mut text = Zeroizing::new(String::with_capacity(Token::LENGTH));
-        text.push_str(environment.prefix_text());
+        // Never grown: a string that moves leaves its secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(Token::LENGTH_MAX));
+        text.push_str(prefix.as_str());
+        text.push('_');
+        text.push_str(environment.as_str());
+        text.push('_');
         text.push_str(id.as_str());
         text.push('_');
         let secret = Zeroizing::new(random_base62::<SECRET_LENGTH>(random)?);
@@ -177,13 +222,57 @@ fn digit(value: u32) -> u8 {
     usize::try_from(value).ok().and_then(|value| ALPHABET.get(value)).copied().unwrap_or(b'0')
 }
 
-/// CRC-32 as in ISO-HDLC, zlib and PNG: reflected polynomial 0xEDB88320, initial and final inversion.
+/// CRC-32 as in ISO-HDLC, zlib and PNG: reflected polynomial 0xEDB88320, initial and final
+/// inversion; eight bytes at a time, because every request with a key comes through here.
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let [single, ..] = &TABLES;
+    let entry = |table: &[u32; 256], byte: u8| table.get(usize::from(byte)).copied().unwrap_or(0);
+    let mut crc = u32::MAX;
+    for eight in eights {
+        let mixed = u64::from_le_bytes(*eight) ^ u64::from(crc);
+        let tables = TABLES.iter().rev().zip(mixed.to_le_bytes());
+        crc = tables.fold(0, |crc, (table, byte)| crc ^ entry(table, byte));
+    }
+    for byte in rest {
+        let [low, ..] = crc.to_le_bytes();
+        crc = (crc >> 8) ^ entry(single, low ^ byte);
+    }
+    !crc
+}
+
+/// What a byte does to a checksum when 0 to 7 more bytes follow it.
+const TABLES: [[u32; 256]; 8] = tables();
+
+#[expect(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "run by the compiler, which stops at a wrong index"
+)]
+const fn tables() -> [[u32; 256]; 8] {
+    let mut tables = [[0; 256]; 8];
+    let (mut at, mut byte) = (0, 0u32);
+    while at < 256 {
+        let (mut crc, mut bit) = (byte, 0);
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+            bit += 1;
+        }
+        tables[0][at] = crc;
+        at += 1;
+        byte += 1;
+    }
+    let mut more = 1;
+    while more < 8 {
+        at = 0;
+        while at < 256 {
+            let crc = tables[more - 1][at];
+            tables[more][at] = (crc >> 8) ^ tables[0][(crc & 0xFF) as usize];
+            at += 1;
+        }
+        more += 1;
+    }
+    tables
 }
 
 #[cfg(test)]
@@ -200,6 +289,21 @@ mod tests {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(checksum_of(b""), *b"000000");
         assert_eq!(checksum_of(b"123456789"), *b"3jZRME");
+    }
+
+    #[test]
+    fn eight_bytes_at_a_time_give_what_one_bit_at_a_time_gives() {
+        let slowly = |bytes: &[u8]| {
+            !bytes.iter().fold(u32::MAX, |crc, &byte| {
+                (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                    (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+                })
+            })
+        };
+        let noise: Vec<u8> = (0..200u32).map(|n| (n * 167 % 251).to_le_bytes()[0]).collect();
+        for length in 0..noise.len() {
+            assert_eq!(crc32(&noise[..length]), slowly(&noise[..length]), "{length}");
+        }
     }
 
     #[test]
@@ -224,6 +328,22 @@ mod tests {
         assert_eq!(live.secret(), [b'A'; 43]);
         assert_eq!(test.environment(), Environment::Test);
         assert!(test.secret().ends_with(b"abcdefg"));
+    }
+
+    #[test]
+    fn a_key_is_read_with_the_prefixes_that_are_known_and_no_other() {
+        let (enf, acme) = (KeyPrefix::ENF, "acme2".parse::<KeyPrefix>().unwrap());
+        let random = SystemRandom::new();
+        let id = random_id(&random).unwrap();
+        let key = IssuedKey::with_fresh_secret(id, acme, Environment::Test, &random).unwrap();
+        let text = key.expose().as_bytes();
+
+        assert!(key.expose().starts_with("acme2_test_"));
+        let token = Token::parse_with(text, &[enf, acme]).unwrap();
+        assert_eq!((token.prefix(), token.id()), (acme, id));
+        assert_eq!(Token::parse(text), Err(TokenError::Length { found: 73 }));
+        assert!(Token::begins(b"acme2_live_?", &[enf, acme]));
+        assert!(!Token::begins(b"acme2_live_?", &[enf]) && !Token::begins(b"enf_", &[enf]));
     }
 
     #[test]
@@ -300,6 +420,7 @@ mod tests {
 
     fn fresh(environment: Environment) -> IssuedKey {
         let random = SystemRandom::new();
-        IssuedKey::with_fresh_secret(random_id(&random).unwrap(), environment, &random).unwrap()
+        let id = random_id(&random).unwrap();
+        IssuedKey::with_fresh_secret(id, KeyPrefix::ENF, environment, &random).unwrap()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use enforcer_audit::{Audit, Config};
-use enforcer_authn::{Environment, FingerprintKey, KeyStore, NewKey, Pepper};
+use enforcer_authn::{FingerprintKey, KeyStore, NewKey, Pepper};
 use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{
@@ -240,10 +240,7 @@ fn new_key(name: &str, roles: &[&str]) -> NewKey {
     NewKey {
         name: name.to_owned(),
         roles: roles.iter().map(|role| Role::new(role)).collect(),
-        networks: Vec::new(),
-        not_before: None,
-        expires: None,
-        environment: Environment::Live,
+        ..NewKey::default()
     }
 }
 
