@@ -6,53 +6,72 @@
 
 use std::net::IpAddr;
 
-use enforcer_model::{Prefix, Source};
+use enforcer_model::Value;
 
-use crate::{Demand, Subject};
+use crate::{Limit, Subject};
 
 /// `SipHash` (Aumasson and Bernstein, 2012) with 1 round per word and 3 at the end, as in `std`.
 #[derive(Clone, Copy)]
 pub(crate) struct Seed([u64; 2]);
 
-/// The network that counts as one host in IPv6: its owner can use every address of it.
-const V6_HOST_BITS: u8 = 64;
+/// Stands for a limit's name in all hashes; needs no secret, because operators choose names.
+pub(crate) fn name_of(text: &str) -> u64 {
+    let mut hasher = Hasher::<1, 3>::new([0, 0]);
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
+/// Tells texts apart whose beginnings are the same, where no secret is at hand.
+pub(crate) fn digest_of(text: &str) -> [u64; 2] {
+    [[1, 2], [3, 4]].map(|seed| {
+        let mut hasher = Hasher::<2, 4>::new(seed);
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    })
+}
 
 impl Seed {
     pub(crate) const fn new(seed: [u64; 2]) -> Self {
         Self(seed)
     }
 
-    /// What stands for the bucket that `demand` draws on; never zero.
-    pub(crate) fn bucket(self, demand: &Demand<'_>) -> u64 {
-        let name = demand.limit.name.as_bytes();
+    /// What stands for the bucket of `subject` under `limit`; never zero.
+    pub(crate) fn bucket(self, limit: &Limit, subject: &Subject<'_>) -> u64 {
         let mut hasher = Hasher::<1, 3>::new(self.0);
-        // The length first, so that no name and subject run into each other.
-        hasher.write(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.write(name);
-        match demand.subject {
-            Subject::Principal(principal) => {
-                hasher.write(b"k");
-                hasher.write(principal.as_str().as_bytes());
+        hasher.word(limit.id);
+        hasher.length = 8;
+        // One byte says what follows, so that no two kinds of subject run into each other.
+        match subject {
+            Subject::Absent => hasher.write(b"-"),
+            Subject::Application(name) => hasher.text(b"a", name),
+            Subject::Claim(Value::Text(text)) => hasher.text(b"t", text),
+            Subject::Claim(Value::Number(number)) => {
+                hasher.write(b"n");
+                hasher.write(&number.to_le_bytes());
             }
-            Subject::Source(source) => match host(source) {
-                IpAddr::V4(v4) => {
-                    hasher.write(b"4");
-                    hasher.write(&v4.octets());
+            Subject::Claim(Value::Flag(flag)) => hasher.write(if *flag { b"y" } else { b"z" }),
+            Subject::Claim(Value::List(_) | Value::Table(_) | Value::Other) => hasher.write(b"-"),
+            Subject::Everybody => hasher.write(b"*"),
+            Subject::Key(key) => hasher.text(b"k", key.as_str()),
+            Subject::Network(network) => {
+                match network.address() {
+                    IpAddr::V4(v4) => {
+                        hasher.write(b"4");
+                        hasher.write(&v4.octets());
+                    }
+                    IpAddr::V6(v6) => {
+                        hasher.write(b"6");
+                        hasher.write(&v6.octets());
+                    }
                 }
-                IpAddr::V6(v6) => {
-                    hasher.write(b"6");
-                    hasher.write(&v6.octets());
-                }
-            },
+                hasher.write(&[network.length()]);
+            }
+            Subject::Principal(principal) => hasher.text(b"p", principal.as_str()),
+            Subject::Region(region) => hasher.text(b"g", region),
+            Subject::Role(role) => hasher.text(b"r", role),
+            Subject::Route(route) => hasher.text(b"o", route),
         }
         hasher.finish().max(1)
-    }
-}
-
-fn host(source: Source) -> IpAddr {
-    match source.address() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        v6 @ IpAddr::V6(_) => Prefix::around(v6, V6_HOST_BITS).address(),
     }
 }
 
@@ -74,8 +93,22 @@ impl<const WORD_ROUNDS: usize, const END_ROUNDS: usize> Hasher<WORD_ROUNDS, END_
         Self { v, tail: 0, length: 0 }
     }
 
+    fn text(&mut self, kind: &[u8; 1], text: &str) {
+        self.write(kind);
+        self.write(text.as_bytes());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+        let (words, rest) = bytes.as_chunks::<8>();
+        // Whole words, cut where the tail ends.
+        let shift = self.length % 8 * 8;
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            self.word(self.tail | word << shift);
+            self.tail = word.checked_shr(64 - u32::try_from(shift).unwrap_or(0)).unwrap_or(0);
+            self.length = self.length.wrapping_add(8);
+        }
+        for &byte in rest {
             self.tail |= u64::from(byte) << (self.length % 8 * 8);
             self.length = self.length.wrapping_add(1);
             if self.length.is_multiple_of(8) {
@@ -124,11 +157,11 @@ mod tests {
     use std::hash::{DefaultHasher, Hasher as _};
     use std::num::NonZeroU32;
 
-    use enforcer_model::Principal;
+    use enforcer_model::{Principal, Source};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{By, Limit};
+    use crate::{By, Kind, Payer};
 
     #[test]
     fn the_vector_of_the_siphash_paper_is_met() {
@@ -143,8 +176,8 @@ mod tests {
     fn the_addresses_of_one_ipv6_network_of_64_bits_share_a_bucket() {
         let per_ip = limit("per_ip", By::Ip);
         let bucket = |address: &str| {
-            let source = Source::new(address.parse().unwrap());
-            Seed::new([1, 2]).bucket(&per_ip.demand(source, None))
+            let payer = Payer::from_source(Source::new(address.parse().unwrap()), "r", None);
+            Seed::new([1, 2]).bucket(&per_ip, &per_ip.subject(&payer))
         };
 
         assert_eq!(bucket("2001:db8:0:1::1"), bucket("2001:db8:0:1:ffff:ffff:ffff:ffff"));
@@ -154,24 +187,40 @@ mod tests {
     }
 
     #[test]
-    fn limits_callers_and_seeds_have_buckets_of_their_own() {
-        let (one, two) = (limit("one", By::Key), limit("two", By::Key));
-        let (ann, bob) = ("k7Qx2mP9aB3c", "k7Qx2mP9aB3d");
-        let bucket = |seed, limit: &Limit, key: &str| {
-            let principal = Principal::from_key(key.parse().unwrap());
-            let source = Source::new("192.0.2.1".parse().unwrap());
-            Seed::new(seed).bucket(&limit.demand(source, Some(&principal)))
-        };
-
-        let all = [
-            bucket([1, 2], &one, ann),
-            bucket([1, 2], &one, bob),
-            bucket([1, 2], &two, ann),
-            bucket([3, 2], &one, ann),
+    fn limits_subjects_and_seeds_have_buckets_of_their_own() {
+        let (one, two) = (limit("one", By::Global), limit("two", By::Global));
+        let (ann, bob) = ("k7Qx2mP9aB3c".parse().unwrap(), "k7Qx2mP9aB3d".parse().unwrap());
+        let principal = Principal::from_key(ann);
+        let (word, number) = (Value::Text("7".into()), Value::Number(7));
+        let (yes, no) = (Value::Flag(true), Value::Flag(false));
+        let net = |text: &str| Subject::Network(text.parse().unwrap());
+        let subjects = [
+            Subject::Absent,
+            Subject::Application("a"),
+            Subject::Application("b"),
+            Subject::Claim(&word),
+            Subject::Claim(&number),
+            Subject::Claim(&yes),
+            Subject::Claim(&no),
+            Subject::Everybody,
+            Subject::Key(ann),
+            Subject::Key(bob),
+            net("192.0.2.0/24"),
+            net("192.0.2.0/25"),
+            net("192.0.2.0"),
+            net("2001:db8::/64"),
+            Subject::Principal(&principal),
+            Subject::Region("a"),
+            Subject::Role("a"),
+            Subject::Route("a"),
         ];
-
-        for (n, a) in all.iter().enumerate() {
-            assert!(all.iter().skip(n + 1).all(|b| a != b));
+        let mut seen = std::collections::HashSet::new();
+        for seed in [[1, 2], [3, 2]] {
+            for limit in [&one, &two] {
+                for subject in &subjects {
+                    assert!(seen.insert(Seed::new(seed).bucket(limit, subject)), "{subject}");
+                }
+            }
         }
     }
 
@@ -190,7 +239,6 @@ mod tests {
     }
 
     fn limit(name: &str, by: By) -> Limit {
-        let rate = "1/s".parse().unwrap();
-        Limit { name: name.into(), by, rate, burst: NonZeroU32::MIN }
+        Limit::new(name, by, Kind::Concurrent(NonZeroU32::MIN))
     }
 }

@@ -26,13 +26,14 @@
 //! down by more than `d`, all inside `d`. Single requests under a million names only replace each
 //! other.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portable_atomic::AtomicU128;
 
-use crate::gcra::Gcra;
+use crate::gcra::Draw;
 
 /// All buckets. Sixteen bytes each, allocated once.
 pub(crate) struct Table {
@@ -106,33 +107,50 @@ impl Table {
         set.find(name).map_or(0, |(_, _, full_at_ns)| full_at_ns)
     }
 
-    /// Draws one request on the bucket `name`, or says how long to wait for one.
+    /// Draws on the bucket `name`, or says how long to wait until that is possible.
     pub(crate) fn charge(
         &self,
         name: u64,
-        gcra: Gcra,
+        draw: Draw,
         now_ns: u64,
     ) -> Result<Charge<'_>, Duration> {
-        let set = self.set(name).ok_or_else(|| gcra.interval())?;
+        let admit = |full_at_ns| draw.admit(full_at_ns, now_ns);
+        self.change(name, now_ns, admit)?.ok_or_else(|| draw.breath())
+    }
+
+    /// Draws on the bucket `name` whatever it holds. In a storm of other draws that lasts longer
+    /// than all the attempts, each of which pays by itself, the cost is forgotten and counted.
+    pub(crate) fn owe(&self, name: u64, draw: Draw, now_ns: u64) {
+        let owe = |full_at_ns| Ok::<_, Infallible>(draw.owe(full_at_ns, now_ns));
+        if !matches!(self.change(name, now_ns, owe), Ok(Some(_))) {
+            self.lossy_evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves the time of the bucket `name`; `None` when other threads were always faster.
+    fn change<E>(
+        &self,
+        name: u64,
+        now_ns: u64,
+        next: impl Fn(u64) -> Result<u64, E>,
+    ) -> Result<Option<Charge<'_>>, E> {
+        let Some(set) = self.set(name) else { return Ok(None) };
         for attempt in 0..ATTEMPTS_MAX {
             let charge = match set.find(name) {
                 Some((place, before, full_at_ns)) => {
-                    let full_at_ns = gcra.admit(full_at_ns, now_ns)?;
+                    let full_at_ns = next(full_at_ns)?;
                     let after = Held::Bucket { name, full_at_ns }.word();
                     swap(place, before, after).then_some(Charge { place, before, after })
                 }
                 None if attempt < PATIENT_ATTEMPTS && set.is_claimed(name) => None,
-                None => {
-                    let full_at_ns = gcra.admit(0, now_ns)?;
-                    self.make(set, name, full_at_ns, now_ns)
-                }
+                None => self.make(set, name, next(0)?, now_ns),
             };
             match charge {
-                Some(charge) => return Ok(charge),
+                Some(charge) => return Ok(Some(charge)),
                 None => std::hint::spin_loop(),
             }
         }
-        Err(gcra.interval())
+        Ok(None)
     }
 
     fn make<'a>(
@@ -276,7 +294,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{By, Limit};
+    use crate::Factor;
+    use crate::gcra::Gcra;
 
     const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -400,9 +419,9 @@ mod tests {
         Table::new(NonZeroUsize::new(entries).unwrap())
     }
 
-    fn per_hour(burst: u32) -> Gcra {
+    fn per_hour(burst: u32) -> Draw {
         let rate = Rate::new(NonZeroU32::MIN, Duration::from_secs(3_600)).unwrap();
-        let burst = NonZeroU32::new(burst).unwrap();
-        Gcra::of(&Limit { name: "test".into(), by: By::Ip, rate, burst })
+        let gcra = Gcra::of(rate, NonZeroU32::new(burst).unwrap());
+        gcra.draw(1, 1, Factor::WHOLE).unwrap()
     }
 }
