@@ -32,19 +32,25 @@
 //! - *Two credentials in one request*, read differently by us and by the upstream: refused.
 //! - *Probing for revoked or expired keys*: those reasons are given only once the secret was right.
 
+mod assertion;
 mod certificate;
+mod dpop;
 mod identity;
 pub mod jwt;
 mod keys;
 mod presented;
 mod private;
 
+pub use assertion::{ASSERTION_TYPE, Assertions, Statement};
 pub use certificate::CertificateError;
+pub use dpop::{DpopProofs, PROOF_WINDOW, ProofError, ProofTarget};
 pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
 pub use keys::{
-    ApiKeys, Damage, Environment, EnvironmentError, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError,
-    KeyRecord, KeyState, KeyStore, LastUse, NewKey, NewKeyError, Pepper, Refused, Revocation,
-    SecretForm, SecretRecord, StoreError, Token, TokenError,
+    ApiKeys, Damage, Environment, EnvironmentError, FoundKey, IMPORT_MAX, ImportFormat,
+    ImportProblem, ImportedKey, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError, KeyRecord,
+    KeyScanner, KeyState, KeyStore, LastUse, NewKey, NewKeyError, Notice, NoticeHeaders,
+    NoticeKind, NoticeMark, Pepper, Refused, Revocation, SecretForm, SecretRecord, StoreError,
+    Token, TokenError, notice_headers, read_import,
 };
 pub use presented::{
     CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, Scheme, bearer,

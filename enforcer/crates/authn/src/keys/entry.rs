@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use enforcer_model::{KeyId, Prefix, Principal, Source, Thumbprint, Timestamp};
 
+use super::notices::Ending;
 use super::pepper::{Mac, PepperVersion};
 use super::plan::KeyPrefix;
 use super::record::{Environment, KeyRecord, SecretForm, SecretRecord};
@@ -36,6 +37,7 @@ pub(super) struct Secret {
     pub(super) prefix: KeyPrefix,
     pub(super) pepper: PepperVersion,
     pub(super) mac: Mac,
+    created: Timestamp,
     ends: Option<Timestamp>,
     pub(super) uses: Arc<Uses>,
 }
@@ -58,6 +60,7 @@ impl Entry {
                 prefix: secret.prefix,
                 pepper: PepperVersion(secret.pepper),
                 mac: *mac,
+                created: secret.created,
                 ends: secret.ends,
                 uses,
             }
@@ -80,6 +83,12 @@ impl Entry {
 
     pub(super) fn secret(&self, number: u32) -> Option<&Secret> {
         self.secrets.iter().flatten().find(|secret| secret.number == number)
+    }
+
+    /// What notices depend on.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let newest = self.secrets.iter().flatten().max_by_key(|secret| secret.number)?;
+        Some(Ending { key: self.id, expires: self.expires, renewed: newest.created })
     }
 
     /// Whether the key, with a secret that was right, is good for this connection at `now`.

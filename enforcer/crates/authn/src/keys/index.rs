@@ -14,8 +14,9 @@ use ring::digest;
 use subtle::ConstantTimeEq as _;
 
 use super::entry::{Entry, Secret};
+use super::notices::{NoticeMark, due};
 use super::pepper::{Mac, Pepper, PepperVersion};
-use super::plan::KeyPrefix;
+use super::plan::{KeyPlan, KeyPrefix};
 use super::record::{KeyRecord, SecretForm};
 use super::refused::Refused;
 use super::rows::StoredKey;
@@ -171,8 +172,25 @@ impl ApiKeys {
         self.0.table.load().keys.contains_key(&id)
     }
 
-    pub(super) fn has_imported(&self, mac: &Mac) -> bool {
-        self.0.table.load().imported.contains_key(mac)
+    /// Whether a secret with this SHA-256 was imported.
+    pub(super) fn knows_hash(&self, hash: &[u8; digest::SHA256_OUTPUT_LEN]) -> bool {
+        let table = self.0.table.load();
+        let macs = table.peppers.iter().filter_map(|version| self.0.pepper.mac(*version, hash));
+        macs.into_iter().any(|mac| table.imported.contains_key(&mac))
+    }
+
+    /// The notices that are due about keys that are not revoked, as far as `is_fresh` admits them.
+    pub(super) fn due_notices(
+        &self,
+        plan: &KeyPlan,
+        now: Timestamp,
+        is_fresh: impl Fn(&NoticeMark) -> bool,
+    ) -> Vec<NoticeMark> {
+        let table = self.0.table.load();
+        let alive = table.keys.values().filter(|entry| entry.revoked.is_none());
+        let due =
+            alive.filter_map(|entry| entry.ending()).flat_map(|ending| due(&ending, plan, now));
+        due.filter(is_fresh).collect()
     }
 
     /// Puts keys in force as they are stored. Called by the one owner of the store only, as is

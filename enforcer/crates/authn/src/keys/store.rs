@@ -6,6 +6,7 @@
 //! answered. Secrets are never stored, only their HMAC under the [`Pepper`]. Last uses are written
 //! in the background: a crash loses those since [`KeyStore::flush_uses`] was last called.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,10 @@ use enforcer_model::{KeyId, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::error::StoreError;
+use super::error::{Damage, StoreError};
 use super::index::ApiKeys;
 use super::new::NewKey;
+use super::notices::{self, NoticeMark};
 use super::pepper::{Mac, Pepper};
 use super::plan::KeyPrefix;
 use super::record::{KeyRecord, Revocation, SecretForm, SecretRecord};
@@ -31,6 +33,8 @@ pub struct KeyStore {
     pub(super) connection: Connection,
     pub(super) index: ApiKeys,
     pub(super) random: SystemRandom,
+    /// The notices that were given.
+    pub(super) noticed: HashSet<NoticeMark>,
     /// Held, never read: the lock ends with the file.
     _lock: File,
 }
@@ -54,7 +58,11 @@ impl KeyStore {
         let mut nobody = Mac::default();
         random.fill(&mut nobody).map_err(|ring::error::Unspecified| StoreError::Random)?;
         let index = ApiKeys::new(pepper, nobody, &keys);
-        Ok(Self { path: path.to_owned(), connection, index, random, _lock: lock })
+        let given =
+            notices::given(&connection).map_err(|error| schema::failed("read", path, error))?;
+        let noticed = given.into_iter().collect::<Result<_, _>>();
+        let noticed = noticed.map_err(|what| schema::damaged(path, Damage::Row(what)))?;
+        Ok(Self { path: path.to_owned(), connection, index, random, noticed, _lock: lock })
     }
 
     /// The keys in memory, kept current by this store.
