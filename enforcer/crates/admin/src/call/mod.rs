@@ -27,7 +27,10 @@ pub use kernel::{
     FloodStatus, HookStatus, KernelReport, KernelStatus, KernelVerb, LeaseStatus, OccupancyStatus,
     Peer, Talker, Talkers,
 };
-pub use keys::{Key, KeyIssue, KeyIssued, Keys};
+pub use keys::{
+    Key, KeyFinish, KeyImport, KeyImportFormat, KeyImported, KeyIssue, KeyIssued, KeyRehearsed,
+    KeyRotate, KeySecret, Keys, KeysImported,
+};
 pub use lists::{
     Exported, Import, Imported, ListInKernel, ListName, ListNameError, ListReleased, ListRow,
     Lists, REFUSED_TOLD, Refused,
@@ -113,6 +116,12 @@ pub enum Call {
     },
     /// Makes an API key.
     KeyIssue(KeyIssue),
+    /// Gives a key another secret.
+    KeyRotate(KeyRotate),
+    /// Ends the older of a key's two secrets.
+    KeyFinish(KeyFinish),
+    /// Makes API keys of secrets from elsewhere.
+    KeyImport(KeyImport),
     /// Every key.
     #[serde(deserialize_with = "nothing_else")]
     KeyList,
@@ -127,6 +136,9 @@ pub enum Call {
         which: String,
         /// For the record.
         reason: String,
+        /// Only say what it would end.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Puts a policy in force: `text` replaces the agent's file, none reads the file again.
     PolicyApply {
@@ -181,11 +193,15 @@ pub enum Answer {
     Kernel(Box<KernelReport>),
     /// To [`Call::Talkers`].
     Talkers(Box<Talkers>),
-    /// To [`Call::KeyIssue`].
+    /// To [`Call::KeyIssue`] and [`Call::KeyRotate`].
     KeyIssued(Box<KeyIssued>),
+    /// To a call about keys that was only a rehearsal.
+    KeyRehearsed(Box<KeyRehearsed>),
+    /// To [`Call::KeyImport`].
+    KeysImported(KeysImported),
     /// To [`Call::KeyList`].
     Keys(Keys),
-    /// To [`Call::KeyShow`] and [`Call::KeyRevoke`].
+    /// To [`Call::KeyShow`], [`Call::KeyFinish`] and [`Call::KeyRevoke`].
     Key(Box<Key>),
     /// To [`Call::PolicyApply`], and to [`Call::PolicyPromote`] of one that watched.
     PolicyApplied(Box<PolicyApplied>),
@@ -206,9 +222,12 @@ impl Call {
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
             Self::Blocks { .. }
             | Self::Export { .. }
+            | Self::KeyFinish(_)
+            | Self::KeyImport(_)
             | Self::KeyIssue(_)
             | Self::KeyList
             | Self::KeyRevoke { .. }
+            | Self::KeyRotate(_)
             | Self::KeyShow { .. }
             | Self::Lists
             | Self::Incident { .. }
