@@ -36,15 +36,23 @@ mod assertion;
 mod certificate;
 mod dpop;
 mod identity;
+mod issuers;
 pub mod jwt;
 mod keys;
 mod presented;
 mod private;
+mod revocations;
+mod tokens;
 
 pub use assertion::{ASSERTION_TYPE, Assertions, Statement};
 pub use certificate::CertificateError;
 pub use dpop::{DpopProofs, PROOF_WINDOW, ProofError, ProofTarget};
 pub use identity::{Binding, Certificate, Confirmation, Identity, KeyFacts, Proof, TokenFacts};
+pub use issuers::{
+    AskError, Bindings, ClientSecret, Discovery, DiscoveryError, Endpoint, EndpointError,
+    HttpClient, Introspection, IssuerPlan, KeySource, RoleValues, Roots, RootsError, Unbound,
+    Unintrospected, read_introspection,
+};
 pub use keys::{
     ApiKeys, Damage, Environment, EnvironmentError, FoundKey, IMPORT_MAX, ImportFormat,
     ImportProblem, ImportedKey, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError, KeyRecord,
@@ -56,3 +64,10 @@ pub use presented::{
     CREDENTIAL_HEADERS, CredentialError, FingerprintKey, Presented, Scheme, bearer,
 };
 pub use private::SecretFileError;
+pub use revocations::{
+    NewRevocation, RevocationError, RevocationId, RevocationIdError, RevocationStore, Revocations,
+    TakenBack, TokenRevocation, TokenTarget, TokenTargetError,
+};
+pub use tokens::{
+    Asked, Binds, Check, Inspection, IssuerStatus, Issuers, Outcome, TokenRefused, Tokens, metadata,
+};

@@ -6,6 +6,7 @@
 //! one too. What the answer calls its content type is not looked at: the strict parser behind
 //! decides what it is.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -37,7 +38,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// Asks endpoints whose certificates chain up to one set of roots.
-#[derive(Debug)]
 pub struct Client {
     roots: Roots,
     /// Made with the first question that needs it, on the thread that asks.
@@ -119,8 +119,8 @@ impl Client {
         patience: Duration,
     ) -> Result<Bytes, AskError> {
         let mut request = request(Method::POST, endpoint, form);
-        let _ = request.headers_mut().insert(CONTENT_TYPE, FORM);
-        let _ = request.headers_mut().insert(AUTHORIZATION, authorization);
+        request.headers_mut().insert(CONTENT_TYPE, FORM);
+        request.headers_mut().insert(AUTHORIZATION, authorization);
         self.within(patience, self.exchange(endpoint, request, most)).await
     }
 
@@ -133,7 +133,7 @@ impl Client {
         patience: Duration,
     ) -> Result<(), AskError> {
         let mut request = request(Method::POST, endpoint, document.into());
-        let _ = request.headers_mut().insert(CONTENT_TYPE, JSON);
+        request.headers_mut().insert(CONTENT_TYPE, JSON);
         request.headers_mut().extend(headers);
         let sent = async {
             let stream = self.connect(endpoint).await?;
@@ -236,10 +236,10 @@ fn request(method: Method, endpoint: &Endpoint, body: Bytes) -> Request<Full<Byt
     *request.uri_mut() = endpoint.target().parse().unwrap_or_default();
     let headers = request.headers_mut();
     if let Ok(host) = HeaderValue::try_from(endpoint.authority()) {
-        let _ = headers.insert(HOST, host);
+        headers.insert(HOST, host);
     }
-    let _ = headers.insert(USER_AGENT, AGENT);
-    let _ = headers.insert(ACCEPT, JSON);
+    headers.insert(USER_AGENT, AGENT);
+    headers.insert(ACCEPT, JSON);
     request
 }
 
@@ -284,5 +284,11 @@ async fn whole(body: Incoming, most: usize) -> Result<Bytes, AskError> {
             Ok(error) => Err(AskError::Http(*error)),
             Err(_) => Err(AskError::TooLong(most)),
         },
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("roots", &self.roots).finish_non_exhaustive()
     }
 }

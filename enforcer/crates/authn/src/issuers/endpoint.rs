@@ -45,7 +45,7 @@ pub enum EndpointError {
     )]
     Plain(String),
     /// Longer than any that is used.
-    #[error("a URL of {0} bytes; at most {} are used", Endpoint::LENGTH_MAX)]
+    #[error("a URL of {0} bytes; at most {max} are used", max = Endpoint::LENGTH_MAX)]
     TooLong(usize),
 }
 

@@ -3,6 +3,7 @@
 //! Plain and checked: whoever builds one has read the files and refused what makes no sense. What
 //! changes while the agent runs (keys, endpoints that were found) is kept elsewhere.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Endpoint, Roots};
 use crate::TokenFacts;
-use crate::jwt::{Algorithms, KeySet, Kind};
+use crate::jwt::{Algorithm, Algorithms, Key, KeySet, Kind};
 
 /// One `[issuer.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,15 +141,21 @@ impl PartialEq for KeySource {
         match (self, other) {
             (Self::Discovery, Self::Discovery) | (Self::None, Self::None) => true,
             (Self::Jwks(ours), Self::Jwks(theirs)) => ours == theirs,
-            (Self::Pinned(ours), Self::Pinned(theirs)) => thumbprints(ours) == thumbprints(theirs),
+            (Self::Pinned(ours), Self::Pinned(theirs)) => {
+                fingerprints(ours) == fingerprints(theirs)
+            }
             (Self::Discovery | Self::Jwks(_) | Self::Pinned(_) | Self::None, _) => false,
         }
     }
 }
 
-/// What tells two sets of keys apart: names and keys.
-pub(crate) fn thumbprints(set: &KeySet) -> std::collections::BTreeSet<(Arc<str>, [u8; 32])> {
-    set.keys().map(|key| (Arc::clone(key.name()), key.thumbprint())).collect()
+/// What tells two sets of keys apart: names, keys, and what each is for.
+pub(crate) fn fingerprints(set: &KeySet) -> BTreeSet<(Arc<str>, [u8; 32], Vec<&'static str>)> {
+    let of = |key: &Key| {
+        let algorithms = key.algorithms().iter().map(Algorithm::as_str).collect();
+        (Arc::clone(key.name()), key.thumbprint(), algorithms)
+    };
+    set.keys().map(of).collect()
 }
 
 /// What a token is known by: SHA-256.
