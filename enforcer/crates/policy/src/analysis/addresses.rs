@@ -8,34 +8,42 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use enforcer_authz::Networks;
 use enforcer_model::Prefix;
 
-/// One address for each distinct answer to "in which of these sets does it lie", and the answers.
-///
-/// The first lies in none of them, when there is such an address.
-pub(crate) fn classes(sets: &[&[Prefix]]) -> Vec<(IpAddr, Vec<bool>)> {
-    let networks: BTreeSet<Prefix> = sets.iter().flat_map(|set| set.iter().copied()).collect();
+/// One address for each distinct answer to "in which of these sets does it lie", and the answers;
+/// what lies in fewest sets first.
+pub(crate) fn classes(sets: &[&Networks]) -> Vec<(IpAddr, Vec<bool>)> {
+    let networks: BTreeSet<Prefix> = sets.iter().flat_map(|set| set.iter()).collect();
     let networks: Vec<Prefix> = networks.into_iter().collect();
     let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
         .map(|address| Prefix::around(address, 0));
-    let usual = USUAL.iter().copied().find(|address| {
-        !networks.iter().any(|network| network.contains(*address))
-    });
     let pieces = everywhere.iter().chain(&networks).filter_map(|piece| inside(*piece, &networks));
 
     let mut found: Vec<(IpAddr, Vec<bool>)> = Vec::new();
     let mut seen = BTreeSet::new();
-    for address in usual.into_iter().chain(pieces) {
-        let answers: Vec<bool> =
-            sets.iter().map(|set| set.iter().any(|network| network.contains(address))).collect();
+    for address in USUAL.into_iter().chain(pieces) {
+        let answers: Vec<bool> = sets.iter().map(|set| set.covering(address).is_some()).collect();
         if seen.insert(answers.clone()) {
             found.push((address, answers));
         }
     }
-    // Stable: what lies in fewest sets first, which is what a reader expects of a sample.
     found.sort_by_key(|(_, answers)| answers.iter().filter(|inside| **inside).count());
     found
 }
+
+/// The same for the beginning of sets that are too large to be looked through: classes are missing.
+pub(crate) fn some(sets: &[&Networks]) -> Vec<(IpAddr, Vec<bool>)> {
+    let first = |set: &&Networks| Networks::collect(set.iter().take(SOME)).0;
+    let shorter: Vec<Networks> = sets.iter().map(first).collect();
+    let found = classes(&shorter.iter().collect::<Vec<_>>()).into_iter().map(|(address, _)| {
+        (address, sets.iter().map(|set| set.covering(address).is_some()).collect())
+    });
+    found.collect()
+}
+
+/// Networks of each set that are looked at when there are too many.
+const SOME: usize = 64;
 
 /// Addresses of documentation (RFC 5737, RFC 3849), which no operator's network should hold.
 const USUAL: [IpAddr; 4] = [
@@ -106,8 +114,8 @@ mod tests {
             shown,
             [
                 "203.0.113.9 [false, false]",
+                "2001:db8::9 [false, true]",
                 "10.0.0.1 [true, false]",
-                "2001:db8::1 [false, true]",
                 "10.1.0.1 [true, true]",
             ]
         );
@@ -116,12 +124,22 @@ mod tests {
     #[test]
     fn a_network_that_is_full_of_smaller_ones_has_no_piece_of_its_own() {
         let whole = networks(&["192.0.2.0/31"]);
-        let halves = networks(&["192.0.2.0/32", "192.0.2.1/32"]);
+        let halves = networks(&["192.0.2.0", "192.0.2.1"]);
 
         let found = classes(&[&whole, &halves]);
 
         assert!(found.iter().all(|(_, answers)| answers[0] == answers[1]), "{found:?}");
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn where_a_set_is_everything_nothing_lies_outside() {
+        let all = networks(&["0.0.0.0/0", "::/0"]);
+
+        assert_eq!(
+            classes(&[&all]).iter().map(|(_, inside)| inside[0]).collect::<Vec<_>>(),
+            [true]
+        );
     }
 
     proptest! {
@@ -131,26 +149,23 @@ mod tests {
             sets in vec(vec((0..64u32, 26..=32u8), 0..5), 1..4),
             address in 0..64u32,
         ) {
-            let sets: Vec<Vec<Prefix>> = sets
+            let sets: Vec<Networks> = sets
                 .into_iter()
-                .map(|set| set.into_iter().map(|(host, length)| around(host, length)).collect())
+                .map(|set| set.into_iter().map(|(host, length)| around(host, length)))
+                .map(|set| Networks::collect(set).0)
                 .collect();
-            let borrowed: Vec<&[Prefix]> = sets.iter().map(Vec::as_slice).collect();
+            let borrowed: Vec<&Networks> = sets.iter().collect();
 
             let found = classes(&borrowed);
 
             let asked = IpAddr::from(Ipv4Addr::from_bits(0x0A00_0000 | address));
-            let answers: Vec<bool> = sets
-                .iter()
-                .map(|set| set.iter().any(|network| network.contains(asked)))
-                .collect();
-            prop_assert!(found.iter().any(|(_, known)| *known == answers), "{asked} of {found:?}");
-            for (address, answers) in &found {
-                let really: Vec<bool> = sets
-                    .iter()
-                    .map(|set| set.iter().any(|network| network.contains(*address)))
-                    .collect();
-                prop_assert_eq!(&really, answers);
+            let answers = |address: IpAddr| -> Vec<bool> {
+                sets.iter().map(|set| set.iter().any(|known| known.contains(address))).collect()
+            };
+            let wanted = answers(asked);
+            prop_assert!(found.iter().any(|(_, known)| *known == wanted), "{asked} of {found:?}");
+            for (address, known) in &found {
+                prop_assert_eq!(&answers(*address), known);
             }
         }
     }
@@ -159,7 +174,7 @@ mod tests {
         Prefix::around(Ipv4Addr::from_bits(0x0A00_0000 | host).into(), length)
     }
 
-    fn networks(texts: &[&str]) -> Vec<Prefix> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
+    fn networks(texts: &[&str]) -> Networks {
+        Networks::collect(texts.iter().map(|text| text.parse().unwrap())).0
     }
 }

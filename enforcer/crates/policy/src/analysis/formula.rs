@@ -1,16 +1,16 @@
 //! Questions about a request, with the three values that conditions have.
 //!
-//! The language of conditions and what a plan asks of methods and roles become one [`Formula`], in
-//! which two steps lead back to yes and no: what is *surely* so allows, what is *maybe* so denies.
-//! Nothing here knows how values are found; that is the business of the search.
+//! Conditions and what a plan asks of methods and roles become one [`Formula`], in which two steps
+//! lead back to yes and no: what is *surely* so allows, what is *maybe* so denies. Nothing here knows
+//! how values are found; that is the business of the search.
 
-use std::net::IpAddr;
 use std::ops::{BitAnd, BitOr, Not};
-use std::sync::Arc;
+
+use enforcer_authz::{Attribute, Expr, Flag, Test, Text};
 
 /// Something to ask about a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Formula {
+#[derive(Clone, Debug)]
+pub(crate) enum Formula<'a> {
     /// The answer is known.
     Known(Outcomes),
     /// Kleene's conjunction.
@@ -23,84 +23,12 @@ pub(crate) enum Formula {
     Surely(Box<Self>),
     /// No when it is false, yes when it is true or unknown.
     Maybe(Box<Self>),
+    /// A condition of the policy.
+    Condition(&'a Expr),
     /// One look at the request.
     Test(Test),
-}
-
-/// One look at a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Test {
-    /// A yes-or-no attribute.
-    Flag(Attribute),
-    /// Two values are the same.
-    Equal(Term, Term),
-    /// The first number is smaller.
-    Less(Term, Term),
-    /// A text begins with another.
-    Starts(Term, Arc<str>),
-    /// A text ends with another.
-    Ends(Term, Arc<str>),
-    /// A text is one of a set.
-    Member(Term, Set),
-    /// The caller has a role.
-    Role(Arc<str>),
-    /// The address lies in one of the networks called so.
-    Within(Arc<str>),
-    /// The address is this one.
-    Address(IpAddr),
-    /// There is a value, of whatever type.
-    Has(Attribute),
-    /// There is such a set.
-    HasSet(Set),
     /// Host and path lead to the route in question.
     Routed,
-}
-
-/// A value, or where it comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Term {
-    /// A text of the policy.
-    Text(Arc<str>),
-    /// A number of the policy.
-    Number(i64),
-    /// `true` or `false`.
-    Flag(bool),
-    /// Part of the request, read as what the comparison needs.
-    Of(Attribute),
-}
-
-/// A part of a request with one value, or none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Attribute {
-    Anonymous,
-    Application,
-    /// By its path.
-    Claim(Arc<[Arc<str>]>),
-    Dpop,
-    Header(Arc<str>),
-    Host,
-    Incident,
-    Issuer,
-    Kind,
-    Method,
-    Mtls,
-    Owner,
-    /// A `{NAME}` of the pattern, by the number of its segment.
-    Param(usize),
-    Path,
-    Principal,
-    Query(Arc<str>),
-    Region,
-    Spiffe,
-    Window(Arc<str>),
-}
-
-/// A part of a request with any number of texts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Set {
-    Claim(Arc<[Arc<str>]>),
-    Roles,
-    Scopes,
 }
 
 /// Which of the three values an answer can still have.
@@ -138,6 +66,11 @@ impl Outcomes {
         let yes = if self.0 & 5 == 0 { 0 } else { 1 };
         Self((self.0 & 2) | yes)
     }
+
+    /// Whether two truth values are the same; unknown if one of them is.
+    pub(crate) fn same(self, other: Self) -> Self {
+        (self & other) | (!self & !other)
+    }
 }
 
 impl BitOr for Outcomes {
@@ -145,10 +78,10 @@ impl BitOr for Outcomes {
 
     /// Kleene's disjunction of every pair.
     fn bitor(self, other: Self) -> Self {
-        let both = self.0 & other.0;
         let yes = (self.0 | other.0) & 1;
-        let no = both & 2;
-        let unknown = (self.0 & 4 != 0 && other.0 & 6 != 0) || (other.0 & 4 != 0 && self.0 & 6 != 0);
+        let no = self.0 & other.0 & 2;
+        let unknown =
+            (self.0 & 4 != 0 && other.0 & 6 != 0) || (other.0 & 4 != 0 && self.0 & 6 != 0);
         Self(yes | no | if unknown { 4 } else { 0 })
     }
 }
@@ -166,11 +99,11 @@ impl Not for Outcomes {
     type Output = Self;
 
     fn not(self) -> Self {
-        Self((self.0 & 4) | (self.0 & 1) << 1 | (self.0 & 2) >> 1)
+        Self((self.0 & 4) | ((self.0 & 1) << 1) | ((self.0 & 2) >> 1))
     }
 }
 
-impl Formula {
+impl<'a> Formula<'a> {
     pub(crate) const YES: Self = Self::Known(Outcomes::TRUE);
     pub(crate) const NO: Self = Self::Known(Outcomes::FALSE);
 
@@ -186,21 +119,37 @@ impl Formula {
         Self::Not(Box::new(self))
     }
 
-    /// Whether `attribute` has the text `value`.
+    /// Whether `attribute` is `value`.
     pub(crate) fn is(attribute: Attribute, value: &str) -> Self {
-        Self::Test(Test::Equal(Term::Of(attribute), Term::Text(value.into())))
+        Self::Test(Test::Equal(attribute, Text::Literal(value.into())))
+    }
+
+    pub(crate) const fn flag(flag: Flag) -> Self {
+        Self::Test(Test::Flag(flag))
     }
 
     /// Calls `look` with every test in it.
-    pub(crate) fn each_test<'a>(&'a self, look: &mut dyn FnMut(&'a Test)) {
+    pub(crate) fn each_test(&self, look: &mut dyn FnMut(&Test)) {
         match self {
-            Self::Known(_) => {}
+            Self::Known(_) | Self::Routed => {}
             Self::All(parts) | Self::Any(parts) => {
                 parts.iter().for_each(|part| part.each_test(look));
             }
             Self::Not(inner) | Self::Surely(inner) | Self::Maybe(inner) => inner.each_test(look),
+            Self::Condition(expr) => each_test(expr, look),
             Self::Test(test) => look(test),
         }
+    }
+}
+
+/// Calls `look` with every test in `expr`, whose depth its parser bounds.
+pub(crate) fn each_test(expr: &Expr, look: &mut dyn FnMut(&Test)) {
+    match expr {
+        Expr::Constant(_) => {}
+        Expr::Not(inner) => each_test(inner, look),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| each_test(part, look)),
+        Expr::Same(pair) => pair.iter().for_each(|part| each_test(part, look)),
+        Expr::Test(test) => look(test),
     }
 }
 
@@ -216,6 +165,8 @@ mod tests {
             for (n, b) in ALL.into_iter().enumerate() {
                 assert_eq!(a & b, ALL[m.min(n)]);
                 assert_eq!(a | b, ALL[m.max(n)]);
+                let known = m != 1 && n != 1;
+                assert_eq!(a.same(b), if known { Outcomes::of(m == n) } else { ALL[1] });
             }
             assert_eq!(!a, ALL[2 - m]);
             assert_eq!(a.surely(), Outcomes::of(a == Outcomes::TRUE));

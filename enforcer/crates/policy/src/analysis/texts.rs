@@ -88,9 +88,10 @@ impl Asked {
             let text = format!("{start}{word}{end}");
             let longer = |known: &Arc<str>, than: &str| known.len() > than.len();
             let right = !self.whole.contains(text.as_str())
-                && !self.starts.iter().any(|known| {
-                    longer(known, start) && text.starts_with(&**known)
-                })
+                && !self
+                    .starts
+                    .iter()
+                    .any(|known| longer(known, start) && text.starts_with(&**known))
                 && !self.ends.iter().any(|known| longer(known, end) && text.ends_with(&**known))
                 && !taken.iter().any(|other| **other == *text)
                 && fits(&text);
