@@ -56,7 +56,7 @@ const APPLICATION: i64 = 0x656e_6671;
 /// `PRAGMA user_version`.
 const VERSION: i64 = 1;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
     CREATE TABLE quota (
         limit_name TEXT NOT NULL,
         subject TEXT NOT NULL,
