@@ -16,12 +16,15 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::body::{ClientBody, Notes};
 use crate::entry::{Entry, committed};
+use crate::tunnel::{Agreed, Tunnel};
 use crate::under_way::InFlight;
 
 /// What a stage answers with.
 pub(crate) enum Content {
     /// From the upstream, as it comes.
     Streamed { body: upstream::Body<ClientBody>, request: Notes, in_flight: Option<InFlight> },
+    /// The upstream speaks another protocol from here on; so will the client.
+    Tunnel(Tunnel),
     /// Ours.
     Whole(Bytes),
 }
@@ -60,6 +63,17 @@ impl AnswerBody {
         Self { content, entry: Some(entry), durability, held: None }
     }
 
+    /// The tunnel, if this is the answer that agrees to one; its record stays open.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Agreed> {
+        match std::mem::replace(&mut self.content, Content::Whole(Bytes::new())) {
+            Content::Tunnel(tunnel) => self.entry.take().map(|entry| Agreed { tunnel, entry }),
+            content @ (Content::Streamed { .. } | Content::Whole(_)) => {
+                self.content = content;
+                None
+            }
+        }
+    }
+
     /// The last part is `last`: the record is written.
     fn finish(&mut self, last: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
         let ticket = self.entry.take().and_then(Entry::close);
@@ -86,6 +100,7 @@ impl Content {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Streamed { body, .. } => body.is_end_stream(),
+            Self::Tunnel(_) => false,
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -93,6 +108,7 @@ impl Content {
     fn in_flight(&self) -> Option<&InFlight> {
         match self {
             Self::Streamed { in_flight, .. } => in_flight.as_ref(),
+            Self::Tunnel(tunnel) => tunnel.in_flight(),
             Self::Whole(_) => None,
         }
     }
@@ -102,6 +118,8 @@ impl Content {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Rejection>>> {
         match self {
+            // Whoever speaks for the client takes it before hyper asks.
+            Self::Tunnel(_) => Poll::Ready(None),
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Streamed { body, request, .. } => {
@@ -179,6 +197,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Streamed { body, .. } => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
             Content::Whole(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }

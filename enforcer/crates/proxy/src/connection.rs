@@ -4,22 +4,29 @@
 //! agent stops finishes what is under way. A panic ends the connection that it happened on, is
 //! counted, and harms nobody else.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use enforcer_model::{HttpVersion, Reason, Source, TlsVersion};
+use bytes::Bytes;
+use enforcer_authn::Certificate;
+use enforcer_model::{Clock, HttpVersion, Reason, Rejection, Source, TlsVersion};
 use enforcer_policy::{Serves, Timeouts};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ProtocolVersion;
+use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -33,7 +40,9 @@ use crate::connections::Crowded;
 use crate::counters::Counters;
 use crate::entry::Origin;
 use crate::pipeline::{Arrival, Engine};
-use crate::wire::{Ended, Overdue, Pulse, Wire};
+use crate::tls::Trust;
+use crate::tunnel::{Agreed, End};
+use crate::wire::{Active, Ended, Overdue, Pulse, Turn, Wire};
 
 /// A request's head, with some room above what is refused with a record of its own.
 const HEAD_BYTES_MAX: usize = 48 * 1024;
@@ -81,6 +90,10 @@ struct Client {
     door: Rc<Door>,
     engine: Rc<Engine>,
     pulse: Rc<Pulse>,
+    /// A tunnel whose client has been told of it, or is just being.
+    agreed: RefCell<Option<Agreed>>,
+    /// An upgrade was asked for, to whatever.
+    asked_to_leave: Cell<bool>,
 }
 
 /// Runs the streams of one HTTP/2 connection, no longer than the connection.
@@ -88,6 +101,7 @@ struct Client {
 struct Streams {
     counters: Arc<Counters>,
     cut: CancellationToken,
+    pulse: Rc<Pulse>,
 }
 
 /// Sees a panic pass, counts it, and ends the connection. One for each task.
@@ -143,30 +157,67 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, e
         http: HttpVersion::H1,
     };
     if !matches!(door.serves, Serves::Tls(_)) {
-        return http1(stream, origin, door, ends, timeouts, engine).await;
+        return http1(stream, origin, None, door, ends, timeouts, engine).await;
     }
+    let (certificates, counters) = (&engine.shared.certificates, &engine.shared.counters);
+    let trust = Trust::new(certificates, &door.name);
     // A listener whose certificate is gone cannot have been bound; if it were, nobody is served.
-    let Some(config) = engine.shared.certificates.of(&door.name) else { return };
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let Ok(Ok(stream)) = timeout(timeouts.handshake, handshake).await else {
-        return engine.shared.counters.handshakes_failed.add_one();
+    let Some(settings) = certificates.of(&door.name) else { return };
+    let handshake = TlsAcceptor::from(Arc::clone(&settings.config)).accept(stream);
+    let stream = match timeout(timeouts.handshake, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if is_about_certificates(&error) => {
+            return counters.certificates_refused.add_one();
+        }
+        Ok(Err(_)) | Err(_) => return counters.handshakes_failed.add_one(),
     };
     let (_, session) = stream.get_ref();
+    let trust = match session.peer_certificates() {
+        None => None,
+        Some(chain) => {
+            let mut trust = trust.of(chain);
+            let now = engine.shared.clock.now().wall;
+            // A ticket is no proof that the certificate behind it is still good.
+            let known = match session.handshake_kind() {
+                Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
+                    trust.was_judged_by(&settings);
+                    Ok(())
+                }
+                Some(_) | None => trust.look(now),
+            };
+            let read = chain.first().and_then(|own| Certificate::from_der(own).ok());
+            let (Ok(()), Some(read)) = (known, read) else {
+                return counters.certificates_refused.add_one();
+            };
+            origin.certificate = Some(Arc::new(read));
+            Some(trust)
+        }
+    };
     origin.tls = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::V1_2),
         _ => Some(TlsVersion::V1_3),
     };
     if session.alpn_protocol() == Some(b"h2") {
         origin.http = HttpVersion::H2;
-        http2(stream, origin, door, ends, timeouts, engine).await;
+        http2(stream, origin, trust, door, ends, timeouts, engine).await;
     } else {
-        http1(stream, origin, door, ends, timeouts, engine).await;
+        http1(stream, origin, trust, door, ends, timeouts, engine).await;
     }
+}
+
+/// Whether a handshake failed because of what the client showed of itself, or did not show.
+fn is_about_certificates(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    )
 }
 
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
     origin: Origin,
+    trust: Option<Trust>,
     door: Rc<Door>,
     ends: Ends,
     timeouts: Timeouts,
@@ -174,8 +225,9 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let pulse = Pulse::http1();
     let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
-    let client = Client { origin, door, engine, pulse };
-    let connection = http1::Builder::new()
+    let client = Client::new(origin, door, engine, pulse);
+    let mut distrusted = pin!(distrusted(trust, &*client.engine.shared.clock));
+    let mut connection = http1::Builder::new()
         // A client may say that it has nothing more to ask and still wait for the answer
         // (RFC 9112, 9.6). One that is gone is noticed when the answer is written.
         .half_close(true)
@@ -183,19 +235,35 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(wire, service_fn(|request| client.answer(request)));
-    let connection = pin!(connection);
+        .serve_connection(wire, service_fn(|request| client.answer(request, client.pulse.begin())));
     let finish = http1::Connection::graceful_shutdown;
-    if let Err(error) = drive(connection, finish, &client, &ends, &timeouts).await
-        && error.is_parse()
-    {
-        client.record_unread(error);
+    loop {
+        let working = Pin::new(&mut connection);
+        match drive(working, finish, &client, &ends, distrusted.as_mut(), &timeouts).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) if error.is_parse() => return client.record_unread(error),
+            Some(Err(_)) | None => return,
+        }
+        let agreed = client.agreed.take();
+        if let Some(agreed) = agreed {
+            let parts = connection.into_parts();
+            let stream = parts.io.into_inner().into_inner();
+            return client
+                .carry(agreed, stream, &parts.read_buf, &ends, &timeouts, distrusted)
+                .await;
+        }
+        // hyper leaves a connection open on which an upgrade was asked for. Where none was agreed
+        // to, it is asked once more, and closes it.
+        if !client.asked_to_leave.take() {
+            return;
+        }
     }
 }
 
 async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
     origin: Origin,
+    trust: Option<Trust>,
     door: Rc<Door>,
     ends: Ends,
     timeouts: Timeouts,
@@ -203,13 +271,20 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) {
     let pulse = Pulse::http2();
     let wire = TokioIo::new(Wire::new(stream, Rc::clone(&pulse)));
-    let streams = Streams { cut: ends.cut.clone(), counters: Arc::clone(&engine.shared.counters) };
-    let client = Rc::new(Client { origin, door, engine, pulse });
+    let streams = Streams {
+        cut: ends.cut.clone(),
+        counters: Arc::clone(&engine.shared.counters),
+        pulse: Rc::clone(&pulse),
+    };
+    let client = Rc::new(Client::new(origin, door, engine, pulse));
+    let mut distrusted = pin!(distrusted(trust, &*client.engine.shared.clock));
     let service = {
         let client = Rc::clone(&client);
         service_fn(move |request| {
             let client = Rc::clone(&client);
-            async move { client.answer(request).await }
+            // Before hyper has the stream executed, which looks for it.
+            let begun = client.pulse.begin();
+            async move { client.answer(request, begun).await }
         })
     };
     let connection = http2::Builder::new(streams)
@@ -226,19 +301,28 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .serve_connection(wire, service);
     let connection = pin!(connection);
     let finish = http2::Connection::graceful_shutdown;
-    if let Err(error) = drive(connection, finish, &client, &ends, &timeouts).await {
+    let distrusted = distrusted.as_mut();
+    if let Some(Err(error)) = drive(connection, finish, &client, &ends, distrusted, &timeouts).await
+    {
         trace!(%error, "connection ended");
     }
 }
 
-/// Moves bytes until the connection ends, is overdue, or is no longer wanted.
+/// Ends when the client's certificate is not good any more; never without one.
+async fn distrusted(trust: Option<Trust>, clock: &dyn Clock) {
+    let Some(mut trust) = trust else { return std::future::pending().await };
+    while trust.next_look(clock).await.is_ok() {}
+}
+
+/// Moves bytes until the connection ends; none when it is overdue, or no longer wanted.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     finish: fn(Pin<&mut C>),
     client: &Client,
     ends: &Ends,
+    mut distrusted: Pin<&mut impl Future<Output = ()>>,
     timeouts: &Timeouts,
-) -> hyper::Result<()> {
+) -> Option<hyper::Result<()>> {
     let pulse = &client.pulse;
     let counters = &client.engine.shared.counters;
     let look_again = Pulse::look_again(timeouts);
@@ -251,14 +335,22 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     loop {
         tokio::select! {
             biased;
-            ended = &mut connection => return ended,
+            // Before the connection: no request that came after a reload is served by what held
+            // before it.
+            () = &mut distrusted => {
+                counters.certificates_refused.add_one();
+                pulse.end(Ended::Distrusted);
+                return None;
+            }
+            ended = &mut connection => return Some(ended),
+            () = poll_fn(|_| pulse.poll_cut_off()) => return None,
             () = &mut last_call, if !finishing => {
                 finishing = true;
                 finish(connection.as_mut());
             }
             () = ends.hurry.cancelled() => {
                 pulse.end(Ended::ShutDown);
-                return Ok(());
+                return None;
             }
             () = &mut alarm => {
                 let now = Instant::now();
@@ -270,15 +362,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                             finish(connection.as_mut());
                             alarm.as_mut().reset(now + LAST_CALL);
                         }
-                        Overdue::Idle => return Ok(()),
+                        Overdue::Idle => return None,
                         Overdue::Head => {
                             counters.heads_too_slow.add_one();
-                            return Ok(());
+                            return None;
                         }
                         Overdue::Stalled => {
                             counters.connections_stalled.add_one();
                             pulse.end(Ended::Stalled(timeouts.idle));
-                            return Ok(());
+                            return None;
                         }
                     },
                     Some((end, _)) => alarm.as_mut().reset(end.min(next)),
@@ -290,11 +382,50 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 }
 
 impl Client {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
-        let (active, framing) = self.pulse.begin();
+    fn new(origin: Origin, door: Rc<Door>, engine: Rc<Engine>, pulse: Rc<Pulse>) -> Self {
+        let (agreed, asked_to_leave) = (RefCell::default(), Cell::default());
+        Self { origin, door, engine, pulse, agreed, asked_to_leave }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        (active, framing): (Active, Result<(), Rejection>),
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        self.asked_to_leave.set(request.extensions().get::<OnUpgrade>().is_some());
         let (origin, serves) = (&self.origin, &self.door.serves);
         let arrival = Arrival { origin, serves, framing };
-        Ok(self.engine.answer(request, arrival, active).await)
+        let mut response = self.engine.answer(request, arrival, active).await;
+        let agreed = response.body_mut().take_tunnel();
+        if agreed.is_some() {
+            *self.agreed.borrow_mut() = agreed;
+        }
+        Ok(response)
+    }
+
+    /// Speaks another protocol to the end of the connection.
+    async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        agreed: Agreed,
+        stream: S,
+        early: &Bytes,
+        ends: &Ends,
+        timeouts: &Timeouts,
+        distrusted: Pin<&mut impl Future<Output = ()>>,
+    ) {
+        let counters = &self.engine.shared.counters;
+        counters.tunnels.add_one();
+        let (end, mut entry) = agreed.carry(stream, early, timeouts.idle, ends, distrusted).await;
+        match end {
+            End::Over => {}
+            End::Cut(rejection) => entry.refused(&rejection),
+            End::Hurry => return self.pulse.end(Ended::ShutDown),
+            End::Distrusted => {
+                counters.certificates_refused.add_one();
+                return self.pulse.end(Ended::Distrusted);
+            }
+        }
+        drop(entry.close());
     }
 
     /// hyper has answered a head that it could not read, and ended the connection.
@@ -311,12 +442,27 @@ impl Client {
 
 impl<F: Future + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let Self { counters, cut } = self.clone();
+        let Self { counters, cut, pulse } = self.clone();
+        // hyper calls the service and has its stream executed in one breath.
+        let turn = pulse.newest();
         spawn_local(async move {
             let _witness = Witness { counters, cut: cut.clone() };
-            cut.run_until_cancelled(stream).await;
+            cut.run_until_cancelled(unless_cut_off(stream, turn)).await;
         });
     }
+}
+
+/// Works on a stream to its end, or until nobody may have any more of an answer that its client does
+/// not take: dropped, it is reset. hyper would not look at it before the client takes some.
+async fn unless_cut_off(stream: impl Future, turn: Option<Rc<Turn>>) {
+    let mut stream = pin!(stream);
+    let is_cut_off = || turn.as_ref().is_some_and(|turn| turn.cut_off().is_some());
+    poll_fn(|cx| match stream.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending if is_cut_off() => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
 }
 
 impl Drop for Witness {

@@ -27,10 +27,14 @@ pub struct Counters {
     pub connections_stalled: Count,
     /// Connections that could not be accepted, for want of descriptors or memory.
     pub accepts_failed: Count,
-    /// TLS handshakes that failed or took too long.
+    /// Client certificates that were shown or wanted, and were not good; such a connection is closed.
+    pub certificates_refused: Count,
+    /// TLS handshakes that failed or took too long, for another reason.
     pub handshakes_failed: Count,
     /// Connections closed because a request's head took too long.
     pub heads_too_slow: Count,
+    /// Connections that became tunnels.
+    pub tunnels: Count,
     /// Panics, each of which ended one connection; every one is a bug.
     pub panics: Count,
     /// Finished requests that detection had no room for.
@@ -64,8 +68,10 @@ impl Default for Counters {
             connections_over_total: Count::default(),
             connections_stalled: Count::default(),
             accepts_failed: Count::default(),
+            certificates_refused: Count::default(),
             handshakes_failed: Count::default(),
             heads_too_slow: Count::default(),
+            tunnels: Count::default(),
             panics: Count::default(),
             observations_dropped: Count::default(),
         }
@@ -97,7 +103,7 @@ impl Counters {
         self.refused.get(place)
     }
 
-    const fn named(&self) -> [(&'static str, &Count); 12] {
+    const fn named(&self) -> [(&'static str, &Count); 14] {
         [
             ("allowed", &self.allowed),
             ("clients left", &self.clients_left),
@@ -107,9 +113,11 @@ impl Counters {
             ("connections over total", &self.connections_over_total),
             ("connections stalled", &self.connections_stalled),
             ("accepts failed", &self.accepts_failed),
+            ("certificates refused", &self.certificates_refused),
             ("handshakes failed", &self.handshakes_failed),
             ("heads too slow", &self.heads_too_slow),
             ("panics", &self.panics),
+            ("tunnels", &self.tunnels),
             ("observations dropped", &self.observations_dropped),
         ]
     }

@@ -226,6 +226,9 @@ impl Entry {
         }
         match open.active.as_ref().and_then(Active::ended) {
             Some(ended @ Ended::Cut(reason)) => return (Some(reason), ended.to_string()),
+            Some(ended @ Ended::Distrusted) => {
+                return (Some(Reason::Quarantined), ended.to_string());
+            }
             Some(ended @ Ended::ShutDown) => {
                 return (Some(Reason::ShuttingDown), ended.to_string());
             }

@@ -13,7 +13,7 @@ use enforcer_authz as authz;
 use enforcer_inspect as inspect;
 use enforcer_model::{Moment, Reason, Rejection, RequestId};
 use enforcer_policy::{Policy, Serves};
-use enforcer_upstream::Pools;
+use enforcer_upstream::{Opened, Pools};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
@@ -25,6 +25,7 @@ use crate::forward::{blame, forward, outgoing, redirect, tidy};
 use crate::ids::Ids;
 use crate::reply::Reply;
 use crate::shared::Shared;
+use crate::tunnel::{self, Tunnel};
 use crate::under_way::{InFlight, unless_cut};
 use crate::unread::Unread;
 use crate::wire::Active;
@@ -127,11 +128,12 @@ impl Engine {
 
         // One meaning per request, before anything is decided by it.
         framing?;
-        let head = inspect::normalise(&parts)?;
+        let head = inspect::normalise_or(&parts, |_, _| false)?;
         entry.head(&head);
 
         // Clear text from outside gets no further: neither route nor credential is looked at.
         if let Serves::Redirect { port } = serves {
+            tunnel::refuse_unless(false, &head)?;
             return Ok(redirect(&head, *port, id)?.map(Content::Whole));
         }
 
@@ -139,6 +141,7 @@ impl Engine {
             .route_for(head.host.as_str(), head.path.as_str())
             .ok_or_else(|| Reason::NoRoute.because(NoRoute))?;
         entry.route(&route.name);
+        tunnel::refuse_unless(route.websocket, &head)?;
 
         // The address pays before the credential is looked at, so that guessing is limited too.
         let limits = &self.shared.limits;
@@ -167,12 +170,31 @@ impl Engine {
         let rate_min = policy.timeouts().body_rate;
         let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
         let request = outgoing(&head, parts.headers, body, origin, id)?;
-        let forwarded = forward(request, &route.upstream, &permit, admitted, &self.pools);
-        let answer = match unless_cut(in_flight.as_ref(), forwarded).await? {
-            Ok(answer) => answer,
+        let (upstream, pools) = (&route.upstream, &self.pools);
+        let forwarded = async {
+            match head.upgrade {
+                None => {
+                    let answer = forward(request, upstream, &permit, admitted, pools).await;
+                    answer.map(Opened::Answered)
+                }
+                Some(protocol) => {
+                    tunnel::open(request, protocol, upstream, &permit, admitted, pools).await
+                }
+            }
+        };
+        let opened = match unless_cut(in_flight.as_ref(), forwarded).await? {
+            Ok(opened) => opened,
             Err(failure) => {
                 entry.upstream(failure.upstream, Duration::ZERO);
                 return Err(blame(failure, &notes));
+            }
+        };
+        let answer = match opened {
+            Opened::Answered(answer) => answer,
+            Opened::Switched(switched) => {
+                entry.upstream(Some(switched.upstream), switched.waited);
+                let head = tunnel::agreed(&switched, id);
+                return Ok(head.map(|()| Content::Tunnel(Tunnel::new(switched, in_flight))));
             }
         };
         entry.upstream(Some(answer.upstream), answer.waited);

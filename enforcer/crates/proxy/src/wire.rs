@@ -44,6 +44,9 @@ pub(crate) enum Ended {
     /// Its caller was shut out while the client took nothing of the answer.
     #[error("the caller was shut out while the client took nothing of the answer")]
     Cut(Reason),
+    /// The client's certificate was revoked or has expired.
+    #[error("the client certificate is not good any more")]
+    Distrusted,
     /// The agent stops and could not wait any longer.
     #[error("the agent stopped before the answer was complete")]
     ShutDown,
@@ -137,7 +140,8 @@ impl Pulse {
     /// When the connection has to end if nothing happens before, and why.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<(Instant, Overdue)> {
         let active = self.active.borrow();
-        let stalls = active.iter().filter_map(|turn| turn.client.get()).chain(self.write_blocked.get());
+        let stalls =
+            active.iter().filter_map(|turn| turn.client.get()).chain(self.write_blocked.get());
         let stalled = stalls.min().map(|since| (since + timeouts.idle, Overdue::Stalled));
         if !active.is_empty() {
             return stalled;
@@ -152,9 +156,15 @@ impl Pulse {
         )
     }
 
-    /// Whether a request under way has been cut whose client takes nothing of the answer.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.active.borrow().iter().any(|turn| turn.cut_off().is_some())
+    /// Ready when the request of an HTTP/1 connection has been cut and its client takes nothing of
+    /// the answer.
+    ///
+    /// Ready in a poll that something else has caused: a cut wakes the task of its request.
+    pub(crate) fn poll_cut_off(&self) -> Poll<()> {
+        match self.framing.is_some() && self.active.borrow().iter().any(|t| t.cut_off().is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// The longest time after which [`Self::deadline`] is worth another look.
@@ -238,6 +248,11 @@ impl Turn {
 impl<S> Wire<S> {
     pub(crate) const fn new(stream: S, pulse: Rc<Pulse>) -> Self {
         Self { stream, pulse }
+    }
+
+    /// The stream, which nobody watches any more.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
     }
 }
 

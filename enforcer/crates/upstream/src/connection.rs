@@ -53,8 +53,13 @@ where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Connects to `host`; `slot` is held until the connection has ended.
-    pub(crate) async fn open(host: SocketAddr, slot: Slot<B>, plan: &Plan) -> Result<Self, Cause> {
+    /// Connects to `host`; `slot` is held until the connection has ended. Whoever has it in mind to
+    /// speak another protocol on it keeps the slot, for hyper's part ends there.
+    pub(crate) async fn open(
+        host: SocketAddr,
+        slot: Option<Slot<B>>,
+        plan: &Plan,
+    ) -> Result<Self, Cause> {
         let stream = match timeout(plan.connect_timeout, TcpStream::connect(host)).await {
             Ok(connected) => connected.map_err(Cause::Connect)?,
             Err(_elapsed) => return Err(Cause::ConnectTimeout(plan.connect_timeout)),
@@ -71,7 +76,7 @@ where
         let idle = plan.idle;
         let task = spawn_local(async move {
             let _slot = slot;
-            if let Err(error) = drive(connection, &until, idle).await {
+            if let Err(error) = drive(connection.with_upgrades(), &until, idle).await {
                 trace!(%host, %error, "upstream connection ended");
             }
         });

@@ -13,12 +13,14 @@ mod failure;
 mod plan;
 mod pool;
 mod progress;
+mod tunnel;
 
 pub use body::{Body, BodyFailure};
-pub use failure::{Cause, Failure, Fault, Retry};
+pub use failure::{Cause, Failure, Fault, Misplaced, Retry};
 pub use plan::Plan;
 pub use pool::{Answer, Pools};
 pub use progress::Sending;
+pub use tunnel::{Opened, Place, Tunnel};
 
 #[cfg(test)]
 mod tests;

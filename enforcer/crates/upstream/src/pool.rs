@@ -50,6 +50,8 @@ pub(crate) struct Lease<B> {
     home: Home<B>,
     progress: Progress,
     idle: Duration,
+    /// Of a connection that serves one request only; else its driver has it.
+    slot: Option<Slot<B>>,
 }
 
 /// The right to one connection; held by its driver until the socket is closed.
@@ -138,6 +140,38 @@ where
         lease.ask(*request, plan).await.map_err(|unanswered| unanswered.failure)
     }
 
+    /// Sends `request` on a connection that has carried no other and will carry no other.
+    pub(crate) async fn ask_alone(
+        &self,
+        request: Request<B>,
+        plan: &Plan,
+    ) -> Result<(Response<Incoming>, Lease<B>, Duration), Failure> {
+        let (parts, body) = request.into_parts();
+        let (body, progress) = Sending::new(body);
+        let home = self.home(plan);
+        let order = home.borrow_mut().order(Instant::now());
+        let mut failure = Failure::new(None, Cause::NoHost);
+        for host in order {
+            let slot = Slot::take(&home, host, plan.connections);
+            let opened = match slot {
+                Ok(slot) => Line::open(host, None, plan).await.map(|line| (line, slot)),
+                Err(cause) => return Err(Failure::new(Some(host), cause)),
+            };
+            home.borrow_mut().heard_of(host, opened.is_ok());
+            match opened {
+                Ok((line, slot)) => {
+                    let mut lease = Lease::new(line, &home, &progress, plan);
+                    lease.slot = Some(slot);
+                    let asked = lease.hear(Request::from_parts(parts, body), plan).await;
+                    let (response, waited) = asked.map_err(|unanswered| unanswered.failure)?;
+                    return Ok((response, lease, waited));
+                }
+                Err(cause) => failure = Failure::new(Some(host), cause),
+            }
+        }
+        Err(failure)
+    }
+
     /// Connections of this thread to the upstream called `name`, in use or not.
     pub fn open_connections(&self, name: &str) -> usize {
         self.pools.borrow().get(name).map_or(0, |home| home.borrow().open)
@@ -203,7 +237,7 @@ where
     B::Error: Into<BoxError>,
 {
     let slot = Slot::take(home, host, plan.connections)?;
-    let opened = Line::open(host, slot, plan).await;
+    let opened = Line::open(host, Some(slot), plan).await;
     home.borrow_mut().heard_of(host, opened.is_ok());
     opened
 }
@@ -291,7 +325,8 @@ where
     B::Error: Into<BoxError>,
 {
     fn new(line: Line<B>, home: &Home<B>, progress: &Progress, plan: &Plan) -> Self {
-        Self { line, home: Rc::clone(home), progress: progress.clone(), idle: plan.idle }
+        let (home, progress) = (Rc::clone(home), progress.clone());
+        Self { line, home, progress, idle: plan.idle, slot: None }
     }
 
     async fn ask(
@@ -299,6 +334,17 @@ where
         request: Request<Sending<B>>,
         plan: &Plan,
     ) -> Result<Answer<B>, Unanswered<B>> {
+        let (response, waited) = self.hear(request, plan).await?;
+        let answer = self.answer(response, waited, plan);
+        answer.map_err(|failure| Unanswered { failure, unsent: None })
+    }
+
+    /// The head of the answer to `request`, and how long it took.
+    async fn hear(
+        &mut self,
+        request: Request<Sending<B>>,
+        plan: &Plan,
+    ) -> Result<(Response<Incoming>, Duration), Unanswered<B>> {
         let host = self.line.host;
         let refused = |cause| Unanswered { failure: Failure::new(Some(host), cause), unsent: None };
         let started = Instant::now();
@@ -317,9 +363,30 @@ where
             }
             None => return Err(refused(Cause::Timeout(plan.first_byte))),
         };
-        refuse_misplaced(&response).map_err(|misplaced| refused(Cause::Misplaced(misplaced)))?;
+        Ok((response, started.elapsed()))
+    }
+
+    /// An answer that may be passed on.
+    pub(crate) fn answer(
+        self,
+        response: Response<Incoming>,
+        waited: Duration,
+        plan: &Plan,
+    ) -> Result<Answer<B>, Failure> {
+        let upstream = self.line.host;
+        refuse_misplaced(&response)
+            .map_err(|misplaced| Failure::new(Some(upstream), Cause::Misplaced(misplaced)))?;
         let response = response.map(|incoming| Body::new(incoming, self, plan.between_bytes));
-        Ok(Answer { response, upstream: host, waited: started.elapsed() })
+        Ok(Answer { response, upstream, waited })
+    }
+
+    pub(crate) const fn host(&self) -> SocketAddr {
+        self.line.host
+    }
+
+    /// The slot of a connection that hyper is done with.
+    pub(crate) fn into_slot(self) -> Option<Slot<B>> {
+        self.slot
     }
 
     /// The answer was read to its end: the connection may carry the next request.
@@ -327,8 +394,8 @@ where
     /// An upstream that answered before it had the whole request has not read the rest, so that
     /// connection is closed.
     pub(crate) fn give_back(self) {
-        let Self { mut line, home, progress, idle } = self;
-        if !progress.is_sent() || line.sender.is_closed() {
+        let Self { mut line, home, progress, idle, slot } = self;
+        if slot.is_some() || !progress.is_sent() || line.sender.is_closed() {
             return;
         }
         line.unused_until.set(Some(Instant::now() + idle));
