@@ -12,6 +12,7 @@ mod networks;
 mod policy;
 mod refusal;
 mod status;
+mod tokens;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -39,6 +40,10 @@ pub use networks::Networks;
 pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
 pub use refusal::{Refusal, RefusalKind};
 pub use status::{AuditStatus, Counter, PolicyStatus, Status};
+pub use tokens::{
+    AskedToken, IssuerRow, RevocationRow, TokenCheck, TokenInspected, TokenRevoke, TokensListed,
+    TokensRevoked,
+};
 
 /// Longest call that an agent accepts: an import of a million IPv6 networks, with room.
 pub const LINE_MAX: u64 = 64 << 20;
@@ -51,6 +56,9 @@ pub const NETWORKS_PAGE: usize = 50_000;
 
 /// Decisions in one answer to [`Call::Blocks`].
 pub const BLOCKS_PAGE: usize = 10_000;
+
+/// Revocations in one answer to [`Call::TokenList`].
+pub const REVOCATIONS_PAGE: usize = 10_000;
 
 /// What an operator asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -157,6 +165,26 @@ pub enum Call {
     /// Which policies there are.
     #[serde(deserialize_with = "nothing_else")]
     PolicyState,
+    /// Takes tokens, or a certificate, back.
+    TokenRevoke(TokenRevoke),
+    /// Ends a revocation.
+    TokenRestore {
+        /// Such as `R-17`.
+        id: String,
+        /// For the record.
+        reason: String,
+    },
+    /// What is taken back, by the page, and how the issuers are.
+    TokenList {
+        /// Only those behind the page that ended with this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+    },
+    /// What would become of a token. Only its issuer may learn that somebody asked.
+    TokenInspect {
+        /// The token.
+        token: AskedToken,
+    },
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -207,6 +235,12 @@ pub enum Answer {
     PolicyApplied(Box<PolicyApplied>),
     /// To the other calls about policies.
     PolicyState(Box<PolicyState>),
+    /// To [`Call::TokenRevoke`] and [`Call::TokenRestore`].
+    TokensRevoked(Box<TokensRevoked>),
+    /// To [`Call::TokenList`].
+    Tokens(TokensListed),
+    /// To [`Call::TokenInspect`].
+    TokenInspected(Box<TokenInspected>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -239,6 +273,10 @@ impl Call {
             | Self::Release { .. }
             | Self::Status
             | Self::Talkers { .. }
+            | Self::TokenInspect { .. }
+            | Self::TokenList { .. }
+            | Self::TokenRestore { .. }
+            | Self::TokenRevoke(_)
             | Self::Why { .. } => Duration::from_secs(30),
         }
     }
