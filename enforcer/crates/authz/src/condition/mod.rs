@@ -5,14 +5,21 @@
 //! is unknown and stays so through `!`, `&&` and `||` (Kleene): a rule that allows needs a condition
 //! that is true, a rule that denies holds unless its condition is false.
 
+mod check;
 mod display;
+mod domain;
 mod evaluate;
 mod expr;
 mod lexer;
+mod names;
+mod parser;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use expr::{
@@ -45,6 +52,9 @@ pub enum Tri {
 /// The longest text of a condition, in bytes.
 pub const CONDITION_BYTES_MAX: usize = 4096;
 
+/// The most problems that are told of one condition.
+const PROBLEMS_MAX: usize = 32;
+
 impl Condition {
     /// Reads `text`, with the names of the policy and of the parameters in the route's pattern; every
     /// problem at once, in the order of their places.
@@ -53,8 +63,23 @@ impl Condition {
         vocabulary: &Vocabulary<'_>,
         params: &[&str],
     ) -> Result<Self, Vec<ConditionProblem>> {
-        let _ = (vocabulary, params);
-        Err(vec![ConditionProblem::new(0..text.len(), "nothing is understood", "wait")])
+        if text.len() > CONDITION_BYTES_MAX {
+            let message = format!("{} bytes are more than {CONDITION_BYTES_MAX}", text.len());
+            let hint = "use several rules, or name networks and times in their own sections";
+            return Err(vec![ConditionProblem::new(0..text.len(), message, hint)]);
+        }
+        let mut problems = Vec::new();
+        let node = parser::parse(text, &mut problems);
+        let expr = check::check(text, &node, vocabulary, params, &mut problems);
+        match expr {
+            Some(expr) if problems.is_empty() => Ok(Self { text: text.into(), expr }),
+            _ => {
+                problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+                problems.dedup();
+                problems.truncate(PROBLEMS_MAX);
+                Err(problems)
+            }
+        }
     }
 
     /// As written.
@@ -71,6 +96,53 @@ impl Condition {
     pub fn holds(&self, facts: &Facts<'_>) -> Tri {
         self.expr.evaluate(facts)
     }
+}
+
+/// `text` for a message: short, and without anything that moves a cursor.
+fn brief(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut brief = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == SHOWN {
+            brief.push('…');
+            break;
+        }
+        if display::is_unseen(c) { brief.push('\u{FFFD}') } else { brief.push(c) }
+    }
+    brief
+}
+
+/// What stands at `span`, in backticks.
+fn shown(text: &str, span: Range<usize>) -> String {
+    format!("`{}`", brief(text.get(span).unwrap_or_default()))
+}
+
+/// The first few of `names`.
+fn listed<'k>(names: impl Iterator<Item = &'k str>) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = names.take(SHOWN + 1).collect();
+    match names.get(..SHOWN) {
+        Some(first) if names.len() > SHOWN => format!("{}, …", first.join(", ")),
+        _ if names.is_empty() => "(none is defined)".to_owned(),
+        _ => names.join(", "),
+    }
+}
+
+/// The name that was probably meant.
+fn suggest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // The distance takes time in proportion to both lengths.
+    if written.len() > 64 {
+        return None;
+    }
+    let lower = written.to_ascii_lowercase();
+    let near = |name: &str| name.len().max(lower.len()) / 3;
+    known
+        .into_iter()
+        .filter(|name| name.len().abs_diff(lower.len()) <= near(name))
+        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
+        .filter(|(distance, name)| *distance <= near(name))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 impl Tri {

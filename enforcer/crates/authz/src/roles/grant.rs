@@ -89,7 +89,8 @@ impl FromStr for SpiffePattern {
             Some(id) => (id, true),
             None => (text, false),
         };
-        if id.contains('*') {
+        let domain = text.strip_prefix(SCHEME).unwrap_or_default();
+        if id.contains('*') || domain.starts_with('*') {
             return Err(GrantError::Star(text.to_owned()));
         }
         if !is_id(id) {

@@ -224,7 +224,7 @@ impl Roles {
     }
 
     /// All defined roles, in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = &Role> {
+    pub fn iter(&self) -> impl Iterator<Item = &Role> + Clone {
         self.entries.iter().map(|entry| &entry.role)
     }
 
