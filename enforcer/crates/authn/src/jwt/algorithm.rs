@@ -57,7 +57,7 @@ impl Algorithm {
         Self::Rs512,
     ];
 
-    /// Its name in a token's header. EdDSA has two; this is the older one.
+    /// Its name in a token's header. `EdDSA` has two; this is the older one.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",

@@ -399,13 +399,11 @@ mod tests {
             "{\"a\"}",
             "{a:1}",
             "{'a':1}",
-            "01",
             "1.",
             ".5",
             "+1",
             "1e",
             "1e+",
-            "0x10",
             "NaN",
             "Infinity",
             "-",
@@ -431,7 +429,9 @@ mod tests {
         ] {
             assert_eq!(problem(text), Some(JsonProblem::Syntax), "{text:?}");
         }
-        for text in ["1 2", "{}{}", "{}\0", "1,", "00", "\"a\"\"b\"", "[]]", "{} x"] {
+        for text in
+            ["1 2", "{}{}", "{}\0", "1,", "00", "01", "-01", "0x10", "\"a\"\"b\"", "[]]", "{} x"]
+        {
             assert_eq!(problem(text), Some(JsonProblem::Trailing), "{text:?}");
         }
         for surrogate in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800A""#] {
@@ -478,7 +478,8 @@ mod tests {
                 .collect();
             let json = format!("\"{escaped}\"");
 
-            prop_assert_eq!(parse(json.as_bytes(), 1).unwrap().text(), Some(&*text));
+            let read = parse(json.as_bytes(), 1).unwrap();
+            prop_assert_eq!(read.text(), Some(&*text));
         }
     }
 }

@@ -134,7 +134,7 @@ impl Header {
             (Embedded::Never, None) => None,
             (Embedded::Never, Some(_)) => return Err(JwtError::HeaderForbidden("jwk")),
             (Embedded::Required, Some(Json::Table(jwk))) => {
-                Some(Key::from_jwk(jwk).map_err(|_| JwtError::Header("jwk"))?)
+                Some(Key::from_jwk(jwk).map_err(|_skipped| JwtError::Header("jwk"))?)
             }
             (Embedded::Required, _) => return Err(JwtError::Header("jwk")),
         };
@@ -158,5 +158,5 @@ pub(crate) fn media_type(text: &str) -> &str {
 
 /// Canonical base64url: no padding, no blanks, no spare bits.
 fn decode(part: &[u8], which: Part) -> Result<Vec<u8>, JwtError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Encoding(which))
+    URL_SAFE_NO_PAD.decode(part).map_err(|_undecodable| JwtError::Encoding(which))
 }

@@ -291,7 +291,7 @@ fn edwards(jwk: &Table<'_>) -> Result<Parts, Skipped> {
         return Err(Skipped::Curve);
     }
     let (text, x) = member(jwk, "x", 32..=32)?;
-    let point: [u8; 32] = x.try_into().map_err(|_| Skipped::Member("x"))?;
+    let point: [u8; 32] = x.try_into().map_err(|_length| Skipped::Member("x"))?;
     if weak::has_small_order(point) {
         return Err(Skipped::Weak);
     }
@@ -331,7 +331,7 @@ fn member<'a>(
     length: std::ops::RangeInclusive<usize>,
 ) -> Result<(&'a str, Vec<u8>), Skipped> {
     let text = jwk.get(name).and_then(Json::text).ok_or(Skipped::Member(name))?;
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Skipped::Member(name))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_undecodable| Skipped::Member(name))?;
     if length.contains(&bytes.len()) { Ok((text, bytes)) } else { Err(Skipped::Member(name)) }
 }
 

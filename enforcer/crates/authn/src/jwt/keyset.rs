@@ -5,8 +5,8 @@
 //! keep it. Two different keys under one name are both skipped, because a token cannot say which it
 //! means.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::error::JwtError;
@@ -46,9 +46,13 @@ pub enum KeySetError {
     },
 }
 
-enum Slot {
-    Free(Key),
-    Contested,
+/// The entries of a document, as they are read.
+#[derive(Default)]
+struct Draft {
+    named: HashMap<Arc<str>, Key>,
+    /// Names that two different keys have.
+    contested: HashSet<Arc<str>>,
+    skipped: Vec<(Box<str>, Skipped)>,
 }
 
 impl KeySet {
@@ -69,20 +73,14 @@ impl KeySet {
         if entries.len() > Self::KEYS_MAX {
             return Err(KeySetError::TooMany { found: entries.len() });
         }
-        let mut slots: HashMap<Arc<str>, Slot> = HashMap::with_capacity(entries.len());
-        let mut skipped = Vec::new();
+        let mut draft = Draft::default();
         for (number, entry) in entries.iter().enumerate() {
             match read(entry) {
-                Ok(key) => claim(&mut slots, &mut skipped, key),
-                Err(reason) => skipped.push((label(entry, number), reason)),
+                Ok(key) => draft.take(key),
+                Err(reason) => draft.skipped.push((label(entry, number), reason)),
             }
         }
-        let free = |(name, slot)| match slot {
-            Slot::Free(key) => Some((name, key)),
-            Slot::Contested => None,
-        };
-        let named = slots.into_iter().filter_map(free).collect();
-        Ok(Self { named, skipped, secret: None })
+        Ok(Self { named: draft.named, skipped: draft.skipped, secret: None })
     }
 
     /// The one secret that the operator shares with an issuer; for HS256 and nothing else.
@@ -149,22 +147,28 @@ fn read(entry: &Json<'_>) -> Result<Key, Skipped> {
     }
 }
 
-/// Gives `key` its name; the same key twice is one, different keys of one name are none.
-fn claim(slots: &mut HashMap<Arc<str>, Slot>, skipped: &mut Vec<(Box<str>, Skipped)>, key: Key) {
-    let label: Box<str> = Box::from(&**key.name());
-    match slots.entry(Arc::clone(key.name())) {
-        Entry::Vacant(slot) => {
-            slot.insert(Slot::Free(key));
+impl Draft {
+    /// The same key twice is one key; different keys of one name are none.
+    fn take(&mut self, key: Key) {
+        let name = Arc::clone(key.name());
+        let mut skip = |times| {
+            let skipped = (Box::from(&*name), Skipped::Duplicate);
+            self.skipped.extend(std::iter::repeat_n(skipped, times));
+        };
+        if self.contested.contains(&name) {
+            return skip(1);
         }
-        Entry::Occupied(mut slot) => match slot.get() {
-            Slot::Free(other) if is_same(other, &key) => {}
-            Slot::Free(_) => {
-                skipped.push((label.clone(), Skipped::Duplicate));
-                skipped.push((label, Skipped::Duplicate));
-                slot.insert(Slot::Contested);
+        match self.named.entry(Arc::clone(&name)) {
+            Entry::Vacant(free) => {
+                free.insert(key);
             }
-            Slot::Contested => skipped.push((label, Skipped::Duplicate)),
-        },
+            Entry::Occupied(other) if is_same(other.get(), &key) => {}
+            Entry::Occupied(other) => {
+                other.remove();
+                skip(2);
+                self.contested.insert(name);
+            }
+        }
     }
 }
 

@@ -186,8 +186,8 @@ fn confirmation(value: &Value) -> Result<Confirmation, JwtError> {
     };
     let hash = || -> Result<[u8; 32], JwtError> {
         let text = value.text().ok_or(wrong)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong)?;
-        bytes.try_into().map_err(|_| wrong)
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_undecodable| wrong)?;
+        bytes.try_into().map_err(|_length| wrong)
     };
     match method {
         "jkt" => hash().map(Confirmation::Key),

@@ -130,7 +130,7 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// Whether claims show an ID token (OpenID Connect Core), a logout token (Back-Channel Logout), a
+/// Whether claims show an ID token (`OpenID` Connect Core), a logout token (Back-Channel Logout), a
 /// proof of possession (RFC 9449) or what Keycloak marks as something else than an access token.
 fn is_for_something_else(claims: &Claims) -> bool {
     const TELLING: [&str; 7] = ["ath", "at_hash", "c_hash", "events", "htm", "htu", "s_hash"];
