@@ -62,17 +62,21 @@ pub(crate) fn of(uri: &Uri) -> Result<Option<String>, QueryError> {
     Ok(Some(query.to_owned()))
 }
 
-/// What the query says for each of `names`: the decoded value, or none where the key is absent.
+/// What the query says for each of `names` that it has: the name and the decoded value.
 ///
 /// Refused is whatever another reader could take for another value: a key that stands there twice,
 /// or once in another spelling (`TENANT`, `tenant[]`), a pair that some cut at `;`, and a value
 /// that is not text.
 pub fn query_values<'a, N: AsRef<str>>(
     query: Option<&'a str>,
-    names: &[N],
-) -> Result<Vec<Option<Cow<'a, str>>>, QueryError> {
-    let query = query.unwrap_or_default();
-    names.iter().map(|name| value(query, name.as_ref())).collect()
+    names: &'a [N],
+) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, QueryError> {
+    let mut values = Vec::new();
+    let Some(query) = query else { return Ok(values) };
+    for name in names.iter().map(AsRef::as_ref) {
+        values.extend(value(query, name)?.map(|value| (Cow::Borrowed(name), value)));
+    }
+    Ok(values)
 }
 
 fn value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {

@@ -73,8 +73,8 @@ codes! {
     ADDRESS_TWICE = "E-POL-009" Error "address twice"
         "One address and port can belong to one listener only.";
     UNKNOWN_NAME = "E-POL-010" Error "unknown name"
-        "A role, limit or upstream is named that the policy does not define. It is an error because \
-         a route would otherwise be left without its rule.";
+        "A role, limit, upstream, issuer, network, window or route is named that the policy does not \
+         define. It is an error because a rule would otherwise be one that never decides.";
     NAME_TWICE = "E-POL-011" Error "name twice"
         "Names of routes and rules appear in metrics, records and commands, so each means one thing; \
          and an entry of a list does not stand in it twice.";
@@ -89,13 +89,13 @@ codes! {
          there can be any number of literal segments and one of {x} or {**}. Names inside the \
          braces make no difference.";
     KEY_LIMIT_ON_PUBLIC = "E-POL-015" Error "limit that cannot count"
-        "A limit with by = \"key\" counts callers. A public route does not ask who the caller is, so \
-         the limit could not count as it says. Use one with by = \"ip\".";
+        "A limit by key, principal, application, role or a claim counts callers. A public route does \
+         not ask who the caller is, so the limit could not count as it says. Use one with by = \"ip\".";
     ROLE_CIRCLE = "E-POL-016" Error "roles in a circle"
         "Roles include each other in a circle, so all of them would be the same role. Remove one of \
          the includes.";
     TOO_LARGE = "E-POL-017" Error "policy too large"
-        "A policy file has at most 1 MiB and 10,000 routes. Join routes under {x} or {**}.";
+        "A policy file has at most 8 MiB and 10,000 routes. Join routes under {x} or {**}.";
     UPSTREAM_IS_LISTENER = "E-POL-018" Error "upstream is a listener"
         "The address of an upstream is one where this agent itself listens: requests would circle \
          until the connections run out.";
@@ -109,17 +109,55 @@ codes! {
         "The private key does not belong to the first certificate of the file, or TLS cannot use it. \
          The file begins with the certificate of this host; those that vouch for it follow.";
     MISSING_PART = "E-POL-022" Error "half of a setting"
-        "Some settings have a meaning only beside another: a rate with what may come at once, a \
-         flood threshold with the budget that newcomers then share, ports and escalation with a \
-         budget, a lease with on_agent_loss = \"observe\". It is an error because the half that \
-         stands there would do nothing.";
+        "Some settings have a meaning only beside another: a burst with a rate, strict with a quota, \
+         shed with concurrent, a flood threshold with the budget that newcomers then share, ports and \
+         escalation with a budget, a lease with on_agent_loss = \"observe\". It is an error because \
+         the half that stands there would do nothing.";
     TOO_MANY_NETWORKS = "E-POL-023" Error "more networks than the kernel takes"
         "Never-block lists and budget classes are looked up by longest prefix, in tables of 4,096 \
          networks for each family. Neighbours can be joined under a shorter prefix. Blocks have no \
          such limit: lists of a million networks go in with `enforcer blocks import`.";
+    CONDITION = "E-POL-024" Error "condition not understood"
+        "A condition holds a name that does not exist, compares what cannot be equal, or is not \
+         written as conditions are: attributes such as ip, mtls, roles, claims.tenant or param.id, \
+         compared with ==, !=, <, <=, >, >= or in, and joined with &&, ||, ! and parentheses. The \
+         mark shows the part.";
+    NO_REGIONS = "E-POL-025" Error "region without a database"
+        "A condition or limit reads the region of an address, and the policy names no database that \
+         knows one. It is refused rather than never true: add [region] with database = \"FILE\", a \
+         country database in MaxMind's format.";
+    FILE_UNREADABLE = "E-POL-026" Error "file cannot be read"
+        "A file with keys, a secret, authorities or regions is absent, too large, or the agent may \
+         not read it. Relative paths are relative to the folder of the policy file.";
+    FILE_WRONG = "E-POL-027" Error "file holds something else"
+        "A file does not hold what its key in the policy says: a JSON Web Key Set, a secret of at \
+         least 32 bytes, PEM certificates, or a country database in MaxMind's format.";
+    EXCLUDES = "E-POL-028" Error "settings that exclude each other"
+        "Two settings contradict each other, so that one of them would not mean what it says: two \
+         kinds of limit in one, two sources of keys, HS256 beside algorithms with public keys, a \
+         caller's proof wanted on a public route, a rewrite of a path that must stay as it is.";
+    OPT_OUT = "E-POL-029" Error "path that is refused"
+        "A route's path has no canonical form, so that a service could read another path in it. Such \
+         requests are refused, unless a route opts out with `paths` for just this path: without \
+         {x} and {**}, to be matched and forwarded byte for byte.";
+    STRIP_OUTSIDE = "E-POL-030" Error "prefix that is not there"
+        "What a route strips must be the beginning of its own pattern, in literal segments; else a \
+         request could match the route and not have the prefix.";
+    ISSUER_TWICE = "E-POL-031" Error "issuer twice"
+        "Two [issuer] entries name the same url, so nobody can say under which terms a token of it \
+         is accepted. Make them one: it can have several audiences.";
+    TOO_MANY = "E-POL-032" Error "too many"
+        "The policy has more of something than a decision can look at in bounded time: 512 roles, \
+         128 rules or 16 limits on a route, 64 issuers, 4,096 windows or sets of networks.";
+    NEVER_ADMITS = "E-POL-033" Error "limit that admits nothing"
+        "One request costs more than the limit holds at once, so that no request would ever be \
+         admitted. Raise the burst or the quota, or lower the cost.";
+    RESERVED = "E-POL-034" Error "name with a meaning"
+        "`anonymous` and `all` stand for callers without a credential and for all limits wherever \
+         roles and limits are named, so no role and no limit can have these names.";
     UNUSED = "E-POL-101" Warning "unused"
-        "A role, limit or upstream is defined and no route uses it. Often a route names another one \
-         by mistake.";
+        "Something is defined and nothing uses it. Often a route or rule names another one by \
+         mistake.";
     SHADOWED = "E-POL-102" Warning "rule without effect"
         "Everything that the rule allows, an earlier rule of the route allows to the same role.";
     CASE_TWINS = "E-POL-103" Warning "patterns that differ only in case"
@@ -141,4 +179,10 @@ codes! {
          TCP connections, 64 KiB for bytes at once. A rate between two steps is kept by the more \
          generous one. Where that is off by more than one in a hundred it is told, with the rates \
          that are kept exactly.";
+    NO_EFFECT = "E-POL-109" Warning "setting without effect"
+        "The setting changes nothing where it stands: an incident level that is no stricter than the \
+         one below it, a factor on a limit that is no rate, an opt-out that the path does not need.";
+    AUDIENCE_SHARED = "E-POL-110" Warning "two issuers with one audience"
+        "Tokens of two issuers are accepted for the same audience. That is right when both are meant \
+         to vouch for callers of this service; else one of them vouches for more than it should.";
 }

@@ -9,10 +9,12 @@
 //! segment before `{x}` before `{**}`.
 
 mod codes;
+mod files;
 mod grammar;
 mod parse;
 mod policy;
 mod problem;
+mod regions;
 mod routing;
 mod schema;
 mod text;
@@ -20,8 +22,9 @@ mod tls;
 
 pub use codes::{Explained, explain};
 pub use parse::{
-    Agent, AuditPlan, Clients, Durability, Guard, Listener, NeverBlock, Percent, Route, Serves,
-    Timeouts, Tls, WhenFull,
+    Agent, AuditPlan, Case, Charged, Clients, Durability, Guard, HostRules, IdentityPlan, Listener,
+    Matched, NeverBlock, Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts,
+    Tls, TrailingSlash, WhenFull,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

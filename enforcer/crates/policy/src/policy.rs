@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use enforcer_authz::Roles;
-use enforcer_limits::Limit;
+use enforcer_authn::{IssuerPlan, KeyPlan};
+use enforcer_authz::{Roles, Vocabulary};
+use enforcer_inspect::Head;
+use enforcer_limits::Throttle;
 use ring::digest::{SHA256, digest};
 use toml::de::DeTable;
 
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
-    Agent, AuditPlan, Base, Guard, Listener, NamedTls, Route, Sections, Timeouts, WhenFull, read,
+    Agent, AuditPlan, Base, Case, Charged, Guard, HostRules, IdentityPlan, LEVEL_MAX, Listener,
+    Matched, Route, Sections, Serves, Tightening, Timeouts, WhenFull, read,
 };
 use crate::problem::{Problem, Problems, Report};
 use crate::text::{Span, Text};
@@ -45,16 +49,22 @@ pub enum LoadError {
 }
 
 /// The largest policy file, in bytes.
-const FILE_MAX: usize = 1 << 20;
+const FILE_MAX: usize = 8 << 20;
 
 impl Policy {
     /// Reads the policy `text`; `file` names it in problems, and relative paths are relative to its
-    /// folder. Does no I/O.
+    /// folder. Does no I/O: what a policy knows from files (keys and secrets of issuers, regions) is
+    /// absent, so that no token is good and every region unknown.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
-        Self::checked(text, file, |_, _| ())
+        Self::checked(text, file, false)
     }
 
-    /// Reads a policy file, and the TLS files that it names.
+    /// The same with the files that it names: certificates, keys, secrets, regions.
+    pub fn parse_with_files(text: &str, file: &Path) -> Result<Self, Problems> {
+        Self::checked(text, file, true)
+    }
+
+    /// Reads a policy file, and the files that it names.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
         let refused = |source| LoadError::Read { file: file.to_owned(), source };
         let mut bytes = Vec::new();
@@ -64,17 +74,13 @@ impl Policy {
             .map_err(refused)?;
         let text = String::from_utf8(bytes)
             .map_err(|error| refused(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        Ok(Self::checked(&text, file, tls::check)?)
+        Ok(Self::parse_with_files(&text, file)?)
     }
 
-    fn checked(
-        text: &str,
-        file: &Path,
-        check_files: impl FnOnce(&[NamedTls], &mut Report),
-    ) -> Result<Self, Problems> {
+    fn checked(text: &str, file: &Path, reads_files: bool) -> Result<Self, Problems> {
         let lines = Text::new(text, file.display().to_string().into());
         let mut report = Report::default();
-        let sections = read_text(text, file, &lines, check_files, &mut report);
+        let sections = read_text(text, file, &lines, reads_files, &mut report);
         if sections.is_none() && !report.has_errors() {
             // Every section that gives nothing has told why; a hole in that must not load.
             report.add(&INCOMPLETE, Span::default(), "a section could not be read", None);
@@ -99,10 +105,25 @@ impl Policy {
         &self.warnings
     }
 
+    /// The route that decides on a request, whether its path is canonical or one that a route has
+    /// opted out for.
+    pub fn route<'p>(&'p self, head: &'p Head) -> Option<Matched<'p>> {
+        let (host, path) = (head.host.as_str(), head.path.as_str());
+        if head.path.needs().is_empty() {
+            return self.route_for(host, path);
+        }
+        Some(Matched { route: self.exact_route(host, path)?, path: path.into() })
+    }
+
     /// The route that decides on a canonical host and path, as `enforcer-inspect` gives them.
-    pub fn route_for(&self, host: &str, path: &str) -> Option<&Route> {
-        let route = self.sections.table.find(host, path)?;
-        self.sections.routes.get(route).map(AsRef::as_ref)
+    pub fn route_for<'p>(&'p self, host: &str, path: &'p str) -> Option<Matched<'p>> {
+        let (route, path) = self.sections.table.find(host, path)?;
+        Some(Matched { route: self.sections.routes.get(route)?, path })
+    }
+
+    /// The route for just this host and text, of those whose paths have no canonical form.
+    pub fn exact_route(&self, host: &str, text: &str) -> Option<&Arc<Route>> {
+        self.sections.routes.get(self.sections.table.find_exact(host, text)?)
     }
 
     /// `[agent]`.
@@ -149,13 +170,76 @@ impl Policy {
     }
 
     /// `[limit]`, in the order of the file.
-    pub fn limits(&self) -> &[Arc<Limit>] {
+    pub fn limits(&self) -> &[Charged] {
         &self.sections.limits
+    }
+
+    /// The limit called `name`, as the record of an API key names it.
+    pub fn limit(&self, name: &str) -> Option<&Charged> {
+        self.limits().iter().find(|charged| &**charged.limit.name() == name)
+    }
+
+    /// `[issuer]`, in the order of the file.
+    pub fn issuers(&self) -> &[Arc<IssuerPlan>] {
+        &self.sections.issuers
+    }
+
+    /// `[keys]`.
+    pub const fn keys(&self) -> &KeyPlan {
+        &self.sections.keys
+    }
+
+    /// `[identity]`.
+    pub const fn identity(&self) -> &IdentityPlan {
+        &self.sections.identity
+    }
+
+    /// `[throttle]`; `None`: refusals have no consequence.
+    pub const fn throttle(&self) -> Option<&Throttle> {
+        self.sections.throttle.as_ref()
+    }
+
+    /// What holds while an incident has `level`; levels above the highest are the highest.
+    pub fn incident(&self, level: u8) -> &Tightening {
+        let [lowest, .., highest] = &*self.sections.incidents;
+        let found = self.sections.incidents.get(usize::from(level.min(LEVEL_MAX)));
+        found.unwrap_or(if level == 0 { lowest } else { highest })
+    }
+
+    /// `[host]`: what holds on the virtual host `host`.
+    pub fn host_rules(&self, host: &str) -> HostRules {
+        self.sections.hosts.get(host).copied().unwrap_or_default()
+    }
+
+    /// The country of `address`, as two capital letters; `None` where `[region]` does not know it.
+    pub fn region_of(&self, address: IpAddr) -> Option<&str> {
+        self.sections.region.database.as_ref()?.of(address)
+    }
+
+    /// The names that conditions of this policy may use.
+    pub fn vocabulary(&self) -> Vocabulary<'_> {
+        Vocabulary {
+            roles: &self.sections.roles,
+            networks: &self.sections.networks,
+            windows: &self.sections.windows,
+            issuers: &self.sections.issuer_names,
+            has_regions: self.sections.region.file.is_some(),
+        }
+    }
+
+    /// `[[test]]`, in the order of the file.
+    pub fn tests(&self) -> &[Case] {
+        &self.sections.cases
     }
 
     /// `[upstream]`, in the order of the file.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<enforcer_upstream::Plan>> {
-        self.sections.upstreams.iter()
+        self.sections.upstreams.iter().map(|upstream| &upstream.plan)
+    }
+
+    /// What is said of the load of upstreams, in the order of the file.
+    pub fn gates(&self) -> impl Iterator<Item = &Arc<enforcer_limits::GatePlan>> {
+        self.sections.upstreams.iter().filter_map(|upstream| upstream.gate.as_ref())
     }
 
     /// `[[route]]`, in the order of the file.
@@ -170,9 +254,9 @@ impl Policy {
 
     /// What differs in `next` and takes effect only after a restart.
     ///
-    /// Everything else a reload puts in force at once: routes, roles, limits, upstreams, rules,
-    /// timeouts, guards, durability, and of the kernel its mode, budgets, egress, lease, and what it does
-    /// when it is full.
+    /// Everything else a reload puts in force at once: certificates, issuers, roles, routes, limits,
+    /// incidents, upstreams, rules, timeouts, guards, durability, and of the kernel its mode, budgets,
+    /// egress, lease, and what it does when it is full.
     pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
         let fixed = |policy: &Self| {
             policy.kernel().map(|kernel| {
@@ -180,9 +264,20 @@ impl Policy {
                 (interfaces, kernel.attach, kernel.blocks, kernel.sources, kernel.pins.clone())
             })
         };
+        let places = |policy: &Self| -> Vec<_> {
+            let place = |listener: &Listener| {
+                let kind = match &listener.serves {
+                    Serves::Plain => (0, 0),
+                    Serves::Redirect { port } => (1, *port),
+                    Serves::Tls(_) => (2, 0),
+                };
+                (Arc::clone(&listener.name), listener.addresses.clone(), kind)
+            };
+            policy.listeners().iter().map(place).collect()
+        };
         let changes = [
             ("agent", self.agent() != next.agent()),
-            ("listen", self.listeners() != next.listeners()),
+            ("listen", places(self) != places(next)),
             ("kernel", fixed(self) != fixed(next)),
             ("audit.origin", self.audit().origin != next.audit().origin),
             ("audit.queue", self.audit().queue != next.audit().queue),
@@ -209,7 +304,7 @@ fn read_text(
     text: &str,
     file: &Path,
     lines: &Text<'_>,
-    check_files: impl FnOnce(&[NamedTls], &mut Report),
+    reads_files: bool,
     report: &mut Report,
 ) -> Option<Sections> {
     if text.len() > FILE_MAX {
@@ -226,9 +321,11 @@ fn read_text(
             return None;
         }
     };
-    let base = Base { folder: file.parent().unwrap_or(Path::new("")), text: lines };
+    let base = Base { folder: file.parent().unwrap_or(Path::new("")), text: lines, reads_files };
     let (sections, files) = read(&table, base, report);
-    check_files(&files, report);
+    if reads_files {
+        tls::check(&files, report);
+    }
     sections
 }
 

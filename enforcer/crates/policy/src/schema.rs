@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::grammar::{Key, NAME, Need, Shape};
+use crate::grammar::{Form, Key, NAME, Need, Shape};
 use crate::parse::KEYS;
 
 /// The JSON Schema (draft 2020-12) of a policy file, for editors.
@@ -39,6 +39,7 @@ fn property(key: &Key) -> Value {
             Need::Text(text) => Some(json!(text)),
             Need::Count(count) => Some(json!(count)),
             Need::False => Some(json!(false)),
+            Need::True => Some(json!(true)),
             Need::Optional | Need::Required => None,
         };
         fields.extend(default.map(|default| ("default".to_owned(), default)));
@@ -72,10 +73,19 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::WordOr(word, of) => json!({ "anyOf": [{ "enum": [word] }, self::shape(of)] }),
         Shape::Table(keys) => table(keys),
-        Shape::Named(of) => json!({
-            "type": "object",
-            "propertyNames": { "pattern": NAME.pattern },
-            "additionalProperties": self::shape(of),
+        Shape::Named(of) => keyed(&NAME, of),
+        Shape::Keyed(form, of) => keyed(form, of),
+        Shape::Factor => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Shape::CountOr(min, max, form) => json!({
+            "anyOf": [self::shape(&Shape::Count(*min, *max)), self::shape(&Shape::Text(form))],
         }),
     }
+}
+
+fn keyed(form: &Form, of: &Shape) -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": { "pattern": form.pattern },
+        "additionalProperties": shape(of),
+    })
 }

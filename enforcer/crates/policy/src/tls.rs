@@ -1,8 +1,5 @@
 //! The TLS files that a policy names: there, PEM, and a pair.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustls::RootCertStore;
@@ -11,7 +8,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use crate::codes::{Code, KEY_EXPOSED, TLS_FILE, TLS_MISMATCH, TLS_PEM};
+use crate::codes::{Code, TLS_FILE, TLS_MISMATCH, TLS_PEM};
+use crate::files;
 use crate::parse::NamedTls;
 use crate::problem::Report;
 use crate::text::Span;
@@ -60,25 +58,7 @@ fn clients(named: &NamedTls, report: &mut Report) {
 }
 
 fn contents(file: &Path, span: Span, report: &mut Report) -> Option<Vec<u8>> {
-    let read = fs::metadata(file).and_then(|facts| match facts.len() {
-        _ if !facts.is_file() => Err(io::Error::other("it is not a regular file")),
-        0..=FILE_MAX => fs::read(file),
-        _ => Err(io::Error::other("it is larger than 1 MiB")),
-    });
-    match read {
-        Ok(contents) => Some(contents),
-        Err(error) => {
-            let hint = "relative paths are relative to the policy file; the agent's user must be \
-                        able to read it";
-            refuse(
-                &TLS_FILE,
-                span,
-                format!("cannot read {}: {error}", file.display()),
-                hint,
-                report,
-            )
-        }
-    }
+    files::contents(file, FILE_MAX, &TLS_FILE, span, report)
 }
 
 fn certificates(
@@ -107,12 +87,7 @@ fn private_key(
     span: Span,
     report: &mut Report,
 ) -> Option<PrivateKeyDer<'static>> {
-    if let Ok(facts) = fs::metadata(file)
-        && facts.permissions().mode() & 0o007 != 0
-    {
-        let message = format!("every user of this host may use {}", file.display());
-        report.add(&KEY_EXPOSED, span, message, format!("chmod o-rwx {}", file.display()));
-    }
+    files::private(file, span, report);
     match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Some(key),
         Err(pem::Error::NoItemsFound) => {

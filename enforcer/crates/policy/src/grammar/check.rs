@@ -4,8 +4,8 @@ use enforcer_model::Bytes;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{spanned, whole};
-use super::forms::{NAME, Refused, brief};
+use super::fields::{factor, spanned, whole};
+use super::forms::{Form, NAME, Refused, brief};
 use super::{Key, Need, Shape, parse_duration};
 use crate::codes::{MISSING_KEY, UNKNOWN_KEY, WRONG_TYPE, WRONG_VALUE};
 use crate::problem::Report;
@@ -46,6 +46,8 @@ pub(crate) fn suggest<'a>(
     let lower = written.to_ascii_lowercase();
     known
         .into_iter()
+        // A difference in length is at least as large a distance.
+        .filter(|name| name.len().abs_diff(lower.len()) <= name.len().max(lower.len()) / 3)
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
         .filter(|(distance, name)| *distance <= name.len().max(lower.len()) / 3)
         .min_by_key(|(distance, _)| *distance)
@@ -139,18 +141,29 @@ fn check_value(
             let inline = span.start > key.end;
             check(table, if inline { span } else { key }, keys, path, report);
         }
-        (Shape::Named(of), DeValue::Table(table)) => {
-            for (name, value) in table {
-                let place = spanned(name);
-                match (NAME.check)(name.get_ref()) {
-                    Ok(()) => {
-                        check_value(value, place, of, &join(path, name.get_ref()), report);
-                    }
-                    Err(refused) => {
-                        let message = format!("`{path}`: {}", refused.message);
-                        report.add(&WRONG_VALUE, place, message, refused.hint);
-                    }
-                }
+        (Shape::Named(of), DeValue::Table(table)) => check_keyed(table, &NAME, of, path, report),
+        (Shape::Keyed(form, of), DeValue::Table(table)) => {
+            check_keyed(table, form, of, path, report);
+        }
+        (Shape::Factor, DeValue::Integer(_) | DeValue::Float(_)) => {
+            if factor(value.get_ref()).is_none() {
+                refuse(Refused::with(
+                    "the number is out of range",
+                    "a number from 0 to 1 with at most three decimals, such as `0.25`",
+                ));
+            }
+        }
+        (Shape::CountOr(min, max, _), DeValue::Integer(written)) => {
+            if !whole(value.get_ref()).is_some_and(|count| (*min..=*max).contains(&count)) {
+                refuse(Refused::with(
+                    format!("{written} is out of range"),
+                    format!("a whole number from {min} to {max}"),
+                ));
+            }
+        }
+        (Shape::CountOr(_, _, form), DeValue::String(text)) => {
+            if let Err(refused) = (form.check)(text) {
+                refuse(refused);
             }
         }
         (
@@ -162,11 +175,33 @@ fn check_value(
             | Shape::Text(_)
             | Shape::List(_)
             | Shape::Table(_)
-            | Shape::Named(_),
+            | Shape::Named(_)
+            | Shape::Keyed(..)
+            | Shape::Factor
+            | Shape::CountOr(..),
             found,
         ) => {
             let message = format!("`{path}` is {}, not {}", kind(found), wanted(shape));
             report.add(&WRONG_TYPE, span, message, form(shape));
+        }
+    }
+}
+
+fn check_keyed(
+    table: &DeTable<'_>,
+    form: &Form,
+    of: &'static Shape,
+    path: &str,
+    report: &mut Report,
+) {
+    for (name, value) in table {
+        let place = spanned(name);
+        match (form.check)(name.get_ref()) {
+            Ok(()) => check_value(value, place, of, &join(path, name.get_ref()), report),
+            Err(refused) => {
+                let message = format!("`{path}`: {}", refused.message);
+                report.add(&WRONG_VALUE, place, message, refused.hint);
+            }
         }
     }
 }
@@ -219,7 +254,9 @@ fn wanted(shape: &Shape) -> String {
         Shape::List(_) => "a list".to_owned(),
         Shape::OneOrMore(of) => wanted(of),
         Shape::WordOr(word, of) => format!("\"{word}\" or {}", wanted(of)),
-        Shape::Table(_) | Shape::Named(_) => "a table".to_owned(),
+        Shape::Table(_) | Shape::Named(_) | Shape::Keyed(..) => "a table".to_owned(),
+        Shape::Factor => "a number from 0 to 1".to_owned(),
+        Shape::CountOr(_, _, form) => format!("a whole number, or {} in quotes", form.what),
     }
 }
 
@@ -236,7 +273,9 @@ fn form(shape: &Shape) -> Option<String> {
         Shape::List(of) => format!("such as [{}]", sample(of)?),
         Shape::OneOrMore(of) => return form(of),
         Shape::WordOr(word, _) => format!("such as \"{word}\""),
-        Shape::Table(_) | Shape::Named(_) => return None,
+        Shape::Factor => "such as 0.25".to_owned(),
+        Shape::CountOr(min, _, form) => format!("such as {min}, or \"{}\"", form.example),
+        Shape::Table(_) | Shape::Named(_) | Shape::Keyed(..) => return None,
     };
     Some(text)
 }
@@ -253,7 +292,9 @@ fn sample(shape: &Shape) -> Option<String> {
         Shape::List(of) => format!("[{}]", sample(of)?),
         Shape::OneOrMore(of) => return sample(of),
         Shape::WordOr(word, _) => format!("\"{word}\""),
-        Shape::Table(_) | Shape::Named(_) => return None,
+        Shape::Factor => "0.25".to_owned(),
+        Shape::CountOr(min, ..) => min.to_string(),
+        Shape::Table(_) | Shape::Named(_) | Shape::Keyed(..) => return None,
     })
 }
 

@@ -54,7 +54,11 @@ impl<'a> Fields<'a> {
     pub(crate) fn flag(&self, key: &str) -> Option<bool> {
         match self.value(key) {
             Some(value) => value.get_ref().as_bool(),
-            None => matches!(self.need(key), Need::False).then_some(false),
+            None => match self.need(key) {
+                Need::False => Some(false),
+                Need::True => Some(true),
+                Need::Count(_) | Need::Optional | Need::Required | Need::Text(_) => None,
+            },
         }
     }
 
@@ -65,7 +69,7 @@ impl<'a> Fields<'a> {
         match (value, self.need(key)) {
             (Some(value), _) => whole(value.get_ref()).filter(|count| (min..=max).contains(count)),
             (None, Need::Count(count)) => Some(count),
-            (None, Need::False | Need::Optional | Need::Required | Need::Text(_)) => None,
+            (None, _) => None,
         }
     }
 
@@ -74,7 +78,7 @@ impl<'a> Fields<'a> {
         match (self.value(key), self.need(key)) {
             (Some(value), _) => value.get_ref().as_str(),
             (None, Need::Text(default)) => Some(default),
-            (None, Need::Count(_) | Need::False | Need::Optional | Need::Required) => None,
+            (None, _) => None,
         }
     }
 
@@ -86,6 +90,14 @@ impl<'a> Fields<'a> {
     pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
         let Some(&Shape::Span(min, max)) = self.shape(key) else { return None };
         parse_duration(self.text(key)?).filter(|span| (min..=max).contains(span))
+    }
+
+    /// The spans of time of the list `key` that are in range, each with its place.
+    pub(crate) fn durations(&self, key: &str) -> Vec<(Duration, Span)> {
+        let Some(Shape::List(Shape::Span(min, max))) = self.shape(key) else { return Vec::new() };
+        let parsed = |(text, span): (&str, _)| Some((parse_duration(text)?, span));
+        let spans = self.texts(key).into_iter().filter_map(parsed);
+        spans.filter(|(span, _)| (*min..=*max).contains(span)).collect()
     }
 
     pub(crate) fn size(&self, key: &str) -> Option<Bytes> {
@@ -183,6 +195,21 @@ impl<'a> Named<'a> {
         Some(Fields::new(keys, self.value.get_ref().as_table()?, self.span))
     }
 
+    /// Its string.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        self.value.get_ref().as_str()
+    }
+
+    /// Its number from 0 to 1, in parts of a thousand.
+    pub(crate) fn factor(&self) -> Option<u32> {
+        factor(self.value.get_ref())
+    }
+
+    /// Where its value stands.
+    pub(crate) fn value_span(&self) -> Span {
+        spanned(self.value)
+    }
+
     /// Its strings, each with its place.
     pub(crate) fn texts(&self) -> Vec<(&'a str, Span)> {
         texts_of(self.value)
@@ -193,6 +220,24 @@ impl<'a> Named<'a> {
 pub(crate) fn whole(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A number from 0 to 1 with at most three decimals, in parts of a thousand.
+pub(crate) fn factor(value: &DeValue<'_>) -> Option<u32> {
+    let parts = match value {
+        DeValue::Integer(_) => u32::try_from(whole(value)?).ok()?.checked_mul(1_000)?,
+        DeValue::Float(float) => {
+            let (ones, decimals) = float.as_str().split_once('.')?;
+            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits(ones) || !digits(decimals) || !(1..=3).contains(&decimals.len()) {
+                return None;
+            }
+            let ones: u32 = ones.parse().ok()?;
+            format!("{decimals:0<3}").parse::<u32>().ok()?.checked_add(ones.checked_mul(1_000)?)?
+        }
+        _ => return None,
+    };
+    (parts <= 1_000).then_some(parts)
 }
 
 fn texts_of<'a>(value: &'a Spanned<DeValue<'a>>) -> Vec<(&'a str, Span)> {

@@ -5,6 +5,11 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use enforcer_authn::jwt::Algorithm;
+use enforcer_authn::{Endpoint, KeyPrefix};
+use enforcer_authz::{Days, Grant, Hours};
+use enforcer_inspect::{Host, Path};
+use enforcer_limits::{Allotment, Cost};
 use enforcer_model::{Bytes, PerSecond, Prefix, Rate};
 
 use crate::parse::{BYTES_MIN, Percent};
@@ -166,6 +171,230 @@ pub(crate) static METHOD: Form = Form {
         ))
     },
 };
+
+pub(crate) static CONDITION: Form = Form {
+    what: "a condition",
+    example: "mtls || ip in net.office",
+    pattern: "\\S",
+    // What it means is for the section, which knows the names.
+    check: |text| match text.trim() {
+        "" => Err(Refused::with("a condition cannot be empty", "leave `when` out, or say when")),
+        _ => Ok(()),
+    },
+};
+
+pub(crate) static GRANT: Form = Form {
+    what: "a kind of credential",
+    example: "key",
+    pattern: "^(key|issuer:[^/]+/.+|spiffe://.+)$",
+    check: parses::<Grant>,
+};
+
+pub(crate) static ALGORITHM: Form = Form {
+    what: "a signature algorithm",
+    example: "ES256",
+    pattern: "^(ES256|ES384|EdDSA|Ed25519|HS256|PS256|PS384|PS512|RS256|RS384|RS512)$",
+    check: parses::<Algorithm>,
+};
+
+pub(crate) static ISSUER: Form = Form {
+    what: "the name of an issuer",
+    example: "https://idp.example.com",
+    pattern: "^[!-~]{1,2048}$",
+    check: |text| {
+        if text.starts_with("http://") {
+            return (ENDPOINT.check)(text);
+        }
+        if (1..=Endpoint::LENGTH_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Ok(());
+        }
+        Err(Refused::with(
+            format!("`{}` cannot be the name of an issuer", brief(text)),
+            "write the `iss` of its tokens, byte for byte, such as `https://idp.example.com`",
+        ))
+    },
+};
+
+pub(crate) static ENDPOINT: Form = Form {
+    what: "a URL",
+    example: "https://idp.example.com/jwks",
+    pattern: "^https?://[!-~]{1,2048}$",
+    check: |text| Endpoint::parse(text).map(|_| ()).map_err(|error| Refused::split(&error)),
+};
+
+pub(crate) static WORDS: Form = Form {
+    what: "a text",
+    example: "https://api.example.com",
+    pattern: "^.{1,512}$",
+    check: |text| {
+        if (1..=512).contains(&text.len()) && !text.chars().any(char::is_control) {
+            return Ok(());
+        }
+        Err(Refused::with(
+            format!("`{}` is not a text of 1 to 512 bytes", brief(text)),
+            "write it without line ends and other control characters",
+        ))
+    },
+};
+
+pub(crate) static CLAIM: Form = Form {
+    what: "a place in a token",
+    example: "claims.roles",
+    pattern: "^(scope|claims(\\.[A-Za-z0-9_-]+|\\[\"[^\"]+\"\\])+)$",
+    check: |text| match (text, claim_path(text)) {
+        ("scope", _) | (_, Some(_)) => Ok(()),
+        (_, None) => Err(not_a_claim(text, "`scope`, ")),
+    },
+};
+
+pub(crate) static CALLERS: Form = Form {
+    what: "whom a limit counts",
+    example: "key",
+    pattern: "^(application|global|ip|key|prefix|principal|region|role|route|claims[.\\[].+)$",
+    check: |text| {
+        if COUNTED.contains(&text) || claim_path(text).is_some() {
+            return Ok(());
+        }
+        if text.starts_with("claims") {
+            return Err(not_a_claim(text, ""));
+        }
+        Err(Refused::with(
+            format!("`{}` is nothing that a limit can count by", brief(text)),
+            match super::suggest(text, COUNTED.iter().copied()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => format!("one of {}, or `claims.NAME`", COUNTED.join(", ")),
+            },
+        ))
+    },
+};
+
+/// What a limit can count by, besides a claim.
+const COUNTED: &[&str] =
+    &["application", "global", "ip", "key", "prefix", "principal", "region", "role", "route"];
+
+pub(crate) static ALLOTMENT: Form = Form {
+    what: "a quota",
+    example: "50/day",
+    pattern: "^ ?[1-9][0-9]* ?/ ?(hour|day|month)$",
+    check: parses::<Allotment>,
+};
+
+pub(crate) static COST: Form = Form {
+    what: "a cost",
+    example: "response.kib / 1024",
+    pattern: "^(request|response)\\.(bytes|kib|mib)( ?/ ?[1-9][0-9]*)?$",
+    check: parses::<Cost>,
+};
+
+pub(crate) static DAYS: Form = Form {
+    what: "days of the week",
+    example: "mon-fri",
+    pattern: "^[A-Za-z, -]+$",
+    check: parses::<Days>,
+};
+
+pub(crate) static HOURS: Form = Form {
+    what: "hours of a day",
+    example: "08:00-18:00",
+    pattern: "^ *\\d\\d:\\d\\d *- *\\d\\d:\\d\\d *$",
+    check: parses::<Hours>,
+};
+
+pub(crate) static ZONE: Form = Form {
+    what: "a time zone",
+    example: "Europe/Berlin",
+    pattern: "^[A-Za-z0-9_+/-]{1,64}$",
+    check: |text| {
+        let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"_+/-".contains(&byte);
+        if (1..=64).contains(&text.len()) && text.bytes().all(inside) {
+            return Ok(());
+        }
+        Err(Refused::with(
+            format!("`{}` is not a time zone", brief(text)),
+            "write an IANA name such as `Europe/Berlin`, or `UTC`",
+        ))
+    },
+};
+
+pub(crate) static KEY_PREFIX: Form = Form {
+    what: "the beginning of keys",
+    example: "enf",
+    pattern: "^[a-z][a-z0-9]{1,11}$",
+    check: parses::<KeyPrefix>,
+};
+
+pub(crate) static HOST: Form = Form {
+    what: "a host",
+    example: "api.example.com",
+    pattern: "^[^/]+$",
+    check: |text| match text.parse::<Host>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Refused::with(
+            error.to_string(),
+            "a name without port or scheme, or an address; `*` has no rules of its own",
+        )),
+    },
+};
+
+pub(crate) static LEVEL: Form = Form {
+    what: "an incident level",
+    example: "2",
+    pattern: "^[0-5]$",
+    check: |text| match text.as_bytes() {
+        [b'0'..=b'5'] => Ok(()),
+        _ => Err(Refused::with(
+            format!("`{}` is not an incident level", brief(text)),
+            "levels are 0 to 5; write `[incident.2]`",
+        )),
+    },
+};
+
+pub(crate) static PATH_PREFIX: Form = Form {
+    what: "the beginning of a path",
+    example: "/v2",
+    pattern: "^/.+[^/]$",
+    check: |text| match text.parse::<Path>() {
+        Ok(_) if text.len() > 1 && !text.ends_with('/') => Ok(()),
+        Ok(_) => Err(Refused::with(
+            format!("`{}` is no beginning of a path", brief(text)),
+            "write whole segments without a slash at the end, such as `/v2`",
+        )),
+        Err(error) => Err(Refused::with(
+            format!("`{}` is no path: {error}", brief(text)),
+            "write whole segments, such as `/v2`",
+        )),
+    },
+};
+
+/// The names in `claims.realm.roles` or `claims["https://example.com/roles"]`, in order.
+pub(crate) fn claim_path(text: &str) -> Option<Vec<&str>> {
+    let mut rest = text.strip_prefix("claims")?;
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let (name, behind) = if let Some(quoted) = rest.strip_prefix("[\"") {
+            quoted.split_once("\"]")?
+        } else {
+            let plain = rest.strip_prefix('.')?;
+            let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            plain.split_at_checked(plain.find(|c| !inside(c)).unwrap_or(plain.len()))?
+        };
+        if name.is_empty() || names.len() == 16 {
+            return None;
+        }
+        names.push(name);
+        rest = behind;
+    }
+    if names.is_empty() { None } else { Some(names) }
+}
+
+fn not_a_claim(text: &str, other: &str) -> Refused {
+    Refused::with(
+        format!("`{}` is not a place in a token", brief(text)),
+        format!("write {other}`claims.NAME`, `claims.realm.roles` or `claims[\"https://…\"]`"),
+    )
+}
 
 /// CONNECT and TRACE are no requests to an API and stay refused.
 const METHODS: &[&str] = &["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];

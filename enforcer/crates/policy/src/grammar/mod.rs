@@ -14,8 +14,10 @@ use std::time::Duration;
 pub(crate) use check::{check, suggest};
 pub(crate) use fields::{Fields, Named};
 pub(crate) use forms::{
-    ADDRESS, BYTES_PER_SECOND, Form, HOST_ADDRESS, INTERFACE, METHOD, NAME, NETWORK, ORIGIN, PATH,
-    PATTERN, PER_SECOND, PERCENT, RATE, brief, parse_bytes_per_second, parse_duration,
+    ADDRESS, ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS,
+    ENDPOINT, Form, GRANT, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD,
+    NAME, NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, RATE, WORDS, ZONE,
+    brief, claim_path, parse_bytes_per_second, parse_duration,
 };
 
 /// One key of a table.
@@ -41,6 +43,8 @@ pub(crate) enum Need {
     Count(u64),
     /// `false` stands for it.
     False,
+    /// `true` stands for it.
+    True,
 }
 
 /// What a value looks like.
@@ -68,6 +72,12 @@ pub(crate) enum Shape {
     Table(&'static [Key]),
     /// A table whose keys are names that the operator chooses.
     Named(&'static Self),
+    /// A table whose keys are of a form.
+    Keyed(&'static Form, &'static Self),
+    /// A number from 0 to 1 with at most three decimals.
+    Factor,
+    /// A whole number in a range, or a string of a form.
+    CountOr(u64, u64, &'static Form),
 }
 
 impl Key {

@@ -7,40 +7,66 @@
 mod agent;
 mod audit;
 mod budgets;
+mod cases;
+mod conditions;
 mod guard;
+mod hosts;
+mod identity;
+mod incident;
+mod issuers;
 mod kernel;
+mod keys;
 mod limits;
 mod listen;
+mod names;
+mod region;
+mod require;
+mod rights;
 mod roles;
+mod route;
 mod routes;
 mod rules;
+mod throttle;
 mod timeouts;
 mod upstreams;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_authz::Roles;
-use enforcer_limits::Limit;
+use enforcer_authn::{IssuerPlan, KeyPlan};
+use enforcer_authz::{Networks, Roles, Vocabulary, Window};
+use enforcer_limits::Throttle;
 use toml::Spanned;
 use toml::de::DeTable;
 
 pub use agent::Agent;
 pub use audit::{AuditPlan, Durability};
+pub use cases::Case;
 pub use guard::{Guard, NeverBlock, Percent};
+pub use hosts::{HostRules, TrailingSlash};
+pub use identity::IdentityPlan;
+pub use incident::Tightening;
 pub use kernel::WhenFull;
+pub use limits::Charged;
 pub use listen::{Clients, Listener, Serves, Tls};
-pub use routes::Route;
+pub use require::{Require, Requires, Shown};
+pub use route::{Matched, Route};
 pub use timeouts::Timeouts;
 
 pub(crate) use budgets::BYTES_MIN;
+pub(crate) use incident::LEVEL_MAX;
 pub(crate) use kernel::Kernel;
 pub(crate) use listen::NamedTls;
+pub(crate) use region::Region;
+pub(crate) use upstreams::Upstream;
 
 use crate::codes::{UNKNOWN_NAME, UNUSED};
-use crate::grammar::{Fields, Key, Named, Shape, brief, check, suggest};
+use conditions::Names;
+
+use crate::grammar::{Fields, HOST, Key, LEVEL, Named, Shape, brief, check, suggest};
 use crate::problem::Report;
 use crate::routing::Table;
 use crate::text::{Span, Text};
@@ -54,9 +80,20 @@ pub(crate) struct Sections {
     pub(crate) guard: Guard,
     pub(crate) audit: AuditPlan,
     pub(crate) timeouts: Timeouts,
+    pub(crate) identity: IdentityPlan,
+    pub(crate) keys: KeyPlan,
+    pub(crate) throttle: Option<Throttle>,
+    pub(crate) issuers: Vec<Arc<IssuerPlan>>,
+    pub(crate) issuer_names: BTreeSet<Arc<str>>,
+    pub(crate) networks: BTreeMap<Arc<str>, Arc<Networks>>,
+    pub(crate) windows: BTreeMap<Arc<str>, Arc<Window>>,
+    pub(crate) region: Region,
+    pub(crate) hosts: BTreeMap<Box<str>, HostRules>,
+    pub(crate) incidents: Box<[Tightening; 6]>,
+    pub(crate) cases: Vec<Case>,
     pub(crate) roles: Roles,
-    pub(crate) limits: Vec<Arc<Limit>>,
-    pub(crate) upstreams: Vec<Arc<enforcer_upstream::Plan>>,
+    pub(crate) limits: Vec<Charged>,
+    pub(crate) upstreams: Vec<Upstream>,
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) table: Table,
     pub(crate) rules: Vec<enforcer_detect::Rule>,
@@ -67,6 +104,8 @@ pub(crate) struct Sections {
 pub(crate) struct Base<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) text: &'a Text<'a>,
+    /// Whether the files that the policy names are read.
+    pub(crate) reads_files: bool,
 }
 
 /// The keys of the file.
@@ -85,11 +124,49 @@ pub(crate) static KEYS: &[Key] = &[
     ),
     Key::optional("guard", Shape::Table(guard::KEYS), "Whom no block may hit."),
     Key::optional("audit", Shape::Table(audit::KEYS), "The audit log."),
+    Key::optional(
+        "issuer",
+        Shape::Named(&Shape::Table(issuers::KEYS)),
+        "Whose tokens are believed, and on which terms.",
+    ),
+    Key::optional("keys", Shape::Table(keys::KEYS), "API keys: their form, rotation and notices."),
+    Key::optional("net", Shape::Named(&names::NETWORKS), "Names for networks, for `net.NAME`."),
+    Key::optional(
+        "time",
+        Shape::Named(&Shape::Table(names::WINDOW_KEYS)),
+        "Names for hours of the week, for `time.NAME`.",
+    ),
+    Key::optional("region", Shape::Table(region::KEYS), "What knows the country of an address."),
+    Key::optional(
+        "identity",
+        Shape::Table(identity::KEYS),
+        "How upstreams are told who is calling.",
+    ),
+    Key::optional(
+        "host",
+        Shape::Keyed(&HOST, &Shape::Table(hosts::KEYS)),
+        "Rules of one virtual host.",
+    ),
+    Key::optional(
+        "throttle",
+        Shape::Table(throttle::KEYS),
+        "What becomes of a source that goes on after it was refused.",
+    ),
+    Key::optional(
+        "incident",
+        Shape::Keyed(&LEVEL, &Shape::Table(incident::KEYS)),
+        "What becomes stricter at this level of incident (0 to 5) and above.",
+    ),
+    Key::optional(
+        "test",
+        Shape::List(&Shape::Table(cases::KEYS)),
+        "Requests with the answers that are expected; `enforcer policy test` asks them.",
+    ),
     Key::optional("role", Shape::Named(&Shape::Table(roles::KEYS)), "What a caller can be."),
     Key::optional(
         "limit",
         Shape::Named(&Shape::Table(limits::KEYS)),
-        "How much one caller or one address may ask for.",
+        "How much callers may ask for, alone and together.",
     ),
     Key::optional("upstream", Shape::Named(&Shape::Table(upstreams::KEYS)), "Where requests go."),
     Key::optional("timeouts", Shape::Table(timeouts::KEYS), "How long a client may take."),
@@ -107,6 +184,7 @@ pub(crate) static KEYS: &[Key] = &[
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -123,14 +201,39 @@ pub(crate) fn read(
     let root = Fields::new(KEYS, file.get_ref(), start);
 
     let (listeners, files) = listen::read(root, base, report);
-    let roles = roles::read(root, report);
-    let limits = limits::read(root);
-    let upstreams = upstreams::read(root, &listeners, report);
-    let (routes, table) = routes::read(root, &roles, &limits, &upstreams, report);
+    let issuer_names = issuers::names(root);
+    let issuers = issuers::read(root, base, report);
+    let roles = roles::read(root, &issuer_names, report);
+    let networks = names::networks(root, report);
+    let windows = names::windows(root, report);
+    let region = region::read(root, base, report);
+    let vocabulary = Vocabulary {
+        roles: &roles,
+        networks: &networks,
+        windows: &windows,
+        issuers: &issuer_names,
+        has_regions: region.file.is_some(),
+    };
+    let names = Names { vocabulary, base };
+    let hosts = hosts::read(root, report);
+    let limits = limits::read(root, &names, report);
+    let upstreams = upstreams::read(root, &listeners, &roles, report);
+    let defined = routes::Defined { names, limits: &limits, upstreams: &upstreams, hosts: &hosts };
+    let (routes, table, used) = routes::read(root, &defined, report);
+    let defined = incident::Defined { roles: &roles, limits: &limits, routes: &routes };
+    let incidents = Box::new(incident::read(root, &defined, report));
     let rules = rules::read(root, report);
     let agent = agent::read(root.table("agent"), base, report);
     let kernel = kernel::read(root, base, report);
     let guard = guard::read(root.table("guard"), base, report);
+    let keys = keys::read(root.table("keys"), report);
+    let throttle = throttle::read(root, report);
+    // What is wrong elsewhere may be why nothing uses a name.
+    if !report.has_errors() {
+        routes::unused_names(root, &roles, &used, report);
+        let grants = |name: &str| used.reads.issuer || issuers::grants(&roles, name);
+        issuers::unused(root, &grants, report);
+    }
     let sections = || {
         Some(Sections {
             agent: agent?,
@@ -139,6 +242,17 @@ pub(crate) fn read(
             guard: guard?,
             audit: audit::read(root.table("audit"))?,
             timeouts: timeouts::read(root.table("timeouts"))?,
+            identity: identity::read(root.table("identity"))?,
+            keys: keys?,
+            throttle: throttle?,
+            issuers,
+            issuer_names,
+            networks,
+            windows,
+            region,
+            hosts,
+            incidents,
+            cases: cases::read(root, base),
             roles,
             limits,
             upstreams,
@@ -180,8 +294,10 @@ fn unknown_name<'a>(
 /// Warns about entries of `[what]` whose names are not in `used`.
 fn unused(what: &str, entries: &[Named<'_>], used: &dyn Fn(&str) -> bool, report: &mut Report) {
     for entry in entries.iter().filter(|entry| !used(entry.name)) {
-        let message = format!("no route uses {what} `{}`", entry.name);
-        report.add(&UNUSED, entry.span, message, "remove it, or name it in a route".to_owned());
+        let user = if matches!(what, "net" | "time") { "condition" } else { "route" };
+        let message = format!("no {user} uses {what} `{}`", entry.name);
+        let hint = format!("remove it, or name it in a {user}");
+        report.add(&UNUSED, entry.span, message, hint);
     }
 }
 

@@ -1,12 +1,13 @@
-//! `[role]`: what a caller can be, and which role includes which.
+//! `[role]`: what a caller can be, who has which role, and which role includes which.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use enforcer_authz::{Grant, RoleDefinition, Roles, RolesError};
+use enforcer_authz::{Grant, ROLES_MAX, RoleDefinition, Roles, RolesError};
 use enforcer_model::Role;
 
-use crate::codes::ROLE_CIRCLE;
-use crate::grammar::{Fields, Key, NAME, Shape};
+use crate::codes::{RESERVED, ROLE_CIRCLE, TOO_MANY};
+use crate::grammar::{Fields, GRANT, Key, NAME, Shape};
 use crate::parse::unknown_name;
 use crate::problem::Report;
 use crate::text::Span;
@@ -14,23 +15,34 @@ use crate::text::Span;
 pub(super) static KEYS: &[Key] = &[
     Key::required(
         "from",
-        Shape::List(&Shape::Choice(&["key"])),
-        "Which credentials can carry the role; `key`: an API key that was issued with it.",
+        Shape::OneOrMore(&Shape::Text(&GRANT)),
+        "Who has it: `key` (an API key that was issued with it), `issuer:NAME/VALUE` (a token), \
+         `spiffe://…` (a client certificate; a final `*` takes the rest).",
     ),
     Key::optional(
         "includes",
-        Shape::List(&Shape::Text(&NAME)),
+        Shape::OneOrMore(&Shape::Text(&NAME)),
         "Roles whose rights this one has as well.",
     ),
 ];
 
-/// Every role and whom it includes; empty when the definitions contradict each other.
-pub(super) fn read(root: Fields<'_>, report: &mut Report) -> Roles {
+/// Words that stand for callers without a credential, and for everything.
+pub(super) const RESERVED_NAMES: [&str; 2] = ["anonymous", "all"];
+
+/// Every role, who has it and whom it includes; empty when the definitions contradict each other.
+pub(super) fn read(root: Fields<'_>, issuers: &BTreeSet<Arc<str>>, report: &mut Report) -> Roles {
     let entries = root.named("role");
+    if entries.len() > ROLES_MAX {
+        let message = format!("{} roles are more than {ROLES_MAX}", entries.len());
+        let hint = "let conditions tell apart what roles need not".to_owned();
+        report.add(&TOO_MANY, root.span_of("role"), message, hint);
+        return Roles::default();
+    }
     let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
     let mut places: HashMap<&str, Span> = HashMap::new();
     let mut definitions = Vec::new();
     for entry in &entries {
+        reserved(entry.name, entry.span, report);
         let Some(fields) = entry.fields(KEYS) else { continue };
         places.insert(
             entry.name,
@@ -44,8 +56,15 @@ pub(super) fn read(root: Fields<'_>, report: &mut Report) -> Roles {
                 unknown_name("role", name, span, names.iter().copied(), report);
             }
         }
-        let from = fields.texts("from");
-        let from = from.into_iter().filter_map(|(text, _)| text.parse::<Grant>().ok()).collect();
+        let mut from = Vec::new();
+        for (grant, span) in fields.all_parsed::<Grant>("from") {
+            if let Grant::Issuer { issuer, .. } = &grant
+                && !issuers.contains(issuer)
+            {
+                unknown_name("issuer", issuer, span, issuers.iter().map(AsRef::as_ref), report);
+            }
+            from.push(grant);
+        }
         definitions.push(RoleDefinition { role: Role::new(entry.name), includes, from });
     }
     match Roles::new(definitions) {
@@ -65,5 +84,13 @@ pub(super) fn read(root: Fields<'_>, report: &mut Report) -> Roles {
             }
             Roles::default()
         }
+    }
+}
+
+/// Tells when a role or limit is called as what stands for others.
+pub(super) fn reserved(name: &str, span: Span, report: &mut Report) {
+    if RESERVED_NAMES.contains(&name) {
+        let message = format!("`{name}` has a meaning of its own");
+        report.add(&RESERVED, span, message, "choose another name".to_owned());
     }
 }

@@ -3,41 +3,29 @@
 //! A route says in so many words who may use it: `public`, or at least one `[[route.allow]]`. Both,
 //! or neither, is refused, for one of them would not mean what it seems to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use enforcer_authz::{Plan, Roles, Rule};
-use enforcer_limits::{By, Limit};
-use enforcer_model::{Bytes, Role};
-use http::Method;
+use enforcer_authz::{Plan, Roles};
+use enforcer_inspect::{OptOut, OptOuts, Rewrite};
+use enforcer_limits::{By, DEMANDS_MAX};
 
+use super::conditions::{Names, Reads};
+use super::hosts::{HostRules, TrailingSlash};
+use super::incident::{impossible, on_public};
+use super::limits::Charged;
+use super::require::{Require, Requires, WORD};
+use super::rights::{self, ALLOW_KEYS, DENY_KEYS};
+use super::route::Route;
+use super::upstreams::Upstream;
 use super::{unknown_name, unused};
 use crate::codes::{
-    CASE_TWINS, KEY_LIMIT_ON_PUBLIC, NAME_TWICE, NO_ROUTE, OPEN_TO_NOBODY, PATTERNS_CONFLICT,
-    PUBLIC_WITH_ALLOW, SHADOWED, TOO_LARGE,
+    CASE_TWINS, EXCLUDES, KEY_LIMIT_ON_PUBLIC, NAME_TWICE, NO_EFFECT, NO_ROUTE, OPEN_TO_NOBODY,
+    OPT_OUT, PATTERNS_CONFLICT, PUBLIC_WITH_ALLOW, STRIP_OUTSIDE, TOO_LARGE, TOO_MANY, WRONG_VALUE,
 };
-use crate::grammar::{Fields, Key, METHOD, NAME, Need, PATTERN, Shape};
+use crate::grammar::{Fields, Key, NAME, Need, PATH_PREFIX, PATTERN, Shape, brief};
 use crate::problem::Report;
-use crate::routing::{Pattern, Table};
-
-/// What is served under one pattern, and to whom.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// As the policy names it; a label of metrics and records.
-    pub name: Arc<str>,
-    /// Host and path as the policy writes them.
-    pub pattern: Arc<str>,
-    /// Who may use it.
-    pub authz: Plan,
-    /// All of these are taken, or none.
-    pub limits: Vec<Arc<Limit>>,
-    /// Where its requests go.
-    pub upstream: Arc<enforcer_upstream::Plan>,
-    /// The longest body of a request.
-    pub body_max: Bytes,
-    /// Whether a client may go on as a WebSocket.
-    pub websocket: bool,
-}
+use crate::routing::{Pattern, Segment, Table};
 
 /// The most routes that a policy may have.
 pub(crate) const ROUTES_MAX: usize = 10_000;
@@ -66,6 +54,33 @@ pub(super) static KEYS: &[Key] = &[
         Shape::List(&Shape::Choice(&["websocket"])),
         "What a client may go on to speak; without it only requests are served.",
     ),
+    Key::optional(
+        "require",
+        WORD,
+        "What a caller must show: a client certificate (`mtls`), a token that is bound by DPoP \
+         (`dpop`) or in any way (`bound`), any token (`token`), an API key (`key`).",
+    ),
+    Key::optional(
+        "paths",
+        Shape::List(&Shape::Choice(&[
+            "encoded-slash",
+            "matrix",
+            "double-encoding",
+            "empty-segment",
+        ])),
+        "What the path of `match` has that is refused otherwise; it is then matched and forwarded \
+         byte for byte, and has no wildcards.",
+    ),
+    Key::optional(
+        "strip",
+        Shape::Text(&PATH_PREFIX),
+        "The beginning of the path that the upstream does not see; whole segments.",
+    ),
+    Key::optional(
+        "rewrite",
+        Shape::Text(&PATH_PREFIX),
+        "What the upstream sees in front of the path; the outcome is authorised as well.",
+    ),
     Key::with_default(
         "public",
         Shape::Flag,
@@ -77,52 +92,53 @@ pub(super) static KEYS: &[Key] = &[
         Shape::List(&Shape::Table(ALLOW_KEYS)),
         "Who may do what; what no entry allows is refused with 403.",
     ),
-];
-
-static ALLOW_KEYS: &[Key] = &[
-    Key::required(
-        "method",
-        Shape::OneOrMore(&Shape::Text(&METHOD)),
-        "One method or a list; GET does not imply HEAD.",
-    ),
-    Key::required(
-        "role",
-        Shape::Text(&NAME),
-        "The role that a caller needs, or one that includes it.",
+    Key::optional(
+        "deny",
+        Shape::List(&Shape::Table(DENY_KEYS)),
+        "Who may not do what, whatever allows it.",
     ),
 ];
 
 /// What the other sections define.
-struct Defined<'a> {
-    roles: &'a Roles,
-    role_names: Vec<&'a str>,
-    limits: &'a [Arc<Limit>],
-    limit_names: Vec<&'a str>,
-    upstreams: &'a [Arc<enforcer_upstream::Plan>],
-    upstream_names: Vec<&'a str>,
+pub(super) struct Defined<'a> {
+    pub(super) names: Names<'a>,
+    pub(super) limits: &'a [Charged],
+    pub(super) upstreams: &'a [Upstream],
+    pub(super) hosts: &'a BTreeMap<Box<str>, HostRules>,
 }
 
-/// Names that at least one route uses, whether they exist or not.
+/// The same, to be found by name.
+struct Known<'a> {
+    defined: &'a Defined<'a>,
+    limits: HashMap<&'a str, &'a Charged>,
+    limit_names: HashSet<&'a str>,
+    upstreams: HashMap<&'a str, &'a Upstream>,
+    upstream_names: HashSet<&'a str>,
+    role_names: HashSet<&'a str>,
+    /// What conditions of limits read; a key may bring any limit to any route.
+    limit_reads: Reads,
+}
+
+/// What at least one route uses, whether it exists or not.
 #[derive(Default)]
-struct Used<'a> {
-    roles: HashSet<&'a str>,
+pub(super) struct Used<'a> {
+    pub(super) roles: HashSet<&'a str>,
     limits: HashSet<&'a str>,
     upstreams: HashSet<&'a str>,
+    pub(super) reads: Reads,
 }
 
-pub(super) fn read(
-    root: Fields<'_>,
-    roles: &Roles,
-    limits: &[Arc<Limit>],
-    upstreams: &[Arc<enforcer_upstream::Plan>],
+pub(super) fn read<'a>(
+    root: Fields<'a>,
+    defined: &Defined<'_>,
     report: &mut Report,
-) -> (Vec<Arc<Route>>, Table) {
+) -> (Vec<Arc<Route>>, Table, Used<'a>) {
     let entries = root.tables("route");
     if entries.len() > ROUTES_MAX {
         let message = format!("{} routes are more than {ROUTES_MAX}", entries.len());
         let hint = "join routes that differ only below a `{**}`".to_owned();
         report.add(&TOO_LARGE, root.span_of("route"), message, hint);
-        return (Vec::new(), Table::default());
+        return (Vec::new(), Table::default(), Used::default());
     }
     if !root.has("route") {
         let hint = "add `[[route]]` with `name`, `match` and `upstream`".to_owned();
@@ -134,46 +150,52 @@ pub(super) fn read(
         );
     }
 
-    let names = |key| root.named(key).into_iter().map(|entry| entry.name).collect();
-    let defined = Defined {
-        roles,
-        role_names: names("role"),
-        limits,
-        limit_names: names("limit"),
-        upstreams,
-        upstream_names: names("upstream"),
-    };
+    let known = Known::of(root, defined);
     let mut used = Used::default();
     let mut taken = Taken::default();
     let mut routes = Vec::new();
-    for &fields in &entries {
+    let mut patterns = Vec::new();
+    for (n, &fields) in entries.iter().enumerate() {
         taken.note(fields, report);
-        routes.extend(route(fields, &defined, &mut used, report).map(Arc::new));
+        let pattern = fields.parsed::<Pattern>("match");
+        if let Some(pattern) = &pattern {
+            fits(n, pattern, fields, defined, report);
+        }
+        let number = routes.len();
+        routes.extend(route(number, pattern.as_ref(), fields, &known, &mut used, report));
+        patterns.extend(pattern.map(|pattern| (n, pattern)));
     }
-    let table = table(&entries, report);
+    let table = table(&entries, &patterns, defined, report);
+    note_limits(defined, &mut used);
+    (routes.into_iter().map(Arc::new).collect(), table, used)
+}
 
-    // What is wrong elsewhere may be why nothing uses a name.
-    if !report.has_errors() {
-        let satisfies = |role: &str| {
-            let wanted =
-                used.roles.iter().filter_map(|name| roles.satisfying(&Role::new(name)).ok());
-            wanted.into_iter().any(|set| set.contains(&Role::new(role)))
-        };
-        unused("role", &root.named("role"), &satisfies, report);
-        unused("limit", &root.named("limit"), &|name| used.limits.contains(name), report);
-        unused("upstream", &root.named("upstream"), &|name| used.upstreams.contains(name), report);
-    }
-    (routes, table)
+/// Warns about what nothing uses. What is wrong elsewhere may be why, so nothing else may be wrong.
+pub(super) fn unused_names(root: Fields<'_>, roles: &Roles, used: &Used<'_>, report: &mut Report) {
+    let asked = || used.roles.iter().copied().chain(used.reads.roles.iter().map(AsRef::as_ref));
+    // Whoever has a role that includes a used one is asked about by its name.
+    let wanted: Vec<_> = asked().filter_map(|name| roles.index(name)).collect();
+    let satisfies = |role: &str| {
+        roles.closure([role]).is_ok_and(|closed| wanted.iter().any(|index| closed.contains(*index)))
+    };
+    unused("role", &root.named("role"), &satisfies, report);
+    unused("limit", &root.named("limit"), &|name| used.limits.contains(name), report);
+    unused("upstream", &root.named("upstream"), &|name| used.upstreams.contains(name), report);
+    unused("net", &root.named("net"), &|name| used.reads.networks.contains(name), report);
+    unused("time", &root.named("time"), &|name| used.reads.windows.contains(name), report);
 }
 
 /// The table of all patterns, also of routes that have other problems.
-fn table(entries: &[Fields<'_>], report: &mut Report) -> Table {
-    let patterns: Vec<(usize, Pattern)> = entries
-        .iter()
-        .enumerate()
-        .filter_map(|(n, fields)| Some((n, fields.parsed("match")?)))
-        .collect();
-    let (table, conflicts) = Table::new(patterns.iter().map(|(n, pattern)| (*n, pattern)));
+fn table(
+    entries: &[Fields<'_>],
+    patterns: &[(usize, Pattern)],
+    defined: &Defined<'_>,
+    report: &mut Report,
+) -> Table {
+    let is_strict = |rules: &HostRules| rules.trailing_slash == TrailingSlash::Strict;
+    let strict = defined.hosts.iter().filter(|(_, rules)| is_strict(rules));
+    let strict: HashSet<Box<str>> = strict.map(|(host, _)| host.clone()).collect();
+    let (table, conflicts) = Table::new(patterns.iter().map(|(n, pattern)| (*n, pattern)), &strict);
     let shown = |n: usize| {
         let fields = entries.get(n)?;
         let (pattern, name) = (fields.text("match")?, fields.text("name").unwrap_or("?"));
@@ -195,128 +217,268 @@ fn table(entries: &[Fields<'_>], report: &mut Report) -> Table {
     table
 }
 
-fn route<'a>(
-    fields: Fields<'a>,
+/// Tells what a pattern cannot be on its host, or beside its route's other keys.
+fn fits(
+    n: usize,
+    pattern: &Pattern,
+    fields: Fields<'_>,
     defined: &Defined<'_>,
+    report: &mut Report,
+) {
+    let text = fields.text("match").unwrap_or_default();
+    let span = fields.span_of("match");
+    let rules = pattern.host().and_then(|host| defined.hosts.get(host));
+    let strict = rules.is_some_and(|rules| rules.trailing_slash == TrailingSlash::Strict);
+    if pattern.has_slash() && !strict {
+        let message = format!("`route[{n}].match`: `{}` ends in a slash", brief(text));
+        let shorter = text.trim_end_matches('/');
+        let hint = format!("write `{shorter}`: it matches with and without the slash");
+        report.add(&WRONG_VALUE, span, message, hint);
+    }
+
+    let out: Vec<(OptOut, _)> = fields.all_parsed("paths");
+    let opted: OptOuts = out.iter().map(|(one, _)| *one).collect();
+    let needs = pattern.needs();
+    if !opted.covers(needs) {
+        let missing = needs.iter().filter(|one| !opted.covers([*one].into_iter().collect()));
+        let missing: Vec<String> = missing.map(|one| format!("\"{}\"", one.as_str())).collect();
+        let message = format!("requests for `{}` are refused", brief(text));
+        let hint = format!("another spelling, or `paths = [{}]`", missing.join(", "));
+        report.add(&OPT_OUT, span, message, hint);
+    }
+    if !out.is_empty() && !pattern.is_literal() {
+        let message = format!("`{}` has a wildcard, which cannot be byte for byte", brief(text));
+        let hint = "write the path out, one route for each, or remove `paths`".to_owned();
+        report.add(&OPT_OUT, span, message, hint);
+    } else {
+        for (one, span) in out {
+            if !needs.covers([one].into_iter().collect()) {
+                let message = format!("the path has nothing to do with \"{}\"", one.as_str());
+                report.add(&NO_EFFECT, span, message, "remove it".to_owned());
+            }
+        }
+    }
+    for key in ["strip", "rewrite"].into_iter().filter(|key| fields.has(key)) {
+        if !needs.is_empty() {
+            let message = format!("`{key}` changes a path that must stay byte for byte as it is");
+            let hint = "remove `paths` and what needs it, or the rewrite".to_owned();
+            report.add(&EXCLUDES, fields.span_of(key), message, hint);
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    fn of(root: Fields<'a>, defined: &'a Defined<'a>) -> Self {
+        let names = |key| root.named(key).into_iter().map(|entry| entry.name).collect();
+        let mut limit_reads = Reads::default();
+        for condition in defined.limits.iter().filter_map(|charged| charged.when.as_ref()) {
+            limit_reads.note(condition.expr());
+        }
+        limit_reads.region |=
+            defined.limits.iter().any(|charged| *charged.limit.by() == By::Region);
+        Self {
+            defined,
+            limits: defined.limits.iter().map(|one| (&**one.limit.name(), one)).collect(),
+            limit_names: names("limit"),
+            upstreams: defined.upstreams.iter().map(|one| (&*one.plan.name, one)).collect(),
+            upstream_names: names("upstream"),
+            role_names: names("role"),
+            limit_reads,
+        }
+    }
+}
+
+fn route<'a>(
+    number: usize,
+    pattern: Option<&Pattern>,
+    fields: Fields<'a>,
+    known: &Known<'_>,
     used: &mut Used<'a>,
     report: &mut Report,
 ) -> Option<Route> {
-    let limits = limits(fields, defined, used, report);
-    let upstream = upstream(fields, defined, used, report);
-    let authz = plan(fields, defined, used, report);
+    let limits = limits(fields, known, used, report);
+    let upstream = upstream(fields, known, used, report);
+    let require = require(fields, report);
+    let rewrite = rewrite(pattern, fields, report);
+    let mut reads = Reads::default();
+    let names: Vec<(usize, &Arc<str>)> = pattern.map(|p| p.names().collect()).unwrap_or_default();
+    let params: Vec<&str> = names.iter().map(|(_, name)| &***name).collect();
+    let authz = plan(fields, &params, known, used, &mut reads, report);
+    let read = if reads.params { names } else { Vec::new() };
+    let queries = reads.queries.union(&known.limit_reads.queries).map(Arc::clone).collect();
+    let reads_region = reads.region || known.limit_reads.region;
+    used.reads.add(reads);
     // After all of the above, so that each of them tells its problems.
+    let upstream = upstream?;
     Some(Route {
         name: fields.text("name")?.into(),
+        number,
         pattern: fields.text("match")?.into(),
         authz: authz?,
+        require: require?,
         limits,
-        upstream: upstream?,
+        upstream: Arc::clone(&upstream.plan),
+        gate: upstream.gate.as_ref().map(Arc::clone),
         body_max: fields.size("body_max")?,
         websocket: fields.texts("upgrade").iter().any(|(word, _)| *word == "websocket"),
+        opt_outs: pattern?.needs(),
+        rewrite: rewrite?,
+        forward_credential: upstream.forward_credential,
+        identity: upstream.identity,
+        reads_region,
+        queries,
+        params: read.into_iter().map(|(n, name)| (n, Arc::clone(name))).collect(),
     })
 }
 
 fn limits<'a>(
     fields: Fields<'a>,
-    defined: &Defined<'_>,
+    known: &Known<'_>,
     used: &mut Used<'a>,
     report: &mut Report,
-) -> Vec<Arc<Limit>> {
+) -> Vec<Charged> {
     let public = fields.flag("public") == Some(true);
-    let mut limits: Vec<Arc<Limit>> = Vec::new();
+    let mut limits: Vec<Charged> = Vec::new();
     for (name, span) in fields.texts("limits") {
-        if !defined.limit_names.contains(&name) {
-            unknown_name("limit", name, span, defined.limit_names.iter().copied(), report);
-        } else if limits.iter().any(|known| &*known.name == name) {
+        if !known.limit_names.contains(&name) {
+            unknown_name("limit", name, span, known.limit_names.iter().copied(), report);
+        } else if limits.iter().any(|charged| &**charged.limit.name() == name) {
             let message = format!("limit `{name}` is named twice");
             report.add(&NAME_TWICE, span, message, "once is enough".to_owned());
         }
         used.limits.insert(name);
-        let Some(limit) = defined.limits.iter().find(|limit| &*limit.name == name) else {
-            continue;
-        };
-        if public && limit.by == By::Key {
+        let Some(charged) = known.limits.get(name) else { continue };
+        if public && counts_callers(charged.limit.by()) {
             let message = format!("limit `{name}` counts callers, and a public route has none");
             let hint = "use a limit with `by = \"ip\"`".to_owned();
             report.add(&KEY_LIMIT_ON_PUBLIC, span, message, hint);
         }
-        limits.push(Arc::clone(limit));
+        if limits.len() < DEMANDS_MAX {
+            limits.push((*charged).clone());
+        } else {
+            let message = format!("a route has at most {DEMANDS_MAX} limits");
+            report.add(&TOO_MANY, span, message, "leave some out".to_owned());
+            break;
+        }
     }
     limits
 }
 
-fn upstream<'a>(
+const fn counts_callers(by: &By) -> bool {
+    match by {
+        By::Application | By::Claim(_) | By::Key | By::Principal | By::Role => true,
+        By::Global | By::Ip | By::Prefix { .. } | By::Region | By::Route => false,
+    }
+}
+
+fn upstream<'a, 'k>(
     fields: Fields<'a>,
-    defined: &Defined<'_>,
+    known: &Known<'k>,
     used: &mut Used<'a>,
     report: &mut Report,
-) -> Option<Arc<enforcer_upstream::Plan>> {
+) -> Option<&'k Upstream> {
     let name = fields.text("upstream")?;
     used.upstreams.insert(name);
-    if !defined.upstream_names.contains(&name) {
-        let known = defined.upstream_names.iter().copied();
-        unknown_name("upstream", name, fields.span_of("upstream"), known, report);
+    if !known.upstream_names.contains(&name) {
+        let names = known.upstream_names.iter().copied();
+        unknown_name("upstream", name, fields.span_of("upstream"), names, report);
     }
-    defined.upstreams.iter().find(|plan| &*plan.name == name).map(Arc::clone)
+    known.upstreams.get(name).copied()
+}
+
+/// What callers must show; `None` where that is malformed.
+fn require(fields: Fields<'_>, report: &mut Report) -> Option<Requires> {
+    if !fields.has("require") {
+        return Some(Requires::default());
+    }
+    let require = Require::named(fields.text("require")?)?;
+    if fields.flag("public") == Some(true) && require.needs_caller() {
+        let name = fields.text("name").unwrap_or("?");
+        on_public(require, name, fields.span_of("require"), report);
+    }
+    let required = Requires::from(require);
+    if required.is_impossible() {
+        impossible(fields.text("name").unwrap_or("?"), fields.span_of("require"), report);
+    }
+    Some(required)
+}
+
+/// What becomes of the path; `None` where that is malformed.
+fn rewrite(
+    pattern: Option<&Pattern>,
+    fields: Fields<'_>,
+    report: &mut Report,
+) -> Option<Option<Rewrite>> {
+    if !fields.has("strip") && !fields.has("rewrite") {
+        return Some(None);
+    }
+    let text = |key| if fields.has(key) { fields.text(key) } else { Some("/") };
+    let rewrite = Rewrite::new(text("strip")?, text("rewrite")?).ok()?;
+    let segments = pattern?.segments();
+    let mut own = segments.iter();
+    let inside = rewrite
+        .stripped()
+        .all(|wanted| matches!(own.next(), Some(Segment::Literal(literal)) if literal == wanted));
+    if !inside {
+        let strip = fields.text("strip").unwrap_or_default();
+        let message = format!(
+            "`{}` is not the beginning of `{}`",
+            brief(strip),
+            fields.text("match").unwrap_or_default()
+        );
+        let hint = "strip literal segments with which `match` begins".to_owned();
+        report.add(&STRIP_OUTSIDE, fields.span_of("strip"), message, hint);
+        return None;
+    }
+    Some(Some(rewrite))
 }
 
 fn plan<'a>(
     fields: Fields<'a>,
-    defined: &Defined<'_>,
+    params: &[&str],
+    known: &Known<'_>,
     used: &mut Used<'a>,
+    reads: &mut Reads,
     report: &mut Report,
 ) -> Option<Plan> {
     let shown = fields.text("name").unwrap_or("?");
-    match (fields.flag("public")?, fields.has("allow")) {
-        (true, false) => Some(Plan::public()),
+    let mut rights = rights::Reader {
+        route: shown,
+        params,
+        names: &known.defined.names,
+        role_names: &known.role_names,
+        used,
+        reads,
+    };
+    let allow = rights.allow(fields, report);
+    let deny = rights.deny(fields, report);
+    let plan = match (fields.flag("public")?, fields.has("allow")) {
+        (true, false) => Plan::public(),
         (true, true) => {
             let message = format!("route `{shown}` is public and has `allow` rules");
             let hint = "remove `public`, or remove the rules".to_owned();
             report.add(&PUBLIC_WITH_ALLOW, fields.span_of("public"), message, hint);
-            None
+            return None;
         }
         (false, false) => {
             let message = format!("nobody may use route `{shown}`");
             let hint =
                 "add `[[route.allow]]` with `method` and `role`, or `public = true`".to_owned();
             report.add(&OPEN_TO_NOBODY, fields.span(), message, hint);
-            None
+            return None;
         }
-        (false, true) => rules(shown, fields, defined, used, report).map(Plan::rules),
-    }
+        (false, true) => Plan::rules(allow?),
+    };
+    Some(plan.denying(deny?))
 }
 
-fn rules<'a>(
-    route: &str,
-    fields: Fields<'a>,
-    defined: &Defined<'_>,
-    used: &mut Used<'a>,
-    report: &mut Report,
-) -> Option<Vec<Rule>> {
-    let mut rules = Vec::new();
-    let mut granted: HashSet<(&str, Method)> = HashSet::new();
-    for (n, fields) in fields.tables("allow").into_iter().enumerate() {
-        let name = format!("{route}.allow[{n}]");
-        let methods: Vec<Method> =
-            fields.all_parsed::<Method>("method").into_iter().map(|(method, _)| method).collect();
-        let role = fields.text("role")?;
-        used.roles.insert(role);
-        if !defined.role_names.contains(&role) {
-            let known = defined.role_names.iter().copied();
-            unknown_name("role", role, fields.span_of("role"), known, report);
+/// What the conditions of limits use counts as used where the limit is.
+fn note_limits(defined: &Defined<'_>, used: &mut Used<'_>) {
+    for charged in defined.limits {
+        if let Some(condition) = &charged.when {
+            used.reads.note(condition.expr());
         }
-        let fresh = methods.iter().filter(|method| granted.insert((role, (*method).clone())));
-        if fresh.count() == 0 && !methods.is_empty() {
-            let message = format!("{name} allows nothing that an earlier rule does not");
-            report.add(&SHADOWED, fields.span(), message, "remove it".to_owned());
-        }
-        // An unknown role has been told; so has a circle that left no role defined.
-        let role = Role::new(role);
-        let methods = methods.into_iter().collect();
-        let rule = Rule::new(&name, methods, Some(&role), None, defined.roles);
-        rules.extend(rule);
     }
-    Some(rules)
 }
 
 /// Names and patterns that are taken, by the line where they stand.

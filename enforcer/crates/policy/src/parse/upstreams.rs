@@ -1,14 +1,18 @@
 //! `[upstream.NAME]`: where requests go and how long they wait there.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use enforcer_authz::Roles;
+use enforcer_limits::{Class, GatePlan};
+use enforcer_model::Role;
 use enforcer_upstream::Plan;
 
-use super::{DAY, HOUR, Listener, MILLISECOND};
-use crate::codes::{NAME_TWICE, UPSTREAM_IS_LISTENER};
-use crate::grammar::{Fields, HOST_ADDRESS, Key, Need, Shape};
+use super::{DAY, HOUR, Listener, MILLISECOND, unknown_name};
+use crate::codes::{MISSING_PART, NAME_TWICE, UPSTREAM_IS_LISTENER};
+use crate::grammar::{Fields, HOST_ADDRESS, Key, NAME, Need, Shape};
 use crate::problem::Report;
 
 pub(super) static KEYS: &[Key] = &[
@@ -47,14 +51,48 @@ pub(super) static KEYS: &[Key] = &[
         Need::Count(512),
         "Open connections per thread; when all are in use, requests are refused.",
     ),
+    Key::optional(
+        "concurrent",
+        Shape::Count(1, 1 << 20),
+        "Requests that it has at the same time, over all threads; more are refused.",
+    ),
+    Key::optional(
+        "shed",
+        Shape::List(&Shape::Text(&NAME)),
+        "Roles, and `anonymous`, that are turned away first when it is nearly full: from 80 % of \
+         `concurrent` on, in this order.",
+    ),
+    Key::with_default(
+        "identity",
+        Shape::Flag,
+        Need::True,
+        "Tell it who is calling, in a signed statement (`Enforcer-Identity`).",
+    ),
+    Key::with_default(
+        "forward_credential",
+        Shape::Flag,
+        Need::False,
+        "Let it have the credential that was accepted here. API keys of ours never pass.",
+    ),
 ];
+
+/// An upstream with what its routes do.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) gate: Option<Arc<GatePlan>>,
+    pub(crate) identity: bool,
+    pub(crate) forward_credential: bool,
+}
 
 pub(super) fn read(
     root: Fields<'_>,
     listeners: &[Listener],
+    roles: &Roles,
     report: &mut Report,
-) -> Vec<Arc<Plan>> {
-    let mut plans = Vec::new();
+) -> Vec<Upstream> {
+    let own = Own::of(listeners);
+    let mut upstreams = Vec::new();
     for entry in root.named("upstream") {
         let Some(fields) = entry.fields(KEYS) else { continue };
         let hosts = fields.all_parsed::<SocketAddr>("hosts");
@@ -64,16 +102,68 @@ pub(super) fn read(
                 let message = format!("host {host} is named twice");
                 report.add(&NAME_TWICE, span, message, "remove one of the two".to_owned());
             }
-            if let Some(listener) = listeners.iter().find(|listener| meets(listener, host)) {
-                let message = format!("{host} is this agent's own listener `{}`", listener.name);
+            if let Some(listener) = own.meets(host) {
+                let message = format!("{host} is this agent's own listener `{listener}`");
                 let hint = "requests would circle; name the address of the service".to_owned();
                 report.add(&UPSTREAM_IS_LISTENER, span, message, hint);
             }
         }
         let hosts = hosts.into_iter().map(|(host, _)| host).collect();
-        plans.extend(plan(entry.name, hosts, fields).map(Arc::new));
+        let gate = gate(entry.name, fields, root, roles, report);
+        upstreams.extend(upstream(entry.name, hosts, gate, fields));
     }
-    plans
+    upstreams
+}
+
+fn upstream(
+    name: &str,
+    hosts: Vec<SocketAddr>,
+    gate: Option<Option<GatePlan>>,
+    fields: Fields<'_>,
+) -> Option<Upstream> {
+    Some(Upstream {
+        plan: Arc::new(plan(name, hosts, fields)?),
+        gate: gate?.map(Arc::new),
+        identity: fields.flag("identity")?,
+        forward_credential: fields.flag("forward_credential")?,
+    })
+}
+
+/// How many requests it takes; inner `None` where that is not limited.
+fn gate(
+    name: &str,
+    fields: Fields<'_>,
+    root: Fields<'_>,
+    roles: &Roles,
+    report: &mut Report,
+) -> Option<Option<GatePlan>> {
+    let mut shed: Vec<Class> = Vec::new();
+    for (word, span) in fields.texts("shed") {
+        let class = match word {
+            "anonymous" => Class::Anonymous,
+            role => Class::Role(Role::new(role)),
+        };
+        let defined = root.named("role");
+        if word != "anonymous" && !defined.iter().any(|role| role.name == word) {
+            let known = defined.iter().map(|role| role.name).chain(["anonymous"]);
+            unknown_name("role", word, span, known, report);
+        } else if shed.contains(&class) {
+            let message = format!("`{word}` is named twice");
+            report.add(&NAME_TWICE, span, message, "once is enough".to_owned());
+        } else if word == "anonymous" || roles.index(word).is_some() {
+            shed.push(class);
+        }
+    }
+    if !fields.has("concurrent") {
+        if fields.has("shed") {
+            let message = "`shed` has no meaning without `concurrent`";
+            let hint = "add `concurrent = 500`, or remove it".to_owned();
+            report.add(&MISSING_PART, fields.span_of("shed"), message, hint);
+        }
+        return Some(None);
+    }
+    let concurrent = NonZeroU32::new(u32::try_from(fields.count("concurrent")?).ok()?)?;
+    Some(Some(GatePlan { name: name.into(), concurrent, shed: shed.into() }))
 }
 
 fn plan(name: &str, hosts: Vec<SocketAddr>, fields: Fields<'_>) -> Option<Plan> {
@@ -88,12 +178,31 @@ fn plan(name: &str, hosts: Vec<SocketAddr>, fields: Fields<'_>) -> Option<Plan> 
     })
 }
 
-/// Whether a connection to `host` certainly ends at the listener.
-fn meets(listener: &Listener, host: SocketAddr) -> bool {
-    let same_family = |ip: IpAddr| ip.is_ipv4() == host.is_ipv4();
-    listener.addresses.iter().any(|address| {
-        let every = address.ip().is_unspecified() && same_family(address.ip());
-        address.port() == host.port()
-            && (address.ip() == host.ip() || (every && host.ip().is_loopback()))
-    })
+/// Where this agent listens, to be asked for many hosts.
+struct Own<'a> {
+    addresses: HashMap<SocketAddr, &'a str>,
+    /// Ports on every address of a family.
+    every: HashMap<(bool, u16), &'a str>,
+}
+
+impl<'a> Own<'a> {
+    fn of(listeners: &'a [Listener]) -> Self {
+        let mut own = Self { addresses: HashMap::new(), every: HashMap::new() };
+        for listener in listeners {
+            for address in &listener.addresses {
+                own.addresses.insert(*address, &listener.name);
+                if address.ip().is_unspecified() {
+                    own.every.insert((address.is_ipv4(), address.port()), &listener.name);
+                }
+            }
+        }
+        own
+    }
+
+    /// The listener at which a connection to `host` certainly ends.
+    fn meets(&self, host: SocketAddr) -> Option<&'a str> {
+        let every = || self.every.get(&(host.is_ipv4(), host.port()));
+        let own = self.addresses.get(&host);
+        own.or_else(|| every().filter(|_| host.ip().is_loopback())).copied()
+    }
 }

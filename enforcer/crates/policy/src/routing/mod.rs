@@ -1,67 +1,60 @@
-//! Which route a request belongs to: patterns, and the table that finds one.
+//! Which route a request belongs to: the table that finds one.
 //!
 //! A pattern is `host/path`. The host is exact or `*`; an exact host's match wins. In the path, from
 //! the left, a literal segment wins over `{x}` (one segment) and that over `{**}` (the rest, which
 //! may be nothing: `/v1/{**}` matches `/v1` as well, unless another route has just that path).
-//! Paths are compared as [`enforcer_inspect::fold`] writes them, so neither a trailing slash nor an
-//! escape that a segment does not need leads to another route.
+//! Paths are compared as [`enforcer_inspect::fold`] writes them, so neither an escape that a segment
+//! does not need nor a trailing slash leads to another route. On hosts that are strict about the
+//! slash, `/admin/` is not `/admin`; but it is not a part of the rest of something wider either.
 
-use std::collections::HashMap;
-use std::str::FromStr;
+mod pattern;
 
-use enforcer_inspect::{Host, HostError, Path, fold};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use enforcer_inspect::fold;
 use matchit::{InsertError, Router};
 
-/// A pattern of host and path that is well-formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern {
-    /// `None`: every host.
-    host: Option<Host>,
-    segments: Vec<Segment>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    /// As [`fold`] writes it.
-    Literal(String),
-    One,
-    Rest,
-}
-
-/// Why a text is no pattern.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PatternError {
-    #[error("`{0}` has no path")]
-    NoPath(String),
-    #[error(transparent)]
-    Host(HostError),
-    #[error("`{0}` ends in a slash")]
-    TrailingSlash(String),
-    #[error("`{0}` holds a `{{**}}` that is not the last segment")]
-    RestInside(String),
-    #[error("`{segment}` is not a segment of a pattern")]
-    Braces { segment: String },
-    #[error("`{0}` holds a `*`, which is not a wildcard here")]
-    Star(String),
-    #[error("no request can have the path `{path}`: {why}")]
-    Impossible { path: String, why: String },
-}
+pub(crate) use pattern::{Pattern, Segment};
 
 /// Finds the route of a host and path; routes go by their number in the policy.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    hosts: HashMap<Box<str>, Paths>,
+    hosts: Hosts<Paths>,
     any: Paths,
+    /// Routes whose paths have no canonical form, under their host (`*`: every host) and text.
+    exact: HashMap<Box<str>, HashMap<Box<str>, usize>>,
 }
+
+/// By host. Whoever writes the policy chooses the hosts, so nobody else can make them collide.
+type Hosts<T> = HashMap<Box<str>, T, BuildHasherDefault<HostHasher>>;
 
 /// The routes of one host.
 #[derive(Debug, Default)]
 struct Paths {
-    router: Router<usize>,
+    router: Router<Place>,
+    /// A path with a trailing slash is not the path without.
+    strict: bool,
     /// What the router was given, to name the other side of a conflict.
     inserted: HashMap<String, usize>,
     /// What each `{**}` matches when there is no rest.
     prefixes: Vec<(String, usize)>,
+}
+
+/// What the router knows of a pattern.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    route: usize,
+    end: End,
+}
+
+/// How a pattern ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Segment,
+    Slash,
+    Rest,
 }
 
 /// A pattern matches what another one matches, and neither is narrower.
@@ -75,40 +68,93 @@ impl Table {
     /// The table of numbered patterns, and for each that found no place the reason.
     pub(crate) fn new<'a>(
         patterns: impl IntoIterator<Item = (usize, &'a Pattern)>,
+        strict_hosts: &HashSet<Box<str>>,
     ) -> (Self, Vec<(usize, Conflict)>) {
         let mut table = Self::default();
+        for host in strict_hosts {
+            table.hosts.entry(host.clone()).or_default().strict = true;
+        }
         let mut conflicts = Vec::new();
         for (route, pattern) in patterns {
-            let paths = match &pattern.host {
-                Some(host) => table.hosts.entry(host.as_str().into()).or_default(),
-                None => &mut table.any,
-            };
-            conflicts.extend(paths.insert(pattern, route).err().map(|conflict| (route, conflict)));
+            let placed = table.insert(pattern, route);
+            conflicts.extend(placed.err().map(|conflict| (route, conflict)));
         }
         // Only when every pattern has its place: a `{**}` leaves its bare prefix to a route of its
         // own, so a conflict here is no problem.
         for paths in table.hosts.values_mut().chain([&mut table.any]) {
             for (prefix, route) in std::mem::take(&mut paths.prefixes) {
-                drop(paths.router.insert(prefix, route));
+                drop(paths.router.insert(prefix, Place { route, end: End::Rest }));
             }
             paths.inserted = HashMap::new();
         }
         (table, conflicts)
     }
 
-    /// The number of the route that decides on a canonical host and path.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<usize> {
-        let path = fold(path);
-        let exact = self.hosts.get(host).and_then(|paths| paths.router.at(&path).ok());
-        let found = exact.or_else(|| self.any.router.at(&path).ok());
-        found.map(|found| *found.value)
+    fn insert(&mut self, pattern: &Pattern, route: usize) -> Result<(), Conflict> {
+        if let Some(text) = pattern.exact() {
+            let host = pattern.host().unwrap_or("*");
+            let texts = self.exact.entry(host.into()).or_default();
+            return match texts.insert(text.into(), route) {
+                None => Ok(()),
+                with => Err(Conflict { with }),
+            };
+        }
+        let paths = match pattern.host() {
+            Some(host) => self.hosts.entry(host.into()).or_default(),
+            None => &mut self.any,
+        };
+        paths.insert(pattern, route)
+    }
+
+    /// The number of the route that decides on a canonical host and path, and the path as it was
+    /// compared.
+    pub(crate) fn find<'p>(&self, host: &str, path: &'p str) -> Option<(usize, Cow<'p, str>)> {
+        let own = self.hosts.get(host);
+        let folded = fold(path);
+        let has_slash = path.len() > 1 && path.ends_with('/');
+        if has_slash && own.is_some_and(|paths| paths.strict) {
+            let route = self.find_with_slash(own?, &folded)?;
+            return Some((route, folded));
+        }
+        let found = own.and_then(|paths| paths.router.at(&folded).ok());
+        let found = match found {
+            Some(found) => found,
+            None => self.any.router.at(&folded).ok()?,
+        };
+        let route = found.value.route;
+        Some((route, folded))
+    }
+
+    /// The same for a path whose trailing slash, cut off in `folded`, means something.
+    fn find_with_slash(&self, own: &Paths, folded: &str) -> Option<usize> {
+        let with_slash = format!("{folded}/");
+        if let Ok(found) = own.router.at(&with_slash)
+            && found.value.end == End::Slash
+        {
+            return Some(found.value.route);
+        }
+        // Where a narrower route has the path without the slash, no wider one takes it with the
+        // slash: the service might not know the difference.
+        let found = own.router.at(folded).or_else(|_| self.any.router.at(folded)).ok()?;
+        (found.value.end == End::Rest).then_some(found.value.route)
+    }
+
+    /// The number of the route for just this text, among those whose paths have no canonical form.
+    pub(crate) fn find_exact(&self, host: &str, text: &str) -> Option<usize> {
+        let of = |host| self.exact.get(host).and_then(|texts| texts.get(text)).copied();
+        of(host).or_else(|| of("*"))
     }
 }
 
 impl Paths {
     fn insert(&mut self, pattern: &Pattern, route: usize) -> Result<(), Conflict> {
         let (path, prefix) = pattern.for_router();
-        match self.router.insert(path.as_str(), route) {
+        let end = match (pattern.has_rest(), pattern.has_slash()) {
+            (true, _) => End::Rest,
+            (false, true) => End::Slash,
+            (false, false) => End::Segment,
+        };
+        match self.router.insert(path.as_str(), Place { route, end }) {
             Ok(()) => {}
             Err(InsertError::Conflict { with }) => {
                 return Err(Conflict { with: self.inserted.get(&with).copied() });
@@ -122,125 +168,29 @@ impl Paths {
     }
 }
 
-impl Pattern {
-    /// As matchit writes it; and, for a final `{**}`, the path without a rest.
-    fn for_router(&self) -> (String, Option<String>) {
-        let mut path = String::new();
-        let mut prefix = None;
-        for (n, segment) in self.segments.iter().enumerate() {
-            match segment {
-                Segment::Literal(text) => {
-                    path.push('/');
-                    path.push_str(text);
-                }
-                // By number: names must not make two patterns differ.
-                Segment::One => path.push_str(&format!("/{{p{n}}}")),
-                Segment::Rest => {
-                    prefix = Some(if path.is_empty() { "/".to_owned() } else { path.clone() });
-                    path.push_str("/{*rest}");
-                }
-            }
-        }
-        if path.is_empty() {
-            path.push('/');
-        }
-        (path, prefix)
+/// Multiplies and rotates eight bytes at a time: a look-up with every request, in a table that is
+/// never written to.
+#[derive(Debug, Default)]
+struct HostHasher(u64);
+
+impl HostHasher {
+    const fn mix(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio.
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
-impl FromStr for Pattern {
-    type Err = PatternError;
+impl Hasher for HostHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.mix(u64::from_le_bytes(*word)));
+        let last = rest.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte));
+        self.mix(last);
+    }
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let Some((host, path)) = text.find('/').and_then(|at| text.split_at_checked(at)) else {
-            return Err(PatternError::NoPath(text.to_owned()));
-        };
-        let host = match host {
-            "*" => None,
-            host => Some(host.parse::<Host>().map_err(PatternError::Host)?),
-        };
-        if path == "/" {
-            return Ok(Self { host, segments: Vec::new() });
-        }
-        if path.ends_with('/') {
-            return Err(PatternError::TrailingSlash(text.to_owned()));
-        }
-        let segments: Vec<Segment> =
-            path.split('/').skip(1).map(segment).collect::<Result<_, _>>()?;
-        let before_last = segments.split_last().map_or(&[][..], |(_, before)| before);
-        if before_last.contains(&Segment::Rest) {
-            return Err(PatternError::RestInside(text.to_owned()));
-        }
-        possible(path, &segments)?;
-        Ok(Self { host, segments })
-    }
-}
-
-fn segment(text: &str) -> Result<Segment, PatternError> {
-    if text == "{**}" {
-        return Ok(Segment::Rest);
-    }
-    if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-        let inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if !name.is_empty() && name.bytes().all(inside) {
-            return Ok(Segment::One);
-        }
-    }
-    if text.contains(['{', '}']) {
-        return Err(PatternError::Braces { segment: text.to_owned() });
-    }
-    if text.contains('*') {
-        return Err(PatternError::Star(text.to_owned()));
-    }
-    Ok(Segment::Literal(fold(text).into_owned()))
-}
-
-/// A literal that inspection refuses in requests would be a rule that never decides.
-fn possible(path: &str, segments: &[Segment]) -> Result<(), PatternError> {
-    let sample: String = path
-        .split('/')
-        .skip(1)
-        .zip(segments)
-        .map(|(text, segment)| match segment {
-            Segment::Literal(_) => format!("/{text}"),
-            Segment::One | Segment::Rest => "/x".to_owned(),
-        })
-        .collect();
-    match sample.parse::<Path>() {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            Err(PatternError::Impossible { path: path.to_owned(), why: error.to_string() })
-        }
-    }
-}
-
-impl PatternError {
-    /// What to do.
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::NoPath(host) => {
-                format!("write it as `{host}/`, or `{host}/{{**}}` for everything")
-            }
-            Self::Host(_) => {
-                "a name without port or scheme, an address, or `*` for every host".to_owned()
-            }
-            Self::TrailingSlash(text) => {
-                let shorter = text.trim_end_matches('/');
-                format!("write `{shorter}`: it matches with and without the slash")
-            }
-            Self::RestInside(_) => {
-                "`{**}` takes all that follows; use `{x}` for one segment".to_owned()
-            }
-            Self::Braces { .. } => {
-                "a whole segment is `{x}` (any name), or the last one `{**}`".to_owned()
-            }
-            Self::Star(_) => {
-                "write `{x}` for one segment, `{**}` at the end for the rest".to_owned()
-            }
-            Self::Impossible { .. } => {
-                "requests with such a path are refused before a route is looked for".to_owned()
-            }
-        }
+    fn finish(&self) -> u64 {
+        // The table takes its bits from both ends.
+        self.0 ^ (self.0 >> 32)
     }
 }
 
