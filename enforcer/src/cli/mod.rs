@@ -23,6 +23,7 @@ mod release;
 mod run;
 mod status;
 mod talkers;
+mod tokens;
 mod trail;
 
 use std::fs;
@@ -103,6 +104,9 @@ enum Verb {
     /// API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Tokens of issuers: take back, list, look into
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
     /// Check a policy, or put it in force
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -154,6 +158,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),
+        Verb::Tokens(verb) => verb.execute(&context),
         Verb::Policy(verb) => verb.execute(&context),
         Verb::Audit(verb) => verb.execute(&context),
         Verb::Trail(verb) => verb.execute(&context),

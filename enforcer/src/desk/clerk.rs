@@ -56,6 +56,8 @@ impl Clerk {
             Answer::Released(released) => released.audit = effect,
             Answer::KeyIssued(issued) => issued.audit = own,
             Answer::Key(key) => key.audit = own,
+            Answer::KeysImported(imported) => imported.audit = own,
+            Answer::TokensRevoked(revoked) => revoked.audit = own,
             Answer::Verified(verified) => verified.audit = own,
             Answer::Imported(imported) => imported.audit = effect.filter(|_| !imported.dry_run),
             Answer::ListReleased(released) => released.audit = effect,
@@ -67,9 +69,12 @@ impl Clerk {
             | Answer::Lists(_)
             | Answer::Exported(_)
             | Answer::Talkers(_)
+            | Answer::KeyRehearsed(_)
             | Answer::Keys(_)
             | Answer::PolicyApplied(_)
-            | Answer::PolicyState(_) => {}
+            | Answer::PolicyState(_)
+            | Answer::TokenInspected(_)
+            | Answer::Tokens(_) => {}
         }
         Ok(answer)
     }

@@ -9,6 +9,7 @@
 mod clerk;
 mod keys;
 mod lists;
+mod tokens;
 
 use std::io;
 use std::sync::Arc;
@@ -30,8 +31,9 @@ use crate::respond::{Order, Repair};
 
 pub(crate) use clerk::{Clerk, committed};
 pub(crate) use lists::ListDesk;
+pub(crate) use tokens::TokenDesk;
 
-use keys::key_refusal;
+use keys::Upkeep;
 use lists::ListCall;
 
 /// How often what has a time is looked at; so much later may it end.
@@ -45,6 +47,7 @@ pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
     pub(crate) keys: KeyStore,
+    pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
     pub(crate) policies: Policies,
     pub(crate) audit_folder: std::path::PathBuf,
@@ -61,6 +64,7 @@ impl Desk {
     /// it has a thread to itself, where nobody's packets wait behind it.
     pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
         let beside = TaskTracker::new();
+        let mut upkeep = Upkeep::new();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -68,6 +72,7 @@ impl Desk {
                 incoming = calls.recv() => incoming,
                 _ = ticks.tick() => {
                     self.tick().await;
+                    self.look_after_keys(&mut upkeep);
                     continue;
                 }
             };
@@ -79,9 +84,16 @@ impl Desk {
                         self.lists.clone().answer(call, self.asked(peer), self.clerk.clone());
                     beside.spawn(async move { drop(reply.send(work.await)) });
                 }
+                // Whom an issuer keeps waiting, nobody else waits for.
+                Err(Call::TokenInspect { token }) => {
+                    let tokens = self.tokens.tokens.clone();
+                    let work = tokens::inspect(tokens, token, self.clock.now());
+                    beside.spawn(async move { drop(reply.send(Ok(work.await))) });
+                }
                 Err(call) => drop(reply.send(self.answer(call, peer).await)),
             }
         }
+        self.flush_uses();
         beside.close();
         beside.wait().await;
         Ok(())
@@ -180,29 +192,36 @@ impl Desk {
             Call::Import(_) | Call::ReleaseList { .. } => {
                 Err(Refusal::new(RefusalKind::Failed, "lists are prepared beside the desk"))
             }
-            Call::KeyIssue(asked) => {
-                let mut arguments = vec![asked.name.clone()];
-                arguments.extend(asked.roles.iter().cloned());
-                arguments.extend(asked.networks.iter().map(ToString::to_string));
-                arguments.extend(asked.expires.map(|end| format!("until {end}")));
-                let done = self.issue(asked);
-                if let Ok(Answer::KeyIssued(issued)) = &done {
-                    arguments.push(format!("key:{}", issued.key.id));
+            Call::KeyFinish(asked) => self.finish_key(asked, by).await,
+            Call::KeyImport(asked) => self.import_keys(asked, by).await,
+            Call::KeyIssue(asked) => self.issue_key(asked, by).await,
+            Call::KeyList => self.list_keys(),
+            Call::KeyRevoke { which, reason, dry_run } => {
+                self.revoke_key(&which, &reason, dry_run, by).await
+            }
+            Call::KeyRotate(asked) => self.rotate_key(asked, by).await,
+            Call::KeyShow { which } => self.show_key(&which),
+            Call::TokenInspect { .. } => {
+                Err(Refusal::new(RefusalKind::Failed, "tokens are looked at beside the desk"))
+            }
+            Call::TokenList { after } => {
+                self.tokens.list(after.as_deref(), self.clock.now().wall)
+            }
+            Call::TokenRestore { id, reason } => {
+                checked(&reason)?;
+                let done = self.tokens.restore(&id, self.clock.now().wall);
+                let done = done.map(|answer| (answer, None));
+                self.clerk.recorded("tokens restore", vec![id, reason], by, done).await
+            }
+            Call::TokenRevoke(asked) => {
+                checked(&asked.reason)?;
+                let mut arguments = tokens::arguments(&asked);
+                let done = self.tokens.revoke(&asked, by, self.clock.now().wall);
+                if let Ok(Answer::TokensRevoked(revoked)) = &done {
+                    arguments.push(revoked.revocation.id.clone());
                 }
                 let done = done.map(|answer| (answer, None));
-                self.clerk.recorded("keys issue", arguments, by, done).await
-            }
-            Call::KeyList => self.list_keys(),
-            Call::KeyShow { which } => {
-                let record = self.keys.show(&which).map_err(|error| key_refusal(&error))?;
-                Ok(Answer::Key(Box::new(self.key(&record))))
-            }
-            Call::KeyRevoke { which, reason } => {
-                checked(&reason)?;
-                let mut arguments = vec![which.clone(), reason.clone()];
-                arguments.extend(self.keys.show(&which).ok().map(|key| format!("key:{}", key.id)));
-                let done = self.revoke(&which, &reason).await.map(|answer| (answer, None));
-                self.clerk.recorded("keys revoke", arguments, by, done).await
+                self.clerk.recorded("tokens revoke", arguments, by, done).await
             }
             Call::PolicyApply { text, begin } => {
                 let orders = &self.clerk.orders;
