@@ -6,7 +6,10 @@ use std::time::Duration;
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
-use enforcer_model::{BlockId, Clock, Exchange, Finding};
+use enforcer_limits::Throttle;
+use enforcer_model::{
+    BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix, RequestId,
+};
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
@@ -14,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::desk::committed;
-use crate::respond::Order;
+use crate::respond::{Offenders, Order, Step};
 
 /// For the answer to the request that crossed the threshold, once its record is on disk, to be sent
 /// before its connection is closed.
@@ -22,6 +25,9 @@ const LAST_ANSWER: Duration = Duration::from_millis(20);
 
 /// A disk that takes longer does not keep a blocked source's connections open.
 const LAST_RECORD: Duration = Duration::from_secs(1);
+
+/// What stands for the policy's `[throttle]` in blocks and records.
+const THROTTLE: &str = "throttle";
 
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -43,7 +49,10 @@ pub(crate) async fn watch(
     audit: Audit,
     clock: Arc<dyn Clock>,
 ) {
-    let mut detector = Detector::new(policies.borrow_and_update().rules());
+    let mut policy = Arc::clone(&policies.borrow_and_update());
+    let mut detector = Detector::new(policy.rules());
+    let mut offenders = Offenders::default();
+    offenders.replace(policy.throttle());
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -52,19 +61,64 @@ pub(crate) async fn watch(
                 let Some(exchange) = exchange else { return };
                 let now = clock.now().monotonic;
                 clients.lock().observe(&exchange, now);
+                if let (Some(step), Some(plan)) =
+                    (offenders.observe(&exchange, now), policy.throttle())
+                {
+                    throttle(step, exchange.id, plan, &orders, &audit);
+                }
                 let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
                 for (finding, mode) in detector.observe(failure) {
                     respond(finding, mode, &orders, &audit);
                 }
             }
             Ok(()) = policies.changed() => {
-                detector.replace(policies.borrow_and_update().rules());
+                policy = Arc::clone(&policies.borrow_and_update());
+                detector.replace(policy.rules());
+                offenders.replace(policy.throttle());
             }
             _ = housekeeping.tick() => {
                 let now = clock.now().monotonic;
                 detector.forget_old(now);
+                offenders.forget_old(now);
                 clients.lock().forget_old(now);
             }
+        }
+    }
+}
+
+/// Orders what becomes of a source that goes on though its limits refuse it, and records it.
+fn throttle(
+    step: Step,
+    request: RequestId,
+    plan: &Throttle,
+    orders: &mpsc::Sender<Order>,
+    audit: &Audit,
+) {
+    let finding = |target: Prefix, seen, window, ttl| Finding {
+        rule: THROTTLE.to_owned(),
+        target,
+        failures: FailureCount { seen, window, of: Failures::Limits },
+        ttl,
+        evidence: vec![request],
+    };
+    match step {
+        Step::Block { source, refusals, within, ttl } => {
+            respond(finding(source, refusals, within, ttl), Mode::Auto, orders, audit);
+        }
+        Step::Lift { source } => {
+            info!(%source, "several callers share a throttled source: its budget is everybody's again");
+            // One that finds no room runs out by itself.
+            let order = Order::Throttle { step, budget: plan.budget };
+            orders.try_send(order).unwrap_or_default();
+        }
+        Step::Shrink { source, refusals, within, penalty } => {
+            let order = Order::Throttle { step, budget: plan.budget };
+            let outcome = match orders.try_send(order) {
+                Ok(()) => format!("its packet budget is {} for {penalty:?}", plan.budget),
+                Err(_) => "the responder was behind".to_owned(),
+            };
+            let finding = finding(source, refusals, within, penalty);
+            drop(record(finding, Mode::Auto, Err(outcome), audit));
         }
     }
 }

@@ -32,6 +32,8 @@ mod rounds;
 mod sift;
 mod singles;
 mod store;
+mod throttle;
+mod throttled;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -65,11 +67,14 @@ pub(crate) use lists::{List, Lists};
 pub(crate) use orders::{KernelView, ORDERS_MAX, Order, Policed, Repair};
 pub(crate) use sift::{Objections, Sifted, sift};
 pub(crate) use store::Store;
+pub(crate) use throttle::{Offenders, Step};
+pub(crate) use throttled::ThrottledView;
 
 use claims::Claims;
 use clock::Clocks;
 use room::Room;
 use rounds::Rounds;
+use throttled::Throttling;
 
 /// Ticks between two looks at what costs a walk through whole tables.
 const TICKS_TO_SWEEP: u32 = 60;
@@ -89,6 +94,7 @@ pub(crate) struct Responder {
     /// What a full kernel map keeps out.
     room: Room,
     rounds: Rounds,
+    throttling: Throttling,
     clocks: Clocks,
     /// As of some ticks ago, for findings: they come faster than the host's surroundings change.
     around: Surroundings,
@@ -139,6 +145,7 @@ impl Responder {
             parts,
             room: Room::default(),
             rounds: Rounds::default(),
+            throttling: Throttling::default(),
             clocks,
             around: Surroundings::read(),
             ticks: 0,
@@ -174,8 +181,9 @@ impl Responder {
         if self.ticks.is_multiple_of(TICKS_TO_LOOK_AROUND) {
             self.around = Surroundings::read();
         }
-        let now = self.now().wall;
+        let Moment { monotonic, wall: now } = self.now();
         self.end_what_is_over();
+        self.hold_throttled(monotonic);
         self.end_lists_that_are_over();
         self.parts.decisions.retry();
         if self.ticks.is_multiple_of(TICKS_TO_WRITE_LISTS) {

@@ -8,12 +8,12 @@ use enforcer_admin::call::{
     ListReleased, ListRow, Place, Released, Talkers, Which, Why,
 };
 use enforcer_audit::Ticket;
-use enforcer_model::{Author, BlockId, Finding, KeyId, Prefix};
+use enforcer_model::{Author, BlockId, Finding, KeyId, PerSecond, Prefix};
 use enforcer_policy::WhenFull;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::{Draft, Guards, Responder};
+use super::{Draft, Guards, Responder, Step, ThrottledView};
 
 /// Orders that may wait for the responder.
 pub(crate) const ORDERS_MAX: usize = 1_024;
@@ -91,6 +91,15 @@ pub(crate) enum Order {
     /// Closes the connections of a source that a rule has blocked, and contains it.
     Close {
         prefix: Prefix,
+    },
+    /// A source goes on though it is refused, or turned out to be shared.
+    Throttle {
+        step: Step,
+        budget: PerSecond,
+    },
+    /// Who is throttled.
+    Throttled {
+        reply: Reply<ThrottledView>,
     },
     /// Compares a part of what is enforced with what is decided.
     Round,
@@ -174,6 +183,11 @@ impl Responder {
                 let closed = self.contain(prefix);
                 debug!(closed, "connections of a blocked source are closed");
             }
+            Order::Throttle { step, budget } => {
+                let now = self.parts.clock.now().monotonic;
+                self.throttling.take(step, budget, now);
+            }
+            Order::Throttled { reply } => drop(reply.send(Ok(self.throttling.view()))),
             Order::Round => self.go_round(),
             Order::Tick => self.tick(),
             Order::Reguard { policed, reply } => drop(reply.send(self.reguard(*policed))),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use enforcer_model::{Exchange, FailureCount, Finding, Prefix, RequestId, Source};
+use enforcer_model::{Exchange, FailureCount, Failures, Finding, Prefix, RequestId, Source};
 
 use crate::{Mode, Rule};
 
@@ -155,7 +155,11 @@ impl Watch {
         Finding {
             rule: self.rule.id.to_string(),
             target,
-            failures: FailureCount { seen: self.rule.failures.get(), window: self.rule.within },
+            failures: FailureCount {
+                seen: self.rule.failures.get(),
+                window: self.rule.within,
+                of: Failures::Authentication,
+            },
             ttl: self.rule.ttl,
             evidence: failures.iter().skip(surplus).map(|failure| failure.request).collect(),
         }

@@ -100,10 +100,21 @@ pub struct Finding {
 /// `seen` failures inside `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureCount {
-    /// Failures of authentication.
+    /// How many.
     pub seen: u32,
     /// The window of the rule.
     pub window: Duration,
+    /// Of what kind.
+    pub of: Failures,
+}
+
+/// What a rule counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// Credentials that were not accepted.
+    Authentication,
+    /// Requests over the caller's own limits.
+    Limits,
 }
 
 impl BlockId {
@@ -208,7 +219,11 @@ impl fmt::Display for Author {
 
 impl fmt::Display for FailureCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failures of authentication in {:?}", self.seen, self.window)
+        let kind = match self.of {
+            Failures::Authentication => "failures of authentication",
+            Failures::Limits => "refusals by limits",
+        };
+        write!(f, "{} {kind} in {:?}", self.seen, self.window)
     }
 }
 

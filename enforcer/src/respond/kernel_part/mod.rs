@@ -14,12 +14,14 @@ use std::path::Path;
 
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
 use enforcer_kernel::{
-    Attachment, Config, Counters, Entry, Events, Interface, Kernel, Mode, object_sha256,
+    Attachment, BudgetClass, Budgets, Config, Counters, Entry, Events, Interface, Kernel, Mode,
+    object_sha256,
 };
 use enforcer_model::{Author, Prefix, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{debug, error, info, warn};
 
+use super::throttled::{CLASS, with_throttled};
 use crate::cli::chain;
 
 pub(crate) use report::counter_name;
@@ -49,6 +51,8 @@ pub(crate) struct KernelPart {
     /// What is wrong at present, and what of it is on record.
     problem: Option<String>,
     recorded: Option<String>,
+    /// Sources with a smaller packet budget, in a class of their own.
+    throttled: Option<BudgetClass>,
     /// The counters that are on record, and when they were read.
     summed: Option<(Timestamp, Counters)>,
     ticks: u32,
@@ -81,6 +85,7 @@ impl KernelPart {
             crowded: None,
             problem: None,
             recorded: None,
+            throttled: None,
             summed: None,
             ticks: 0,
         }
@@ -176,13 +181,15 @@ impl KernelPart {
             };
             wanted.allow = allow.to_vec();
         }
+        let throttled = self.throttled.as_ref();
+        let budgets = next.map(|next| budgets(&next.budgets, throttled));
         let Some(kernel) = &mut self.kernel else { return problems };
         if let Err(error) = kernel.set_allow(allow) {
             problems.push(format!("never-block lists in the kernel: {}", chain(&error)));
         }
-        let Some(next) = next else { return problems };
+        let (Some(next), Some(budgets)) = (next, budgets) else { return problems };
         let applied: [(&str, Result<(), String>); 4] = [
-            ("budgets", kernel.set_budgets(&next.budgets).map_err(|error| chain(&error))),
+            ("budgets", kernel.set_budgets(&budgets).map_err(|error| chain(&error))),
             ("egress", kernel.set_egress(next.egress).map_err(|error| chain(&error))),
             ("lease", kernel.set_on_agent_loss(next.on_agent_loss).map_err(|error| chain(&error))),
             ("mode", kernel.set_mode(next.mode).map_err(|error| chain(&error))),
@@ -192,6 +199,32 @@ impl KernelPart {
         }
         self.check();
         problems
+    }
+
+    /// Gives the networks of `class`, and nobody else, its budget beside those of the policy; read
+    /// back where it is enforced.
+    pub(super) fn set_throttled(&mut self, class: Option<BudgetClass>) -> Result<(), String> {
+        self.throttled = class;
+        let Some(wanted) = &self.wanted else { return Err(UNWANTED.to_owned()) };
+        let budgets = budgets(&wanted.config.budgets, self.throttled.as_ref());
+        if self.kernel.is_none() {
+            return Err(self.off_because().unwrap_or_default());
+        }
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        kernel.set_budgets(&budgets).map_err(|error| hinted(&error, error.hint()))?;
+        let own = budgets.classes.iter().find(|class| &*class.name == CLASS);
+        let first = own.and_then(|class| class.networks.first());
+        let Some(network) = first else { return Ok(()) };
+        let explained = kernel.explain(network.address()).map_err(|error| chain(&error))?;
+        match explained.budget.and_then(|budget| budget.class) {
+            Some(name) if name == CLASS => Ok(()),
+            // A block of the same source is judged before its budget.
+            _ if explained.block.is_some() || explained.allowed_by.is_some() => Ok(()),
+            other => Err(format!(
+                "{network} is to be throttled and the kernel has it under {}",
+                other.unwrap_or_else(|| "everybody's budget".to_owned())
+            )),
+        }
     }
 
     /// Remembers what found no room, for `status`.
@@ -247,7 +280,9 @@ impl KernelPart {
         let attached = match &self.wanted {
             None => Err(UNWANTED.to_owned()),
             Some(wanted) => lock_pins(&wanted.config.pins, &mut self.lock).and_then(|()| {
-                Kernel::attach(&wanted.config, &wanted.allow, &blocks())
+                let budgets = budgets(&wanted.config.budgets, self.throttled.as_ref());
+                let config = Config { budgets, ..wanted.config.clone() };
+                Kernel::attach(&config, &wanted.allow, &blocks())
                     .map_err(|error| hinted(&error, error.hint()))
             }),
         };
@@ -354,6 +389,11 @@ impl KernelPart {
     fn mode(&self) -> Option<Mode> {
         self.kernel.as_ref()?.mode().ok()
     }
+}
+
+/// What the policy says, and who is throttled.
+fn budgets(policy: &Budgets, throttled: Option<&BudgetClass>) -> Budgets {
+    Budgets { classes: with_throttled(&policy.classes, throttled), ..policy.clone() }
 }
 
 /// Takes the folder of pins for this process, once it is there.

@@ -10,7 +10,7 @@ use enforcer_audit::{
     KernelCount, KernelSummary, Layer, ListChange, ListCounts, ListEvent, Log, Lost, OpenError,
     Record, Stored,
 };
-use enforcer_model::{Author, Expiry, FailureCount, Finding, SystemClock, Timestamp};
+use enforcer_model::{Author, Expiry, FailureCount, Failures, Finding, SystemClock, Timestamp};
 use serde_json::json;
 
 use crate::lab::{Lab, append_many, block, note, number_of, request};
@@ -63,7 +63,11 @@ async fn every_class_of_record_has_its_documented_form() {
     let finding = Finding {
         rule: "key-guessing".to_owned(),
         target: "203.0.113.7".parse().unwrap(),
-        failures: FailureCount { seen: 10, window: Duration::from_secs(10) },
+        failures: FailureCount {
+            seen: 10,
+            window: Duration::from_secs(10),
+            of: Failures::Authentication,
+        },
         ttl: Duration::from_secs(900),
         evidence: vec![enforcer_model::RequestId::from_bits(0x1f)],
     };
