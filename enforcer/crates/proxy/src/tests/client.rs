@@ -12,13 +12,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::authority::Member;
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request for `api.test` that closes its connection.
 pub(super) fn request(line: &str, fields: &[&str]) -> String {
@@ -34,7 +36,7 @@ pub(super) async fn raw(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String 
 }
 
 /// All that comes until the connection ends, in whatever way.
-pub(super) async fn to_end(mut stream: TcpStream) -> String {
+pub(super) async fn to_end(mut stream: impl AsyncRead + Unpin) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     let reading = async {
@@ -65,16 +67,36 @@ pub(super) async fn tls(
     alpn: &[&str],
     version: &'static SupportedProtocolVersion,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect(address, &settings(certificate, alpn, version, None)).await
+}
+
+/// What a client keeps from one connection to the next: tickets above all.
+pub(super) fn settings(
+    certificate: CertificateDer<'static>,
+    alpn: &[&str],
+    version: &'static SupportedProtocolVersion,
+    member: Option<&Member>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match member {
+        None => builder.with_no_client_auth(),
+        Some(member) => builder.with_client_auth_cert(member.chain.clone(), member.key()).unwrap(),
+    };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+pub(super) async fn connect(
+    address: SocketAddr,
+    settings: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config)).connect("api.test".try_into().unwrap(), stream).await
+    TlsConnector::from(Arc::clone(settings)).connect("api.test".try_into().unwrap(), stream).await
 }
 
 /// An HTTP/2 connection over TLS 1.3.
@@ -84,6 +106,10 @@ pub(super) struct Http2(http2::SendRequest<Full<Bytes>>);
 impl Http2 {
     pub(super) async fn connect(address: SocketAddr, certificate: CertificateDer<'static>) -> Self {
         let stream = tls(address, certificate, &["h2"], &rustls::version::TLS13).await.unwrap();
+        Self::over(stream).await
+    }
+
+    pub(super) async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);

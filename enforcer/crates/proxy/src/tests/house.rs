@@ -14,8 +14,8 @@ use enforcer_authn::{FingerprintKey, KeyStore, NewKey, Pepper};
 use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{
-    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock, Target,
-    Timestamp,
+    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock,
+    Target, Timestamp,
 };
 use enforcer_policy::Policy;
 use parking_lot::Mutex;
@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::authority::Authority;
 use super::upstream::Upstream;
 use crate::{Caps, Certificates, Connections, Counters, Listeners, Observed, Shared, serve_thread};
 
@@ -36,7 +37,9 @@ pub(super) struct House {
     seen: Arc<Mutex<Vec<Exchange>>>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
-    folder: TempDir,
+    /// Vouches for clients.
+    pub(super) authority: Authority,
+    pub(super) folder: TempDir,
 }
 
 /// What a test wants to be different.
@@ -48,6 +51,8 @@ pub(super) struct Plan {
     pub(super) on_finish: fn(&Exchange),
     /// The clock panics once, when this is set.
     pub(super) bug: Arc<AtomicBool>,
+    /// Beside certificate and key of the secure listener.
+    pub(super) clients: &'static str,
 }
 
 struct TestClock(Arc<AtomicBool>);
@@ -68,6 +73,7 @@ impl Default for Plan {
             threads: 1,
             on_finish: |_| (),
             bug: Arc::default(),
+            clients: "",
         }
     }
 }
@@ -81,7 +87,10 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start();
         write_certificate(folder.path());
-        let policy = parse(&text(upstream.address, plan.timeouts, plan.audit), folder.path());
+        let authority = Authority::new("ours");
+        authority.write(folder.path(), &[]);
+        let policy =
+            parse(&text(upstream.address, plan.timeouts, plan.audit, plan.clients), folder.path());
 
         let clock: Arc<dyn Clock> = Arc::new(TestClock(plan.bug));
         let audit = Config::new(folder.path().join("audit"), "proxy.test/enforcer");
@@ -111,6 +120,8 @@ impl House {
             clock,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             quarantine: Arc::new(Quarantine::new(64)),
+            incident: Arc::default(),
+            shadow: Arc::default(),
         });
 
         let stop = CancellationToken::new();
@@ -120,7 +131,7 @@ impl House {
             std::thread::spawn(move || serve_thread(listeners, &stop, shared).unwrap())
         });
         let threads = threads.collect();
-        Self { shared, upstream, keys, stop, seen, addresses, threads, folder }
+        Self { shared, upstream, keys, stop, seen, addresses, threads, authority, folder }
     }
 
     /// Where clear text is served.
@@ -144,7 +155,7 @@ impl House {
 
     /// The policy once more, with other sections.
     pub(super) fn policy(&self, timeouts: &str, audit: &str) -> Policy {
-        parse(&text(self.upstream.address, timeouts, audit), self.folder.path())
+        parse(&text(self.upstream.address, timeouts, audit, ""), self.folder.path())
     }
 
     /// A fresh key with these roles.
@@ -255,7 +266,7 @@ fn write_certificate(folder: &Path) {
     std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
 }
 
-fn text(upstream: SocketAddr, timeouts: &str, audit: &str) -> String {
+fn text(upstream: SocketAddr, timeouts: &str, audit: &str, clients: &str) -> String {
     format!(
         r#"
 version = 1
@@ -265,7 +276,7 @@ address = "127.0.0.1:0"
 
 [listen.secure]
 address = "127.0.0.1:0"
-tls = {{ certificate = "cert.pem", key = "key.pem" }}
+tls = {{ certificate = "cert.pem", key = "key.pem"{clients} }}
 
 [listen.door]
 address = "127.0.0.1:0"
@@ -310,6 +321,16 @@ match = "api.test/open/{{**}}"
 upstream = "app"
 public = true
 body_max = "100MiB"
+
+[[route]]
+name = "socket"
+match = "api.test/socket/{{**}}"
+upstream = "app"
+upgrade = ["websocket"]
+
+  [[route.allow]]
+  method = ["GET"]
+  role = "reader"
 
 [[route]]
 name = "small"

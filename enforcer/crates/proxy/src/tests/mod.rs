@@ -2,11 +2,15 @@
 //! upstream that remembers what it saw.
 
 mod attacks;
+mod authority;
 mod bodies;
+mod certificates;
 mod client;
+mod cuts;
 mod house;
 mod lifecycle;
 mod requests;
+mod tunnels;
 mod upstream;
 
 use client::Http2;

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -65,6 +67,7 @@ impl Upstream {
                         let service = service_fn(|request| answer(request, &seen));
                         let served = http1::Builder::new()
                             .serve_connection(TokioIo::new(stream), service)
+                            .with_upgrades()
                             .await;
                         drop(served);
                     });
@@ -83,7 +86,8 @@ async fn answer(
     request: Request<Incoming>,
     seen: &Mutex<Vec<Seen>>,
 ) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let place = {
         let mut seen = seen.lock();
         let line = format!("{} {}", parts.method, parts.uri);
@@ -109,6 +113,9 @@ async fn answer(
             });
             summed.with_trailers(async { Some(Ok(trailers)) }).boxed_unsync()
         }
+        // The key of RFC 6455, whose answer is known; everything is sent back until the end.
+        "socket" => return Ok(switch(upgrade.unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")),
+        "false-socket" => return Ok(switch(upgrade.unwrap(), "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")),
         "slow" => {
             sleep(Duration::from_millis(400)).await;
             full("slow")
@@ -133,6 +140,23 @@ async fn answer(
     response.headers_mut().insert("server", "secret/1.2.3".parse().unwrap());
     response.headers_mut().insert("trailer", SUM.into());
     Ok(response)
+}
+
+fn switch(upgrade: OnUpgrade, accept: &'static str) -> Response<Body> {
+    spawn_local(async move {
+        let Ok(socket) = upgrade.await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(socket));
+        drop(tokio::io::copy(&mut from, &mut to).await);
+        drop(to.shutdown().await);
+    });
+    let mut response = Response::new(full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("Upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-accept", HeaderValue::from_static(accept));
+    headers.insert("server", HeaderValue::from_static("secret/1.2.3"));
+    response
 }
 
 fn channel<F: Future<Output = ()> + 'static>(write: impl FnOnce(mpsc::Sender<Part>) -> F) -> Body {
