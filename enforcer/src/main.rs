@@ -6,6 +6,7 @@ mod daemon;
 mod desk;
 mod files;
 mod incident;
+mod notices;
 mod operators;
 mod paths;
 mod policies;
