@@ -20,7 +20,7 @@ use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
 use enforcer_authn::{FingerprintKey, KeyStore, Pepper};
 use enforcer_authz::Quarantine;
 use enforcer_detect::Clients;
-use enforcer_limits::Limits;
+use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
 use enforcer_proxy::{
@@ -121,6 +121,12 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let connections = Arc::new(Connections::new(CAPS));
     let counters = Arc::new(Counters::default());
     let limits = Limits::new(policy.agent().limit_entries, limit_seed()?, started);
+    let limits = Arc::new(limits);
+    let quotas = QuotaStore::open(&state.join("quotas.db")).map_err(|error| {
+        let hint = error.hint();
+        anyhow!("quotas cannot be kept: {}\nhint: {hint}", crate::cli::chain(&error))
+    })?;
+    let keeper = limits.remember(quotas, Arc::clone(&clock))?;
     let (finished, finished_requests) = mpsc::channel(FINISHED_MAX);
     let shared = Arc::new(Shared {
         audit: audit.clone(),
@@ -131,7 +137,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         fingerprints,
         incident: Arc::clone(&level),
         keys: keys.index(),
-        limits: Arc::new(limits),
+        limits: Arc::clone(&limits),
         observer: watcher::observer(finished),
         policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
         quarantine: Arc::clone(&quarantine),
@@ -166,6 +172,10 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         responder.work(waiting);
         Ok(())
     })?;
+    let keeping = thread("quotas", Thread::Other, &stop, move || {
+        keeper.run();
+        Ok(())
+    })?;
     let mut serving = Vec::new();
     let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
     let told = described(&listeners, &policy);
@@ -181,6 +191,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         keys,
+        limits: Arc::clone(&limits),
         incident,
         policies,
         audit_folder,
@@ -227,7 +238,8 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     stop.cancel();
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
-    let running = Running { listening, attending, serving, shared, watching, answering };
+    let running =
+        Running { listening, attending, serving, limits, keeping, shared, watching, answering };
     let wound_down = async {
         running.wind_down(patience).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));
@@ -252,6 +264,8 @@ struct Running {
     listening: tokio::task::JoinHandle<()>,
     attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
+    limits: Arc<Limits>,
+    keeping: JoinHandle<()>,
     shared: Arc<Shared>,
     watching: tokio::task::JoinHandle<()>,
     answering: JoinHandle<()>,
@@ -264,6 +278,9 @@ impl Running {
         ended("admin socket", self.listening, patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
+        // Nobody spends any more: what was spent is written as it is.
+        self.limits.close();
+        join(vec![self.keeping], patience).await;
         // With the last of the shared parts goes the sender of finished requests, then the watcher,
         // then the last one who could order a block.
         drop(self.shared);
@@ -332,6 +349,7 @@ fn warn_of_loss(state: &Path) {
     for (name, lost) in [
         ("keys.db", "every key that was issued is unknown"),
         ("blocks.db", "blocks are known only as far as the kernel holds them"),
+        ("quotas.db", "every quota of the running period begins anew"),
     ] {
         if !state.join(name).exists() {
             warn!(name, lost, "a database of the last run is gone; a new one begins");

@@ -13,6 +13,7 @@ mod incident;
 mod init;
 mod kernel;
 mod keys;
+mod limits;
 mod output;
 mod pinned;
 mod policy;
@@ -107,6 +108,9 @@ enum Verb {
     /// Tokens of issuers: take back, list, look into
     #[command(subcommand)]
     Tokens(tokens::Tokens),
+    /// Limits of callers: how they stand, other numbers for a while
+    #[command(subcommand)]
+    Limits(limits::Limits),
     /// Check a policy, or put it in force
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -159,6 +163,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),
         Verb::Tokens(verb) => verb.execute(&context),
+        Verb::Limits(verb) => verb.execute(&context),
         Verb::Policy(verb) => verb.execute(&context),
         Verb::Audit(verb) => verb.execute(&context),
         Verb::Trail(verb) => verb.execute(&context),

@@ -62,12 +62,14 @@ impl Clerk {
             Answer::Imported(imported) => imported.audit = effect.filter(|_| !imported.dry_run),
             Answer::ListReleased(released) => released.audit = effect,
             Answer::Kernel(report) => report.audit = effect,
+            Answer::LimitChanged(changed) => changed.audit = own,
             Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::Why(_)
             | Answer::Lists(_)
             | Answer::Exported(_)
+            | Answer::Limits(_)
             | Answer::Talkers(_)
             | Answer::KeyRehearsed(_)
             | Answer::Keys(_)

@@ -8,6 +8,7 @@
 
 mod clerk;
 mod keys;
+mod limits;
 mod lists;
 mod tokens;
 
@@ -47,6 +48,7 @@ pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
     pub(crate) keys: KeyStore,
+    pub(crate) limits: Arc<enforcer_limits::Limits>,
     pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
     pub(crate) policies: Policies,
@@ -223,6 +225,8 @@ impl Desk {
                 let done = done.map(|answer| (answer, None));
                 self.clerk.recorded("tokens revoke", arguments, by, done).await
             }
+            Call::Limits { what, most } => self.show_limits(what.as_deref(), most).await,
+            Call::LimitSet(asked) => self.set_limit(asked, by).await,
             Call::PolicyApply { text, begin } => {
                 let orders = &self.clerk.orders;
                 begun(self.policies.apply(text, begin, by.clone(), orders).await?).await

@@ -7,6 +7,7 @@ mod blocks;
 mod incident;
 mod kernel;
 mod keys;
+mod limits;
 mod lists;
 mod networks;
 mod policy;
@@ -31,6 +32,10 @@ pub use kernel::{
 pub use keys::{
     Key, KeyFinish, KeyImport, KeyImportFormat, KeyImported, KeyIssue, KeyIssued, KeyRehearsed,
     KeyRotate, KeySecret, Keys, KeysImported,
+};
+pub use limits::{
+    LimitChange, LimitChanged, LimitConsumer, LimitOverride, LimitRow, LimitSet, LimitSpent,
+    LimitStanding, LimitTables, LimitsShown, ThrottledSources,
 };
 pub use lists::{
     Exported, Import, Imported, ListInKernel, ListName, ListNameError, ListReleased, ListRow,
@@ -185,6 +190,16 @@ pub enum Call {
         /// The token.
         token: AskedToken,
     },
+    /// Limits, one by its name, or where a caller stands with them.
+    Limits {
+        /// A limit's name or a caller.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        what: Option<String>,
+        /// Rows of those who draw most, at most.
+        most: u32,
+    },
+    /// Gives a limit other numbers for a while, or its own again.
+    LimitSet(LimitSet),
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -241,6 +256,10 @@ pub enum Answer {
     Tokens(TokensListed),
     /// To [`Call::TokenInspect`].
     TokenInspected(Box<TokenInspected>),
+    /// To [`Call::Limits`].
+    Limits(Box<LimitsShown>),
+    /// To [`Call::LimitSet`].
+    LimitChanged(Box<LimitChanged>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -263,6 +282,8 @@ impl Call {
             | Self::KeyRevoke { .. }
             | Self::KeyRotate(_)
             | Self::KeyShow { .. }
+            | Self::Limits { .. }
+            | Self::LimitSet(_)
             | Self::Lists
             | Self::Incident { .. }
             | Self::PolicyApply { .. }
