@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 mod server;
+mod tunnels;
 
 use self::server::{Server, Steps, get, local, plan, read_head, refusing, request, until};
 use crate::{BodyFailure, Fault, Plan, Pools, Retry};
