@@ -161,15 +161,23 @@ impl Lexer<'_> {
 
     /// A run of characters that no condition has.
     fn stray(&mut self, first: char) -> Token {
+        const QUOTES: [char; 9] = ['“', '”', '„', '«', '»', '‘', '’', '‚', '`'];
         let start = self.at;
+        if QUOTES.contains(&first) {
+            // Up to the quote that closes it, so that what it quotes is not told as well.
+            let inside = self.rest().get(first.len_utf8()..).unwrap_or_default();
+            let end = inside.char_indices().find(|(_, c)| QUOTES.contains(c));
+            let length = end.map_or(inside.len(), |(at, c)| at + c.len_utf8());
+            self.at += first.len_utf8() + length;
+            let shown = super::shown(self.text, start..self.at);
+            self.tell(start, format!("{shown} is no text"), "write it in plain quotes: `\"…\"`");
+            return Token::Broken;
+        }
         self.at += self
             .rest()
             .find(|c: char| c.is_ascii() && c != first)
             .unwrap_or_else(|| self.rest().len());
         let hint = match first {
-            '“' | '”' | '„' | '«' | '»' | '‘' | '’' | '`' => {
-                "write texts in plain quotes: `\"…\"`"
-            }
             '+' | '*' | '/' | '%' => "there is no arithmetic; compare values as they are",
             '?' | ':' => "there is no `? :`; join conditions with `&&` and `||`",
             '{' | '}' => "a list is written in brackets: `[\"a\", \"b\"]`",
@@ -242,12 +250,15 @@ impl Lexer<'_> {
 
     fn quoted(&mut self, quote: char) -> Token {
         let start = self.at;
+        let told = self.problems.len();
         let mut text = String::new();
         self.at += 1;
         while let Some(c) = self.rest().chars().next() {
             let from = self.at;
             self.at += c.len_utf8();
             match c {
+                // A text that is partly wrong is compared with nothing.
+                c if c == quote && self.problems.len() > told => return Token::Broken,
                 c if c == quote => return Token::Text(text),
                 '\\' => match self.escape() {
                     Some(c) => text.push(c),
@@ -318,10 +329,5 @@ impl Relation {
             Self::AtLeast => ">=",
             Self::In => "in",
         }
-    }
-
-    /// Whether the sides are put in order.
-    pub(super) const fn is_order(self) -> bool {
-        matches!(self, Self::Less | Self::AtMost | Self::Greater | Self::AtLeast)
     }
 }

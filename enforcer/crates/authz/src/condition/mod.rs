@@ -15,7 +15,7 @@ mod names;
 mod parser;
 mod problem;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vocabulary;
 
 use std::fmt;

@@ -216,7 +216,7 @@ impl Parser<'_> {
         let read = self.relation();
         let is_read = read.is_ok();
         let mut open = std::mem::replace(&mut self.brackets, outside).saturating_sub(outside);
-        let node = read.unwrap_or_else(|Lost| self.broken(start.clone()));
+        let mut node = read.unwrap_or_else(|Lost| self.broken(start.clone()));
         let is_over = |parser: &Self| match parser.peek() {
             Token::End | Token::And | Token::Or => true,
             Token::Close => parser.parens > 0,
@@ -230,6 +230,8 @@ impl Parser<'_> {
         }
         if is_read {
             self.unexpected();
+            // What was read is half of what was meant.
+            node = self.broken(node.span);
         }
         while !matches!(self.peek(), Token::End) && (open > 0 || !self.is_at_joint()) {
             match self.peek() {
@@ -498,8 +500,8 @@ impl Parser<'_> {
         self.parens -= 1;
         match self.peek() {
             Token::Close => {
-                self.next();
-                Ok(node)
+                let span = open.start..self.next().span.end;
+                Ok(Node { span, ..node })
             }
             _ => Err(self.unclosed(open, &Token::Close)),
         }

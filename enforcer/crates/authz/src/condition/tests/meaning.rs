@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn every_attribute_can_be_asked_for() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World {
         roles: defined.roles.closure(["writer"]).unwrap(),
         spiffe: Some("spiffe://example.com/ns/pay/api"),
@@ -53,7 +53,7 @@ fn every_attribute_can_be_asked_for() {
 
 #[test]
 fn what_is_absent_is_unknown_and_negation_does_not_help() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World { region: None, ..World::default() };
 
     for text in [
@@ -79,7 +79,7 @@ fn what_is_absent_is_unknown_and_negation_does_not_help() {
 
 #[test]
 fn a_claim_of_another_type_is_unknown() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World::default();
 
     for text in [
@@ -103,7 +103,7 @@ fn a_claim_of_another_type_is_unknown() {
 
 #[test]
 fn unknown_spreads_as_kleene_says() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World::default();
     let u = "claims.ghost";
 
@@ -124,7 +124,7 @@ fn unknown_spreads_as_kleene_says() {
 
 #[test]
 fn has_is_never_unknown_and_sees_what_cannot_be_read() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let mut world = World::default();
     world.headers.append("x-debug", http::HeaderValue::from_static("a"));
     world.headers.append("x-debug", http::HeaderValue::from_static("b"));
@@ -147,7 +147,7 @@ fn has_is_never_unknown_and_sees_what_cannot_be_read() {
 
 #[test]
 fn nobody_has_no_roles_and_no_scopes_and_everything_else_is_unknown() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World { known: false, ..World::default() };
 
     let says = |text: &str| defined.read(text).holds(&world.facts());
@@ -164,7 +164,7 @@ fn nobody_has_no_roles_and_no_scopes_and_everything_else_is_unknown() {
 
 #[test]
 fn a_mapped_address_is_in_the_network_of_its_ipv4_form() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let says = |ip: &str| {
         let world = World { ip: ip.parse().unwrap(), ..World::default() };
         defined.read("ip in net.office").holds(&world.facts())
@@ -178,7 +178,7 @@ fn a_mapped_address_is_in_the_network_of_its_ipv4_form() {
 
 #[test]
 fn spellings_of_one_meaning_are_one_expression() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
 
     for (one, other) in [
         ("region != \"DE\"", "!(region == \"DE\")"),
@@ -196,7 +196,7 @@ fn spellings_of_one_meaning_are_one_expression() {
 
 #[test]
 fn the_first_unknown_attribute_is_named() {
-    let defined = Defined::new();
+    let defined = Defined::shared();
     let world = World::default();
 
     for (text, expected) in [

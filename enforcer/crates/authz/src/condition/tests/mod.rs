@@ -5,7 +5,7 @@ mod round;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use enforcer_model::{Claims, CredentialKind, Role, Timestamp, Value};
 use http::{HeaderMap, Method};
@@ -24,7 +24,13 @@ pub(crate) struct Defined {
 pub(crate) const PARAMS: [&str; 2] = ["id", "team"];
 
 impl Defined {
-    pub(crate) fn new() -> Self {
+    /// The same for every test: reading zones takes its time.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: LazyLock<Defined> = LazyLock::new(Defined::new);
+        &SHARED
+    }
+
+    fn new() -> Self {
         let role = |name: &str, includes: &[&str]| RoleDefinition {
             role: Role::new(name),
             includes: includes.iter().map(|name| Role::new(name)).collect(),
@@ -76,6 +82,7 @@ impl Defined {
 }
 
 /// What the facts of a request are borrowed from.
+#[derive(Debug)]
 pub(crate) struct World {
     pub(crate) ip: std::net::IpAddr,
     pub(crate) method: Method,
@@ -131,7 +138,7 @@ impl Default for World {
 }
 
 impl World {
-    pub(crate) fn facts(&self) -> crate::Facts<'_> {
+    pub(crate) fn facts(&self) -> Facts<'_> {
         let caller = Caller {
             principal: "token:corp/alice",
             kind: CredentialKind::Token,
@@ -143,7 +150,7 @@ impl World {
             claims: self.claims.as_ref(),
             dpop: self.dpop,
         };
-        crate::Facts {
+        Facts {
             ip: self.ip,
             method: &self.method,
             host: &self.host,

@@ -6,6 +6,9 @@
 //! day on which they begin. Changes of the clock are computed when the policy is read, so that a
 //! decision is one binary search; outside those years the zone itself is asked.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::str::FromStr;
 
