@@ -85,7 +85,15 @@ impl Endpoint {
             return Err(EndpointError::Plain(text.to_owned()));
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Ok(Self { text: text.into(), host: host.into(), port, target: target.into(), tls })
+        // `https://host?query` has a query and no path.
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            text: text.into(),
+            host: host.into(),
+            port,
+            target: format!("{slash}{target}").into(),
+            tls,
+        })
     }
 
     /// As it was written.
@@ -170,6 +178,7 @@ mod tests {
             ("http://127.0.0.1:3000/jwks", "127.0.0.1:3000", 3000, "/jwks"),
             ("http://[::1]:3000/", "[::1]:3000", 3000, "/"),
             ("http://localhost/", "localhost", 80, "/"),
+            ("https://idp.example.com?a=b", "idp.example.com", 443, "/?a=b"),
         ] {
             let endpoint = Endpoint::parse(text).unwrap();
 

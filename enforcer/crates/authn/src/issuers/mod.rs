@@ -8,6 +8,8 @@ mod plan;
 mod roots;
 mod rounds;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use client::{AskError, Client as HttpClient};
 pub use discovery::{Discovery, DiscoveryError};

@@ -191,8 +191,9 @@ impl Source {
         }
         let mut triggered = self.triggered.lock();
         let Rounds { begun, ended } = *self.rounds.borrow();
-        if before.is_none() && begun > ended {
-            return Some(begun);
+        // The first keys come without being ordered.
+        if before.is_none() && (begun > ended || begun == 0) {
+            return Some(begun.max(1));
         }
         let is_recent =
             |trigger: &Trigger| now.monotonic.saturating_duration_since(trigger.at) < TRIGGER_EVERY;

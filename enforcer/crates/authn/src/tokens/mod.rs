@@ -115,7 +115,7 @@ pub struct IssuerStatus {
 impl Tokens {
     /// The checker of tokens, and what keeps it going: [`Issuers::run`].
     pub fn new(
-        plans: Vec<IssuerPlan>,
+        plans: &[Arc<IssuerPlan>],
         revocations: Revocations,
         proofs: DpopProofs,
     ) -> (Self, Issuers) {
@@ -151,7 +151,7 @@ impl Tokens {
     }
 
     /// Puts other issuers in force. Keys and verified tokens of those that did not change stay.
-    pub fn replace(&self, plans: Vec<IssuerPlan>) {
+    pub fn replace(&self, plans: &[Arc<IssuerPlan>]) {
         let old = self.0.issuers.load_full();
         let new = Issuer::from_plans(plans, &old);
         let stays = |issuer: &Arc<Issuer>| new.iter().any(|one| Arc::ptr_eq(one, issuer));
@@ -257,16 +257,16 @@ impl Tokens {
 impl Issuer {
     /// The issuers of `plans`: those that are in `known` and did not change, and new ones with the
     /// keys of those that lead to the same place.
-    fn from_plans(plans: Vec<IssuerPlan>, known: &[Arc<Self>]) -> Vec<Arc<Self>> {
+    fn from_plans(plans: &[Arc<IssuerPlan>], known: &[Arc<Self>]) -> Vec<Arc<Self>> {
         let sources: Vec<_> = known.iter().map(|issuer| Arc::clone(&issuer.source)).collect();
-        let issuer = |plan: IssuerPlan| {
-            if let Some(same) = known.iter().find(|issuer| *issuer.plan == plan) {
+        let issuer = |plan: &Arc<IssuerPlan>| {
+            if let Some(same) = known.iter().find(|issuer| issuer.plan == *plan) {
                 return Arc::clone(same);
             }
-            let source = Source::from_known(Spec::of(&plan), &sources);
-            Arc::new(Self { plan: Arc::new(plan), source, retired: AtomicBool::new(false) })
+            let source = Source::from_known(Spec::of(plan), &sources);
+            Arc::new(Self { plan: Arc::clone(plan), source, retired: AtomicBool::new(false) })
         };
-        plans.into_iter().map(issuer).collect()
+        plans.iter().map(issuer).collect()
     }
 
     fn status(&self) -> IssuerStatus {
