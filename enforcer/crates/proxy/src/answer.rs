@@ -20,6 +20,10 @@ use crate::tunnel::{Agreed, Tunnel};
 use crate::under_way::InFlight;
 
 /// What a stage answers with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every answer is the large one, and a box would cost it an allocation"
+)]
 pub(crate) enum Content {
     /// From the upstream, as it comes.
     Streamed { body: upstream::Body<ClientBody>, request: Notes, in_flight: Option<InFlight> },

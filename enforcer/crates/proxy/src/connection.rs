@@ -145,6 +145,7 @@ pub(crate) async fn serve(
     cut.run_until_cancelled(meet(stream, peer, door, ends, engine)).await;
 }
 
+/// Shakes hands, where that is due, and serves. Each kind of connection has a box of its own size.
 async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, engine: Rc<Engine>) {
     // A connection keeps the time-outs under which it was made; its requests follow the policy.
     let timeouts = *engine.shared.policy.load().timeouts();
@@ -157,7 +158,7 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, e
         http: HttpVersion::H1,
     };
     if !matches!(door.serves, Serves::Tls(_)) {
-        return http1(stream, origin, None, door, ends, timeouts, engine).await;
+        return Box::pin(http1(stream, origin, None, door, ends, timeouts, engine)).await;
     }
     let (certificates, counters) = (&engine.shared.certificates, &engine.shared.counters);
     let trust = Trust::new(certificates, &door.name);
@@ -199,9 +200,9 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, e
     };
     if session.alpn_protocol() == Some(b"h2") {
         origin.http = HttpVersion::H2;
-        http2(stream, origin, trust, door, ends, timeouts, engine).await;
+        Box::pin(http2(stream, origin, trust, door, ends, timeouts, engine)).await;
     } else {
-        http1(stream, origin, trust, door, ends, timeouts, engine).await;
+        Box::pin(http1(stream, origin, trust, door, ends, timeouts, engine)).await;
     }
 }
 
@@ -248,9 +249,10 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         if let Some(agreed) = agreed {
             let parts = connection.into_parts();
             let stream = parts.io.into_inner().into_inner();
-            return client
-                .carry(agreed, stream, &parts.read_buf, &ends, &timeouts, distrusted)
-                .await;
+            // Few connections become tunnels; the others keep no room for one.
+            let early = &parts.read_buf;
+            let carried = client.carry(agreed, stream, early, &ends, &timeouts, distrusted);
+            return Box::pin(carried).await;
         }
         // hyper leaves a connection open on which an upgrade was asked for. Where none was agreed
         // to, it is asked once more, and closes it.

@@ -1,4 +1,4 @@
-//! WebSockets: who gets one, what passes, and what ends it.
+//! Tunnels: who gets one, what passes, and what ends it.
 
 use std::time::Duration;
 
