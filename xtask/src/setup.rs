@@ -5,6 +5,7 @@
 //! is not here: `cargo xtask ebpf` brings its own.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 use xshell::cmd;
@@ -26,6 +27,8 @@ enum Remedy {
     Package(&'static str),
     /// The test runner, built into the cache folder.
     Nextest,
+    /// The identity provider of the lab, installed below `target`.
+    Provider,
 }
 
 const NEEDS: &[Need] = &[
@@ -42,12 +45,23 @@ const NEEDS: &[Need] = &[
         probe: &["nghttp", "--version"],
         remedy: Remedy::Package("nghttp2-client"),
     },
+    Need { name: "node", probe: &["node", "--version"], remedy: Remedy::Package("nodejs") },
+    Need { name: "npm", probe: &["npm", "--version"], remedy: Remedy::Package("npm") },
+    // After what installs it.
+    Need {
+        name: "the lab's identity provider",
+        probe: &["cmp", "--silent", PROVIDER_LOCK, "target/idp/installed.json"],
+        remedy: Remedy::Provider,
+    },
     Need {
         name: "cargo-nextest",
         probe: &["cargo", "nextest", "--version"],
         remedy: Remedy::Nextest,
     },
 ];
+
+/// Which packages the identity provider is, each with its hash.
+const PROVIDER_LOCK: &str = "tests/src/lab/idp/package-lock.json";
 
 /// What `cargo xtask bench kernel` measures beside us, and what it switches offloads with.
 const PEERS: &[Need] = &[
@@ -95,12 +109,15 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
         .iter()
         .filter_map(|need| match need.remedy {
             Remedy::Package(package) => Some(package),
-            Remedy::Nextest => None,
+            Remedy::Nextest | Remedy::Provider => None,
         })
         .collect();
     install_packages(workshop, &packages)?;
     if missing.iter().any(|need| need.remedy == Remedy::Nextest) {
         install_nextest(workshop)?;
+    }
+    if missing.iter().any(|need| need.remedy == Remedy::Provider) {
+        install_provider(workshop)?;
     }
 
     let still: Vec<&str> =
@@ -154,4 +171,24 @@ fn install_nextest(workshop: &Workshop) -> Result<()> {
     .quiet()
     .run()
     .context("building cargo-nextest")
+}
+
+/// Installs exactly what the lock file names, none of whose packages may run anything meanwhile.
+///
+/// A copy of the lock file, written last, says that the folder holds all of it.
+fn install_provider(workshop: &Workshop) -> Result<()> {
+    let home = workshop.root.join("target/idp");
+    println!("setup: npm ci into {} (seconds)", home.display());
+    fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+    let lock = workshop.root.join(PROVIDER_LOCK);
+    fs::copy(&lock, home.join("package-lock.json"))?;
+    fs::copy(lock.with_file_name("package.json"), home.join("package.json"))?;
+    let _there = workshop.shell.push_dir(&home);
+    cmd!(workshop.shell, "npm ci --ignore-scripts --no-audit --no-fund --loglevel=error")
+        .quiet()
+        .ignore_stdout()
+        .run()
+        .context("installing the identity provider of the lab")?;
+    fs::copy(lock, home.join("installed.json"))?;
+    Ok(())
 }

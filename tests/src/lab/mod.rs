@@ -21,6 +21,7 @@ mod certificate;
 mod client;
 mod forgery;
 mod guess;
+pub mod idp;
 mod namespace;
 mod ping;
 mod process;
