@@ -155,11 +155,17 @@ codes! {
     RESERVED = "E-POL-034" Error "name with a meaning"
         "`anonymous` and `all` stand for callers without a credential and for all limits wherever \
          roles and limits are named, so no role and no limit can have these names.";
+    TEST_FORM = "E-POL-035" Error "test not understood"
+        "A [[test]] is a request in a sentence, such as `GET api.example.com/v1/orders as reader from \
+         203.0.113.9`, and the answer that is expected: `allow`, `allow: RULE`, `deny`, `deny: TEXT`, \
+         `404` or `400: REASON`. The mark shows the part that was not understood.";
     UNUSED = "E-POL-101" Warning "unused"
         "Something is defined and nothing uses it. Often a route or rule names another one by \
          mistake.";
     SHADOWED = "E-POL-102" Warning "rule without effect"
-        "Everything that the rule allows, an earlier rule of the route allows to the same role.";
+        "The rule never decides: all that it allows is allowed by earlier rules of the route, or denied \
+         by those that deny, or asks for a role that no credential gives together with what the route \
+         requires.";
     CASE_TWINS = "E-POL-103" Warning "patterns that differ only in case"
         "Paths are compared with their case. An upstream that ignores case would answer a request \
          for one of them under the rules of the other.";
@@ -185,4 +191,25 @@ codes! {
     AUDIENCE_SHARED = "E-POL-110" Warning "two issuers with one audience"
         "Tokens of two issuers are accepted for the same audience. That is right when both are meant \
          to vouch for callers of this service; else one of them vouches for more than it should.";
+    NEVER_TRUE = "E-POL-111" Warning "condition that is never true"
+        "No request can make the condition true, so its rule never decides: two parts exclude each \
+         other, or a value is compared with what it can never be.";
+    ALWAYS_TRUE = "E-POL-112" Warning "condition that is always true"
+        "Every request that the rule is about makes the condition true, so it asks for nothing. Often an \
+         `||` stands where `&&` was meant.";
+    FOR_NOBODY = "E-POL-113" Warning "route that nobody can use"
+        "No request is ever answered by this route: what its rules ask for cannot be, is denied again, or \
+         other routes take all of its requests.";
+    OPEN_TO_ANYBODY = "E-POL-114" Warning "rules that ask for no credential"
+        "The route is not public, and yet its rules would allow a request without any credential. Say \
+         which was meant: a rule with a role or `!anonymous`, or public = true with rules that deny.";
+    OVERLAP = "E-POL-115" Warning "looser route inside a stricter one"
+        "A route lies inside the {**} of another and allows what the other would refuse. That is right \
+         when it is an exception on purpose; the hint shows a request that it is about.";
+    TEST_OF_NOTHING = "E-POL-116" Warning "test that names nothing"
+        "The request of a [[test]] leads to no route, or names a role that the policy does not have, so \
+         the test says nothing about the rules that it was written for.";
+    UNDECIDED = "E-POL-117" Warning "not decided"
+        "A question about all requests was not answered within its bound of work. Nothing is known to be \
+         wrong there, and nothing is known to be right.";
 }

@@ -8,6 +8,7 @@
 //! [`Policy::route_for`] is the router: an exact host before `*`, and from the left a literal
 //! segment before `{x}` before `{**}`.
 
+mod analysis;
 mod codes;
 mod files;
 mod grammar;
@@ -19,6 +20,7 @@ mod routing;
 mod schema;
 mod text;
 mod tls;
+pub mod trial;
 
 pub use codes::{Explained, explain};
 pub use parse::{

@@ -13,6 +13,7 @@ use enforcer_limits::Throttle;
 use ring::digest::{SHA256, digest};
 use toml::de::DeTable;
 
+use crate::analysis::lint;
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
     Agent, AuditPlan, Base, Case, Charged, Guard, HostRules, IdentityPlan, LEVEL_MAX, Listener,
@@ -85,9 +86,16 @@ impl Policy {
             // Every section that gives nothing has told why; a hole in that must not load.
             report.add(&INCOMPLETE, Span::default(), "a section could not be read", None);
         }
+        // What a policy means is asked of one that is whole.
+        let policy = sections.filter(|_| !report.has_errors()).map(|sections| {
+            let sha256 = hex_sha256(text.as_bytes());
+            Self { file: file.to_owned(), sha256, sections, warnings: Vec::new() }
+        });
+        if let Some(policy) = &policy {
+            lint(policy, text, &mut report);
+        }
         let warnings = report.finish(&lines)?;
-        let Some(sections) = sections else { return Err(Problems::default()) };
-        Ok(Self { file: file.to_owned(), sha256: hex_sha256(text.as_bytes()), sections, warnings })
+        policy.map(|policy| Self { warnings, ..policy }).ok_or_else(Problems::default)
     }
 
     /// The file as it was named.

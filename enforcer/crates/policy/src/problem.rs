@@ -92,6 +92,11 @@ impl Report {
         self.found.len() >= FOUND_MAX
     }
 
+    /// Whether this was noted at `span` before.
+    pub(crate) fn has(&self, code: &Code, span: Span) -> bool {
+        self.found.iter().any(|found| found.code.name == code.name && found.span == span)
+    }
+
     /// Whether something was found that is more than a warning.
     pub(crate) fn has_errors(&self) -> bool {
         self.more > 0 || self.found.iter().any(|found| found.code.severity == Severity::Error)

@@ -105,7 +105,6 @@ impl Not for Outcomes {
 
 impl<'a> Formula<'a> {
     pub(crate) const YES: Self = Self::Known(Outcomes::TRUE);
-    pub(crate) const NO: Self = Self::Known(Outcomes::FALSE);
 
     pub(crate) fn surely(self) -> Self {
         Self::Surely(Box::new(self))

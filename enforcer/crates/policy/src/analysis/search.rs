@@ -11,8 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use enforcer_authz::{
-    Attribute, ClaimPath, Expr, Flag, Grant, Held, Number, Numbers, Numeric, SpiffePattern, Test,
-    Text, Texts,
+    Attribute, ClaimPath, Expr, Flag, Grant, Held, Number, Numbers, Numeric, Test, Text, Texts,
 };
 use enforcer_model::{Role, Timestamp};
 
@@ -24,12 +23,20 @@ use crate::routing::Segment;
 /// What came of a search.
 #[derive(Clone, Debug)]
 pub(crate) enum Found {
-    /// These values make it true; what is not among them makes no difference.
-    Values(Vec<(Variable, Value)>),
+    /// This makes it true.
+    Sample(Model),
     /// Nothing makes it true.
     Nothing,
     /// It was not decided: too much work, or values without a stand-in.
     Open,
+}
+
+/// What makes a formula true; what is not named makes no difference.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) values: Vec<(Variable, Value)>,
+    /// A condition reads scopes, so that they are not only what gives roles.
+    pub(crate) reads_scopes: bool,
 }
 
 /// A part of a request that has a value of its own.
@@ -84,13 +91,14 @@ pub(crate) enum Value {
 
 /// One question.
 pub(crate) struct Search<'a> {
-    world: &'a World<'a>,
-    place: &'a Place,
-    uses: Uses,
+    pub(super) world: &'a World<'a>,
+    pub(super) place: &'a Place,
+    pub(super) uses: Uses,
     /// Whether a host and path lead to the route in question.
     leads_here: &'a dyn Fn(&str, &str) -> bool,
     values: Vec<(Variable, Value)>,
     steps: usize,
+    steps_max: usize,
 }
 
 /// How much is tried for one question; far more than any condition that people write needs.
@@ -115,19 +123,34 @@ enum Seen<'s, T: ?Sized + ToOwned> {
 /// More work than is bounded.
 struct Exhausted;
 
-/// A request of which `formula` is true, among those that go to `place`.
+/// A request of which `formula` is true, among those that go to `place`, and the steps it took.
 pub(crate) fn find(
     formula: &Formula<'_>,
     world: &World<'_>,
     place: &Place,
     leads_here: &dyn Fn(&str, &str) -> bool,
-) -> Found {
+    steps_max: usize,
+) -> (Found, usize) {
     let uses = Uses::of(formula, place);
-    let mut search = Search { world, place, uses, leads_here, values: Vec::new(), steps: 0 };
-    match search.satisfy(formula, 0) {
-        Ok(true) => Found::Values(search.values),
+    let (values, steps) = (Vec::new(), 0);
+    let mut search = Search { world, place, uses, leads_here, values, steps, steps_max };
+    let satisfied = search.satisfy(formula, 0);
+    let steps = search.steps;
+    let found = match satisfied {
+        Ok(true) => {
+            let reads_scopes = search.uses.reads_scopes();
+            Found::Sample(Model { values: search.values, reads_scopes })
+        }
         Ok(false) if !search.uses.gaps => Found::Nothing,
         Ok(false) | Err(Exhausted) => Found::Open,
+    };
+    (found, steps)
+}
+
+impl Model {
+    /// What `variable` is.
+    pub(crate) fn get(&self, variable: &Variable) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| known == variable).map(|(_, value)| value)
     }
 }
 
@@ -135,7 +158,7 @@ impl Search<'_> {
     /// Leaves the values that make it true, or none.
     fn satisfy(&mut self, formula: &Formula<'_>, depth: usize) -> Result<bool, Exhausted> {
         self.steps += 1;
-        if self.steps > STEPS_MAX || depth > DEPTH_MAX {
+        if self.steps > self.steps_max || depth > DEPTH_MAX {
             return Err(Exhausted);
         }
         let Look { outcomes, next } = self.ask(formula);
@@ -395,7 +418,7 @@ impl Search<'_> {
         }
     }
 
-    fn value(&self, variable: &Variable) -> Option<&Value> {
+    pub(super) fn value(&self, variable: &Variable) -> Option<&Value> {
         self.values.iter().find(|(known, _)| known == variable).map(|(_, value)| value)
     }
 
@@ -523,121 +546,6 @@ impl Search<'_> {
             Some(Value::Absent) => Seen::Absent,
             Some(_) => Seen::Foreign,
         }
-    }
-
-    /// The values that stand for all values of `variable`, those that make the plainest sample first.
-    fn domain(&self, variable: &Variable) -> Vec<Value> {
-        let texts = |attribute: &Attribute| {
-            self.uses.texts(attribute).iter().map(|text| Value::Text(Arc::clone(text)))
-        };
-        let absent = std::iter::once(Value::Absent);
-        match variable {
-            Variable::Caller => {
-                let tokens =
-                    self.world.issuers.iter().map(|issuer| Value::Token(Arc::clone(&issuer.name)));
-                let mut callers = vec![Value::Key];
-                callers.extend(tokens);
-                callers.extend([Value::Certificate, Value::Anonymous]);
-                callers
-            }
-            Variable::Method => texts(&Attribute::Method).collect(),
-            Variable::Host => texts(&Attribute::Host).collect(),
-            Variable::Segment(n) => self.segment_domain(*n),
-            Variable::Address => {
-                self.uses.addresses.iter().map(|(address, _)| Value::Address(*address)).collect()
-            }
-            Variable::Moment => {
-                self.uses.moments.iter().map(|(moment, _)| Value::Moment(*moment)).collect()
-            }
-            Variable::Incident => (0..=5).map(Value::Number).collect(),
-            Variable::Mtls | Variable::Dpop => vec![Value::Flag(false), Value::Flag(true)],
-            Variable::Granted(_)
-            | Variable::RoleValue(_)
-            | Variable::Scope(_)
-            | Variable::Element(..)
-            | Variable::NumberElement(..) => vec![Value::Flag(true), Value::Flag(false)],
-            Variable::Claim(path) => self.claim_domain(path),
-            Variable::Text(Attribute::Spiffe) => self.spiffe_domain(),
-            Variable::Text(Attribute::Principal) => {
-                texts(&Attribute::Principal).filter(|text| self.can_be_called(text)).collect()
-            }
-            Variable::Text(attribute @ Attribute::Header(_)) => {
-                let twice = self.uses.is_asked_for(attribute).then_some(Value::Foreign);
-                texts(attribute).chain(absent).chain(twice).collect()
-            }
-            Variable::Text(attribute) => texts(attribute).chain(absent).collect(),
-        }
-    }
-
-    fn segment_domain(&self, n: usize) -> Vec<Value> {
-        let name = match self.place.pattern.segments().get(n) {
-            Some(Segment::One(name)) => Arc::clone(name),
-            Some(Segment::Rest) => REST.into(),
-            Some(Segment::Literal(_)) | None => return Vec::new(),
-        };
-        let texts = self.uses.texts(&Attribute::Param(Arc::clone(&name)));
-        let mut list: Vec<Arc<str>> = texts.iter().map(Arc::clone).collect();
-        if &*name == REST {
-            // Nothing at all, and as deep as other routes reach into it.
-            let fresh = texts.first().map_or("7", AsRef::as_ref).to_owned();
-            let deeper = (2..=(self.place.depth + 1).saturating_sub(n).max(2))
-                .map(|levels| vec![fresh.as_str(); levels].join("/").into());
-            list.extend(deeper);
-            list.push("".into());
-        }
-        list.into_iter().map(Value::Text).collect()
-    }
-
-    fn claim_domain(&self, path: &ClaimPath) -> Vec<Value> {
-        let attribute = Attribute::Claim(path.clone());
-        let texts = self.uses.texts(&attribute);
-        let mut list: Vec<Value> = texts.iter().map(|text| Value::Text(Arc::clone(text))).collect();
-        list.extend(self.uses.numbers(path).iter().map(|number| Value::Number(*number)));
-        if self.uses.is_flag(path) {
-            list.extend([Value::Flag(true), Value::Flag(false)]);
-        }
-        list.extend(self.uses.is_list(path).then_some(Value::List));
-        list.extend(self.uses.is_number_list(path).then_some(Value::Numbers));
-        // Role values may stand there whatever conditions read it as.
-        let is_source = self.world.issuers.iter().any(|issuer| match &issuer.values {
-            Values::Claim(names) => path.names() == &**names,
-            Values::Scopes => false,
-        });
-        if is_source && !self.uses.is_list(path) {
-            list.push(Value::List);
-        }
-        list.push(Value::Absent);
-        list.extend(self.uses.is_asked_for(&attribute).then_some(Value::Foreign));
-        list
-    }
-
-    /// SPIFFE ids that conditions name, and for every pattern of a role one that it matches.
-    fn spiffe_domain(&self) -> Vec<Value> {
-        let grants = self.world.roles.iter().flat_map(|role| self.world.roles.grants(role));
-        let mut ids: Vec<Arc<str>> = grants
-            .filter_map(|grant| match grant {
-                Grant::Spiffe(SpiffePattern::Exact(id)) => Some(Arc::clone(id)),
-                Grant::Spiffe(SpiffePattern::Below(above)) => Some(format!("{above}some").into()),
-                Grant::Issuer { .. } | Grant::Key => None,
-            })
-            .collect();
-        ids.extend(self.uses.texts(&Attribute::Spiffe).iter().map(Arc::clone));
-        ids.push("spiffe://other.example/some".into());
-        ids.into_iter().map(Value::Text).chain([Value::Absent]).collect()
-    }
-
-    /// Whether the caller, whose kind is known, can have this name.
-    fn can_be_called(&self, name: &Value) -> bool {
-        let Value::Text(name) = name else { return false };
-        let kind = match name.split_once(':') {
-            Some(("key", _)) => Value::Key,
-            Some(("token", rest)) => {
-                Value::Token(rest.split('/').next().unwrap_or_default().into())
-            }
-            Some(("spiffe" | "cert", _)) => Value::Certificate,
-            Some(_) | None => return true,
-        };
-        self.value(&Variable::Caller) == Some(&kind)
     }
 }
 

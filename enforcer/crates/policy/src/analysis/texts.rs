@@ -43,15 +43,23 @@ impl Asked {
     /// text can stand where it would.
     ///
     /// A constant that does not fit can never be met. Something made up that does not fit leaves a
-    /// gap: another text of its class might.
-    pub(crate) fn texts(&self, fresh: usize, words: &[&str], fits: &dyn Fn(&str) -> bool) -> Texts {
+    /// gap: another text of its class might. Nothing made up is in `avoid`, for there it would mean
+    /// something after all.
+    pub(crate) fn texts(
+        &self,
+        fresh: usize,
+        words: &[&str],
+        avoid: &BTreeSet<String>,
+        fits: &dyn Fn(&str) -> bool,
+    ) -> Texts {
         let mut list: Vec<Arc<str>> = Vec::new();
         let mut gaps = false;
         let none = || std::iter::once("");
         for start in none().chain(self.starts.iter().map(|text| &**text)) {
             for end in none().chain(self.ends.iter().map(|text| &**text)) {
                 for n in 0..fresh.max(1) {
-                    let made = self.fresh(start, end, n, words, &list, fits);
+                    let free = |text: &str| !avoid.contains(text) && fits(text);
+                    let made = self.fresh(start, end, n, words, &list, &free);
                     if list.len() >= TEXTS_MAX {
                         return Texts { list, gaps: true };
                     }
@@ -119,7 +127,7 @@ mod tests {
             let shared = |set: &BTreeSet<String>| set.iter().map(|t| Arc::from(t.as_str())).collect();
             let asked = Asked { whole: shared(&whole), starts: shared(&starts), ends: shared(&ends) };
 
-            let texts = asked.texts(1, &["c"], &|_| true);
+            let texts = asked.texts(1, &["c"], &BTreeSet::new(), &|_| true);
 
             let answers = |text: &str| {
                 let whole: Vec<bool> = whole.iter().map(|known| known == text).collect();
@@ -141,10 +149,12 @@ mod tests {
     fn several_fresh_texts_differ_from_each_other_and_from_every_constant() {
         let asked = Asked { whole: ["other".into()].into(), ..Asked::default() };
 
-        let texts = asked.texts(3, &["other", "another"], &|_| true);
+        let texts =
+            asked.texts(3, &["other", "another"], &BTreeSet::from(["another".into()]), &|_| true);
 
         let distinct: BTreeSet<_> = texts.list.iter().collect();
         assert_eq!((texts.list.len(), distinct.len()), (4, 4), "{:?}", texts.list);
+        assert!(!texts.list.contains(&"another".into()));
     }
 
     #[test]
@@ -155,7 +165,7 @@ mod tests {
             ..Asked::default()
         };
 
-        let texts = asked.texts(1, &["ZZ"], &|text| text.len() == 2);
+        let texts = asked.texts(1, &["ZZ"], &BTreeSet::new(), &|text| text.len() == 2);
 
         assert_eq!(texts.list.iter().map(|text| &**text).collect::<Vec<_>>(), ["ZZ", "DE"]);
         assert!(texts.gaps);

@@ -24,9 +24,7 @@ pub(crate) struct Uses {
     numbers: HashMap<NumberUse, Arc<[i64]>>,
     flags: HashSet<ClaimPath>,
     there: HashSet<Attribute>,
-    networks: Vec<Arc<str>>,
     pub(crate) addresses: Vec<(IpAddr, Vec<bool>)>,
-    windows: Vec<Arc<str>>,
     pub(crate) moments: Vec<(Timestamp, Vec<bool>)>,
     /// Some class of values has no stand-in: nothing follows from finding nothing.
     pub(crate) gaps: bool,
@@ -112,16 +110,6 @@ impl Uses {
         self.there.contains(attribute)
     }
 
-    /// The place of a set of networks in the answers of [`Self::addresses`].
-    pub(crate) fn network(&self, name: &str) -> Option<usize> {
-        self.networks.iter().position(|known| **known == *name)
-    }
-
-    /// The place of a window in the answers of [`Self::moments`].
-    pub(crate) fn window(&self, name: &str) -> Option<usize> {
-        self.windows.iter().position(|known| **known == *name)
-    }
-
     /// Every claim that is read in any way.
     pub(crate) fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
         let texts = self.texts.keys().filter_map(|key| match key {
@@ -147,7 +135,9 @@ impl Collected {
             Test::Flag(Flag::Time(hours)) => {
                 self.windows.entry(Arc::clone(&hours.name)).or_insert_with(|| hours.clone());
             }
-            Test::Flag(Flag::Claim(path)) => drop(self.flags.insert(path.clone())),
+            Test::Flag(Flag::Claim(path)) => {
+                self.flags.insert(path.clone());
+            }
             Test::Flag(Flag::Mtls | Flag::Dpop | Flag::Anonymous) | Test::Role(_) => {}
             Test::Has(attribute) => {
                 self.text(TextUse::One(attribute.clone()));
@@ -168,7 +158,9 @@ impl Collected {
             }
             Test::OneOf(text, texts) => self.note_one_of(text, texts),
             Test::Compare(left, _, right) => match right {
-                Number::Literal(number) => drop(self.number(number_use(left)).insert(*number)),
+                Number::Literal(number) => {
+                    self.number(number_use(left)).insert(*number);
+                }
                 Number::Numeric(right) => self.join_numbers(number_use(left), number_use(right)),
             },
             Test::NumberOneOf(number, numbers) => self.note_number_one_of(number, numbers),
@@ -191,7 +183,9 @@ impl Collected {
             Texts::Claim(path) => TextUse::List(path.clone()),
         };
         match text {
-            Text::Literal(text) => drop(self.text(set).whole.insert(Arc::clone(text))),
+            Text::Literal(text) => {
+                self.text(set).whole.insert(Arc::clone(text));
+            }
             Text::Attribute(attribute) => self.join(TextUse::One(attribute.clone()), set),
         }
     }
@@ -232,12 +226,13 @@ impl Collected {
         let mut uses = Uses { flags: self.flags.clone(), ..Uses::default() };
         uses.gaps |= self.spread_path(place);
         if let Some(host) = place.pattern.host() {
-            let class = self.texts.iter_mut().find(|class| class.has(&Attribute::Host));
-            class.into_iter().for_each(|class| drop(class.asked.whole.insert(host.into())));
+            if let Some(class) = self.texts.iter_mut().find(|class| class.has(&Attribute::Host)) {
+                class.asked.whole.insert(host.into());
+            }
         }
         for class in &self.texts {
             uses.gaps |= class.members.len() > SHARED_MAX;
-            class.choose(&mut uses);
+            class.choose(&place.literals, &mut uses);
         }
         for class in &self.numbers {
             uses.gaps |= class.members.len() > SHARED_MAX;
@@ -248,7 +243,6 @@ impl Collected {
         }
         uses.there = self.there;
 
-        uses.networks = self.networks.keys().map(Arc::clone).collect();
         let networks: Vec<&Networks> = self.networks.values().map(AsRef::as_ref).collect();
         if networks.iter().map(|set| set.len()).sum::<usize>() > NETWORKS_MAX {
             uses.gaps = true;
@@ -256,9 +250,8 @@ impl Collected {
         } else {
             uses.addresses = addresses::classes(&networks);
         }
-        uses.windows = self.windows.keys().map(Arc::clone).take(WINDOWS_MAX).collect();
         uses.gaps |= self.windows.len() > WINDOWS_MAX;
-        if !uses.windows.is_empty() {
+        if !self.windows.is_empty() {
             let windows: Vec<&Time> = self.windows.values().take(WINDOWS_MAX).collect();
             uses.moments = world::moments(&windows);
         }
@@ -270,11 +263,18 @@ impl Collected {
         let at = self.texts.iter().position(|class| class.has(&Attribute::Path));
         let path = at.map(|at| self.texts.swap_remove(at));
         let segments = place.pattern.segments();
+        if place.pattern.host().is_none() {
+            self.text(TextUse::One(Attribute::Host));
+        }
         for segment in segments {
             match segment {
                 Segment::Literal(_) => {}
-                Segment::One(name) => drop(self.text(param(name))),
-                Segment::Rest => drop(self.text(param(REST))),
+                Segment::One(name) => {
+                    self.text(param(name));
+                }
+                Segment::Rest => {
+                    self.text(param(REST));
+                }
             }
         }
         let Some(Class { members, asked }) = path else { return false };
@@ -310,18 +310,18 @@ impl Class<TextUse, Asked> {
         self.members.contains(&TextUse::One(attribute.clone()))
     }
 
-    fn choose(&self, uses: &mut Uses) {
+    fn choose(&self, avoid: &BTreeSet<String>, uses: &mut Uses) {
         let alone = match self.members.iter().next() {
             Some(TextUse::One(only)) if self.members.len() == 1 => Some(only),
             _ => None,
         };
         let Values { list, gaps } = match alone {
             Some(Attribute::Region) => self.regions(),
-            Some(only) => self.asked.texts(1, words(only), &|text| fits(only, text)),
+            Some(only) => self.asked.texts(1, words(only), avoid, &|text| fits(only, text)),
             // One list for all of them: the same text must be able to stand in each.
             None => {
                 let fresh = self.members.len().min(SHARED_MAX);
-                self.asked.texts(fresh, &["some", "other", "third"], &|_| true)
+                self.asked.texts(fresh, &["some", "other", "third"], avoid, &|_| true)
             }
         };
         uses.gaps |= gaps;

@@ -1,6 +1,7 @@
 //! What can arise at all: who can call, which requests lead to a route, which hours there are.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use enforcer_authz::{Roles, Time};
@@ -38,6 +39,8 @@ pub(crate) struct Place {
     pub(crate) pattern: Pattern,
     /// How many segments the longest pattern of the policy has: a `{**}` is tried up to there.
     pub(crate) depth: usize,
+    /// Hosts and segments that patterns of the policy write out, decoded.
+    pub(crate) literals: Rc<BTreeSet<String>>,
 }
 
 /// The deepest path that is tried below a `{**}`.
@@ -45,13 +48,6 @@ pub(crate) const DEPTH_MAX: usize = 12;
 
 /// More windows than this are not told apart; the questions that need it stay open.
 pub(crate) const WINDOWS_MAX: usize = 32;
-
-impl Place {
-    /// What `pattern` takes, beside patterns of up to `depth` segments.
-    pub(crate) fn new(pattern: Pattern, depth: usize) -> Self {
-        Self { pattern, depth: depth.min(DEPTH_MAX) }
-    }
-}
 
 /// What `text`, a part of a path in its folded form, reads as once it is decoded.
 pub(crate) fn decoded(text: &str) -> Option<String> {
