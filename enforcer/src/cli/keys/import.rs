@@ -16,7 +16,7 @@ const FILE_MAX: u64 = 16 << 20;
 /// Make keys of secrets from elsewhere, known by their SHA-256
 ///
 /// One key a line. JSON lines: {"hash": "…", "name": "ci", "roles": ["reader"]} with, where wanted,
-/// owner, application, scopes, routes, networks, certificate, not_before, expires, limits, notes,
+/// owner, application, scopes, routes, networks, certificate, `not_before`, expires, limits, notes,
 /// environment. CSV: the same words in a header line, lists with `;` between. All of the file is
 /// imported, or nothing. Where the keys came from, `printf %s "$KEY" | sha256sum` made the hash.
 #[derive(Args, Debug)]

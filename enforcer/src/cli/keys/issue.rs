@@ -85,11 +85,11 @@ impl Issue {
             test: self.test,
             dry_run: self.dry_run,
         });
-        let issued = match context.ask(&call)? {
-            Answer::KeyIssued(issued) => issued,
-            Answer::KeyRehearsed(rehearsed) => return told::rehearsed(context, &rehearsed),
-            _ => return Err(mismatched()),
-        };
+        let answer = context.ask(&call)?;
+        if let Answer::KeyRehearsed(rehearsed) = &answer {
+            return told::rehearsed(context, rehearsed);
+        }
+        let Answer::KeyIssued(issued) = answer else { return Err(mismatched()) };
         let undo = format!("undo: enforcer keys revoke {} --reason 'not needed'", issued.key.id);
         told::show_credential(context, &issued, vec![undo])
     }
@@ -120,7 +120,8 @@ fn thumbprint_of(file: &Path) -> Result<Thumbprint, String> {
         None | Some(Err(_)) => return Err(format!("{told} holds no certificate in PEM or DER")),
     };
     let hash = digest::digest(&digest::SHA256, &der);
-    let hash = hash.as_ref().try_into().map_err(|_length| "SHA-256 has another length".to_owned())?;
+    let hash =
+        hash.as_ref().try_into().map_err(|_length| "SHA-256 has another length".to_owned())?;
     Ok(Thumbprint(hash))
 }
 

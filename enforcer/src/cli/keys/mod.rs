@@ -17,7 +17,7 @@ use told::{joined, lines, or_none};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
     /// Make a key; its secret is shown this once
-    Issue(issue::Issue),
+    Issue(Box<issue::Issue>),
     /// Every key
     List(List),
     /// One key, and when and from where each of its secrets was last used
@@ -89,8 +89,7 @@ fn list(context: &Context) -> Result<Exit, Failure> {
             ]
         })
         .collect();
-    let header =
-        &["ID", "NAME", "STATE", "ROLES", "NETWORKS", "EXPIRES", "OWNER", "LAST USED"];
+    let header = &["ID", "NAME", "STATE", "ROLES", "NETWORKS", "EXPIRES", "OWNER", "LAST USED"];
     context.printer.list(&answer.keys, &Table { header, rows })?;
     Ok(Exit::Done)
 }
@@ -107,11 +106,11 @@ impl Show {
 impl Revoke {
     fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let (which, reason) = (self.which.clone(), self.reason.clone());
-        let key = match context.ask(&Call::KeyRevoke { which, reason, dry_run: self.dry_run })? {
-            Answer::Key(key) => key,
-            Answer::KeyRehearsed(rehearsed) => return told::rehearsed(context, &rehearsed),
-            _ => return Err(mismatched()),
-        };
+        let answer = context.ask(&Call::KeyRevoke { which, reason, dry_run: self.dry_run })?;
+        if let Answer::KeyRehearsed(rehearsed) = &answer {
+            return told::rehearsed(context, rehearsed);
+        }
+        let Answer::Key(key) = answer else { return Err(mismatched()) };
         let mut lines = lines(&key);
         if let Some(first) = lines.first_mut() {
             first.insert_str(0, "revoked  ");

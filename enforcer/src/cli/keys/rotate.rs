@@ -43,11 +43,11 @@ impl Rotate {
             grace_seconds: self.grace.map(|grace| grace.as_secs()),
             dry_run: self.dry_run,
         });
-        let issued = match context.ask(&call)? {
-            Answer::KeyIssued(issued) => issued,
-            Answer::KeyRehearsed(rehearsed) => return told::rehearsed(context, &rehearsed),
-            _ => return Err(mismatched()),
-        };
+        let answer = context.ask(&call)?;
+        if let Answer::KeyRehearsed(rehearsed) = &answer {
+            return told::rehearsed(context, rehearsed);
+        }
+        let Answer::KeyIssued(issued) = answer else { return Err(mismatched()) };
         let id = issued.key.id;
         let retiring = issued.key.secrets.iter().find(|secret| secret.state == "retiring");
         let more = match retiring.and_then(|secret| secret.ends) {
@@ -67,11 +67,11 @@ impl Rotate {
             even_if_used: self.yes,
             dry_run: self.dry_run,
         });
-        let key = match context.ask(&call)? {
-            Answer::Key(key) => key,
-            Answer::KeyRehearsed(rehearsed) => return told::rehearsed(context, &rehearsed),
-            _ => return Err(mismatched()),
-        };
+        let answer = context.ask(&call)?;
+        if let Answer::KeyRehearsed(rehearsed) = &answer {
+            return told::rehearsed(context, rehearsed);
+        }
+        let Answer::Key(key) = answer else { return Err(mismatched()) };
         let mut lines = told::lines(&key);
         lines.push(format!("  audit     {}", recorded(key.audit)));
         lines.push("the old secret has ended; this cannot be undone".to_owned());

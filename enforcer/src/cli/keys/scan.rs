@@ -210,12 +210,7 @@ impl Findings {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        context: &Context,
-        path: &Path,
-        from: &mut dyn Read,
-    ) -> Result<(), Failure> {
+    fn read(&mut self, context: &Context, path: &Path, from: &mut dyn Read) -> Result<(), Failure> {
         self.files = self.files.saturating_add(1);
         let mut scanner = KeyScanner::new();
         let mut piece = vec![0; PIECE];
@@ -269,9 +264,8 @@ impl Findings {
                     id: found.id,
                     name: key.map(|key| key.name.clone()),
                     owner: key.and_then(|key| key.owner.clone()),
-                    state: asked.map(|_| {
-                        key.map_or_else(|| "unknown".to_owned(), |key| key.state.clone())
-                    }),
+                    state: asked
+                        .map(|_| key.map_or_else(|| "unknown".to_owned(), |key| key.state.clone())),
                 }
             })
             .collect();

@@ -71,7 +71,10 @@ impl Desk {
             let would = match grace.is_zero() {
                 true => format!("key:{} would get a new secret, and the old one end", record.id),
                 false => {
-                    format!("key:{} would get a new secret, and the old one end at {ends}", record.id)
+                    format!(
+                        "key:{} would get a new secret, and the old one end at {ends}",
+                        record.id
+                    )
                 }
             };
             return Ok(self.rehearsed(would, Some(&record)));
@@ -94,8 +97,12 @@ impl Desk {
         if asked.dry_run {
             let found = self.keys.retiring(&asked.which, now);
             let (record, secret) = found.map_err(|error| key_refusal(&error))?;
-            let would =
-                format!("secret {} of key:{} would end; {}", secret.number, record.id, used(&secret));
+            let would = format!(
+                "secret {} of key:{} would end; {}",
+                secret.number,
+                record.id,
+                used(&secret)
+            );
             return Ok(self.rehearsed(would, Some(&record)));
         }
         let mut arguments = vec![asked.which.clone(), "--finish".to_owned()];
@@ -119,7 +126,8 @@ impl Desk {
         let found = self.keys.show(which);
         if dry_run {
             let record = found.map_err(|error| key_refusal(&error))?;
-            let would = format!("key:{} would be refused for ever, and its requests cut", record.id);
+            let would =
+                format!("key:{} would be refused for ever, and its requests cut", record.id);
             return Ok(self.rehearsed(would, Some(&record)));
         }
         let mut arguments = vec![which.to_owned(), reason.to_owned()];
@@ -202,7 +210,8 @@ impl Desk {
         let (record, secret) = found.map_err(|error| key_refusal(&error))?;
         let in_use = secret.used.is_some_and(|last| now.since(last.at) < STILL_IN_USE);
         if in_use && !asked.even_if_used {
-            let message = format!("the old secret of key:{} is in use: {}", record.id, used(&secret));
+            let message =
+                format!("the old secret of key:{} is in use: {}", record.id, used(&secret));
             return Err(Refusal::new(RefusalKind::Guarded, message).hint(
                 "let its user change to the new one first, or say -y: the next use is refused",
             ));
@@ -263,5 +272,5 @@ fn route_names(policy: &Policy) -> Vec<&str> {
 }
 
 fn limit_names(policy: &Policy) -> Vec<&str> {
-    policy.limits().iter().map(|limit| limit.name()).collect()
+    policy.limits().iter().map(|charged| &**charged.limit.name()).collect()
 }

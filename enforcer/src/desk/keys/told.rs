@@ -139,12 +139,10 @@ pub(super) fn key_refusal(error: &StoreError) -> Refusal {
         | StoreError::WrongPepper { .. } => RefusalKind::Failed,
     };
     let refusal = Refusal::new(kind, crate::cli::chain(error));
-    match error {
-        StoreError::RotationUnderWay { id, .. } => refusal.hint(format!(
-            "`enforcer keys show {id}` tells who still uses it; `enforcer keys rotate {id} --finish` ends it"
-        )),
-        _ => refusal,
+    if let StoreError::RotationUnderWay { id, .. } = error {
+        return refusal.hint(format!("`enforcer keys show {id}` tells who still uses the old one"));
     }
+    refusal
 }
 
 #[cfg(test)]
@@ -153,7 +151,10 @@ mod tests {
 
     #[test]
     fn the_name_that_comes_near_is_told_before_all_there_are() {
-        assert_eq!(meant("raeder", &["reader", "writer"]), "did you mean `reader`? it knows: reader, writer");
+        assert_eq!(
+            meant("raeder", &["reader", "writer"]),
+            "did you mean `reader`? it knows: reader, writer"
+        );
         assert_eq!(meant("emperor", &["reader"]), "it knows: reader");
         assert_eq!(meant("x", &[]), "it knows none");
     }

@@ -194,7 +194,7 @@ impl KeyStore {
 pub(super) fn given(connection: &Connection) -> rusqlite::Result<Vec<Result<NoticeMark, String>>> {
     let mut statement =
         connection.prepare("SELECT key, kind, due_ns, ahead_ns FROM key_notices")?;
-    statement.query_map([], |row| mark(row))?.collect()
+    statement.query_map([], mark)?.collect()
 }
 
 fn insert(
