@@ -75,7 +75,11 @@ impl fmt::Display for Expr {
                 Self::Test(Test::Compare(left, Comparison::Equal, right)) => {
                     write!(f, "{left} != {right}")
                 }
-                inner => {
+                inner @ (Self::Constant(_)
+                | Self::Not(_)
+                | Self::All(_)
+                | Self::Any(_)
+                | Self::Test(_)) => {
                     f.write_char('!')?;
                     inner.write(Binding::Operand, f)
                 }
@@ -102,9 +106,12 @@ impl Test {
         let claim = |path: &ClaimPath| {
             (path.to_string(), path.read(facts).map(|value| Shown(value).to_string()))
         };
-        let attribute = |attribute: &Attribute| match attribute {
-            Attribute::Claim(path) => claim(path),
-            other => (other.to_string(), other.read(facts).map(|text| Quoted(text).to_string())),
+        let attribute = |attribute: &Attribute| {
+            if let Attribute::Claim(path) = attribute {
+                return claim(path);
+            }
+            let value = attribute.read(facts).map(|text| Quoted(text).to_string());
+            (attribute.to_string(), value)
         };
         let text = |text: &Text| match text {
             Text::Literal(_) => None,

@@ -16,6 +16,7 @@ mod parser;
 mod problem;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tree;
 mod vocabulary;
 
 use std::fmt;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::expr::{Attribute, ClaimPath, Flag, Held, Network, Time};
-use super::parser::Name;
 use super::problem::ConditionProblem;
+use super::tree::Name;
 use super::{brief, listed, suggest};
 use crate::Vocabulary;
 
@@ -119,7 +119,12 @@ impl Names<'_> {
                     Thing::Roles | Thing::Scopes => {
                         format!("write `\"{}\" in {}`", brief(&member.text), first.text)
                     }
-                    _ => format!("write `{}` alone", first.text),
+                    Thing::Address
+                    | Thing::Networks(_)
+                    | Thing::Flag(_)
+                    | Thing::Text(_)
+                    | Thing::Incident
+                    | Thing::Claim(_) => format!("write `{}` alone", first.text),
                 },
             )),
         }

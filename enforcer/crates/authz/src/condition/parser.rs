@@ -21,52 +21,7 @@ use std::ops::Range;
 
 use super::lexer::{Placed, Relation, Token, tokens};
 use super::problem::ConditionProblem;
-
-/// The deepest nesting of parentheses, and of operators within each other.
-pub(super) const DEPTH_MAX: usize = 32;
-
-/// The most parts of a condition; a list is one.
-pub(super) const NODES_MAX: usize = 512;
-
-/// The most elements of a list.
-pub(super) const LIST_MAX: usize = 256;
-
-/// A part of a condition.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) span: Range<usize>,
-    pub(super) kind: Kind,
-    /// Operators within each other, itself included.
-    height: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum Kind {
-    /// Something that has been told.
-    Broken,
-    Flag(bool),
-    Int(i64),
-    Text(String),
-    List(Vec<Node>),
-    /// At least one name.
-    Path(Vec<Name>),
-    Not(Box<Node>),
-    All(Vec<Node>),
-    Any(Vec<Node>),
-    Relation(Box<[Node; 2]>, Relation),
-    Has(Box<Node>),
-    Call {
-        receiver: Box<Node>,
-        method: Name,
-        arguments: Vec<Node>,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Name {
-    pub(super) text: String,
-    pub(super) span: Range<usize>,
-}
+use super::tree::{DEPTH_MAX, Kind, LIST_MAX, NODES_MAX, Name, Node};
 
 /// Reading cannot go on here; what is wrong has been told.
 struct Lost;
@@ -171,17 +126,17 @@ impl Parser<'_> {
     }
 
     fn any(&mut self) -> Node {
-        self.joined(Token::Or, "or", Self::all, Kind::Any)
+        self.joined(&Token::Or, "or", Self::all, Kind::Any)
     }
 
     fn all(&mut self) -> Node {
-        self.joined(Token::And, "and", Self::part, Kind::All)
+        self.joined(&Token::And, "and", Self::part, Kind::All)
     }
 
     /// One or more of `part`, with `sign` between them.
     fn joined(
         &mut self,
-        sign: Token,
+        sign: &Token,
         word: &str,
         part: fn(&mut Self) -> Node,
         kind: fn(Vec<Node>) -> Kind,
@@ -191,7 +146,7 @@ impl Parser<'_> {
         let mut parts = vec![first];
         loop {
             match self.peek() {
-                token if *token == sign => {}
+                token if token == sign => {}
                 Token::Name(name) if name.eq_ignore_ascii_case(word) => {
                     let shown = name.clone();
                     let hint = format!("write `{}`", if word == "or" { "||" } else { "&&" });
@@ -259,7 +214,7 @@ impl Parser<'_> {
         match self.peek().clone() {
             Token::Broken | Token::End => {}
             Token::Close => {
-                self.tell(span, "this parenthesis closes nothing", "remove it, or open one before")
+                self.tell(span, "this parenthesis closes nothing", "remove it, or open one before");
             }
             Token::Name(name) => {
                 let lower = name.to_ascii_lowercase();
