@@ -39,7 +39,7 @@ pub struct Connections {
     next: AtomicU64,
     hasher: RandomState,
     sources: [Mutex<HashMap<Prefix, Vec<Open>>>; SHARDS],
-    under_way: Arc<UnderWay>,
+    under_way: UnderWay,
 }
 
 /// A place in the registry; dropping it leaves.
@@ -82,7 +82,7 @@ impl Connections {
             next: AtomicU64::new(0),
             hasher: RandomState::new(),
             sources: std::array::from_fn(|_| Mutex::default()),
-            under_way: Arc::default(),
+            under_way: UnderWay::default(),
         }
     }
 

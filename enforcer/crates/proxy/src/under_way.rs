@@ -8,9 +8,10 @@
 //! shut out, and both sides pass the lock of one bucket: either the cut finds the request here, or
 //! the request, which came to the lock later, finds its caller shut out.
 //!
-//! A request of a key lies in the bucket that its key names, so that one key is found without a walk
-//! through everybody's; every other lies wherever there is no crowd. What is here hangs on an open
-//! connection, so that connections times streams bound it; it costs a few hundred bytes.
+//! A request of a key lies in a row that its key names, so that one key is found without a walk
+//! through everybody's; every other lies in any. Each thread has a lane of its own, so that no
+//! thread waits for another. What is here hangs on an open connection, so that connections times
+//! streams bound it; it costs a few hundred bytes.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,17 +23,22 @@ use enforcer_authn::Identity;
 use enforcer_model::{KeyId, Reason, Rejection};
 use parking_lot::Mutex;
 
-/// Enough that threads seldom meet at one, few enough to walk through all of them.
-const BUCKETS: usize = 1024;
+/// Few enough to walk through all of them, together with [`LANES`].
+const ROWS: usize = 128;
+/// As many threads as have one to themselves.
+const LANES: usize = 8;
 
-/// The requests under way, of all threads.
-pub(crate) struct UnderWay(Box<[Mutex<Bucket>]>);
+/// The requests under way, of all threads: rows of one bucket for each lane.
+pub(crate) struct UnderWay(Box<[[Arc<Bucket>; LANES]]>);
 
-type Bucket = Vec<Arc<Ticket>>;
+/// A cache line apart, for the sake of the lanes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Bucket(Mutex<Vec<Arc<Ticket>>>);
 
 /// One request under way and its caller; dropping it says that the request is over.
 pub(crate) struct InFlight {
-    all: Arc<UnderWay>,
+    bucket: Arc<Bucket>,
     ticket: Arc<Ticket>,
 }
 
@@ -48,7 +54,6 @@ pub(crate) struct Cut;
 #[derive(Debug)]
 struct Ticket {
     caller: Identity,
-    bucket: usize,
     /// Where in the bucket; changes under the bucket's lock only.
     place: AtomicUsize,
     is_cut: AtomicBool,
@@ -63,69 +68,81 @@ struct Ending {
     waker: Option<Waker>,
 }
 
+thread_local! {
+    static LANE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
 impl Default for UnderWay {
     fn default() -> Self {
-        Self((0..BUCKETS).map(|_| Mutex::default()).collect())
+        Self((0..ROWS).map(|_| std::array::from_fn(|_| Arc::default())).collect())
     }
 }
 
 impl UnderWay {
     /// A request of `caller` is under way from here on.
-    pub(crate) fn enter(self: &Arc<Self>, caller: Identity) -> InFlight {
-        let bucket = caller.key_id().map(bucket_of);
-        let mut ticket = Arc::new(Ticket {
-            caller,
-            bucket: bucket.unwrap_or_default(),
-            place: AtomicUsize::new(0),
-            is_cut: AtomicBool::new(false),
-            ending: Mutex::default(),
-        });
-        if bucket.is_none() {
+    pub(crate) fn enter(&self, caller: Identity) -> InFlight {
+        let key = caller.key_id();
+        let (place, is_cut, ending) =
+            (AtomicUsize::new(0), AtomicBool::new(false), Mutex::default());
+        let ticket = Arc::new(Ticket { caller, place, is_cut, ending });
+        let row = match key {
+            Some(key) => row_of(key),
             // Where the allocator put it is as good as drawn, and costs nothing.
-            let drawn = (Arc::as_ptr(&ticket).addr() >> 6) % BUCKETS;
-            Arc::get_mut(&mut ticket).into_iter().for_each(|ticket| ticket.bucket = drawn);
-        }
-        if let Some(bucket) = self.0.get(ticket.bucket) {
-            let mut bucket = bucket.lock();
-            ticket.place.store(bucket.len(), Ordering::Relaxed);
-            bucket.push(Arc::clone(&ticket));
-        }
-        InFlight { all: Arc::clone(self), ticket }
+            None => Arc::as_ptr(&ticket).addr() >> 6,
+        };
+        let bucket = Arc::clone(self.bucket(row, LANE.with(|lane| *lane)));
+        bucket.add(&ticket);
+        InFlight { bucket, ticket }
     }
 
     /// Cuts the requests of every caller that `hit` names; how many.
     pub(crate) fn cut_where(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
-        self.0.iter().map(|bucket| cut_in(bucket, why, hit)).sum()
+        self.0.iter().flatten().map(|bucket| bucket.cut(why, hit)).sum()
     }
 
     /// Cuts the requests of one key; how many.
     pub(crate) fn cut_key(&self, key: KeyId, why: Reason) -> usize {
-        let bucket = self.0.get(bucket_of(key));
-        bucket.map_or(0, |bucket| cut_in(bucket, why, &|caller| caller.key_id() == Some(key)))
+        let row = (0..LANES).map(|lane| self.bucket(row_of(key), lane));
+        row.map(|bucket| bucket.cut(why, &|caller| caller.key_id() == Some(key))).sum()
     }
 
-    fn leave(&self, ticket: &Ticket) {
-        let Some(bucket) = self.0.get(ticket.bucket) else { return };
-        let mut bucket = bucket.lock();
+    #[expect(clippy::indexing_slicing, reason = "both places are taken modulo the length")]
+    fn bucket(&self, row: usize, lane: usize) -> &Arc<Bucket> {
+        &self.0[row % ROWS][lane % LANES]
+    }
+}
+
+/// Ids are random, and only those of good keys come here: nobody chooses his neighbours.
+fn row_of(key: KeyId) -> usize {
+    let fold = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
+    key.as_str().as_bytes().iter().fold(0, fold)
+}
+
+impl Bucket {
+    fn add(&self, ticket: &Arc<Ticket>) {
+        let mut tickets = self.0.lock();
+        ticket.place.store(tickets.len(), Ordering::Relaxed);
+        tickets.push(Arc::clone(ticket));
+    }
+
+    fn remove(&self, ticket: &Ticket) {
+        let mut tickets = self.0.lock();
         let place = ticket.place.load(Ordering::Relaxed);
-        if place < bucket.len() {
-            drop(bucket.swap_remove(place));
-            if let Some(moved) = bucket.get(place) {
+        if place < tickets.len() {
+            drop(tickets.swap_remove(place));
+            if let Some(moved) = tickets.get(place) {
                 moved.place.store(place, Ordering::Relaxed);
             }
         }
     }
-}
 
-fn cut_in(bucket: &Mutex<Bucket>, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
-    let bucket = bucket.lock();
-    bucket.iter().filter(|ticket| hit(&ticket.caller) && ticket.cut(why)).count()
-}
-
-/// Ids are random, and only those of good keys come here: nobody chooses his neighbours.
-fn bucket_of(key: KeyId) -> usize {
-    let fold = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
-    key.as_str().as_bytes().iter().fold(0, fold) % BUCKETS
+    fn cut(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+        let tickets = self.0.lock();
+        tickets.iter().filter(|ticket| hit(&ticket.caller) && ticket.cut(why)).count()
+    }
 }
 
 impl Ticket {
@@ -206,7 +223,7 @@ pub(crate) async fn unless_cut<T>(
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.all.leave(&self.ticket);
+        self.bucket.remove(&self.ticket);
     }
 }
 
@@ -235,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_cut_and_later_requests_of_it_are_counted_anew() {
-        let all = Arc::<UnderWay>::default();
+        let all = UnderWay::default();
         let (one, two, other) = (all.enter(caller(1)), all.enter(caller(1)), all.enter(caller(2)));
 
         assert_eq!(all.cut_where(Reason::TokenRevoked, &is(1)), 2);
@@ -251,7 +268,7 @@ mod tests {
 
     #[test]
     fn whoever_leaves_is_gone_and_the_others_stay_whatever_the_order() {
-        let all = Arc::<UnderWay>::default();
+        let all = UnderWay::default();
         let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n))).collect();
         for step in [7, 3, 2, 1] {
             let mut at = 0;
@@ -269,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_ends_when_its_caller_is_cut_and_not_before() {
-        let all = Arc::<UnderWay>::default();
+        let all = UnderWay::default();
         let in_flight = all.enter(caller(1));
         assert_eq!(unless_cut(Some(&in_flight), async { 7 }).await.unwrap(), 7);
         assert_eq!(unless_cut(None, async { 7 }).await.unwrap(), 7);
@@ -288,7 +305,7 @@ mod tests {
     #[test]
     fn no_request_slips_between_the_look_up_and_the_cut() {
         const ROUNDS: u64 = 2_000;
-        let all = Arc::<UnderWay>::default();
+        let all = UnderWay::default();
         // In round N, callers are shut out by writing N; a request of round N looks that up.
         let shut_out = AtomicU64::new(0);
         let slipped = AtomicU64::new(0);
@@ -335,6 +352,6 @@ mod tests {
     }
 
     fn count(all: &UnderWay) -> usize {
-        all.0.iter().map(|bucket| bucket.lock().len()).sum()
+        all.0.iter().flatten().map(|bucket| bucket.0.lock().len()).sum()
     }
 }
