@@ -84,7 +84,7 @@ pub(crate) async fn open(
     request: Request<ClientBody>,
     protocol: Upgrade,
     plan: &Plan,
-    _permit: &Permit,
+    _permit: &Permit<'_>,
     _admitted: Admitted,
     pools: &Pools<ClientBody>,
 ) -> Result<Opened<ClientBody>, Failure> {
