@@ -224,3 +224,14 @@ impl From<HeaderError> for Rejection {
         reason.because(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_so_that_they_are_found() {
+        assert!(IDENTITY.is_sorted() && IDENTITY_PREFIXES.is_sorted());
+        assert!(IDENTITY.iter().all(|name| is_identity(name)));
+    }
+}

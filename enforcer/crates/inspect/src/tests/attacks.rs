@@ -102,6 +102,11 @@ fn cve_2025_64484_underscore_twins() {
         "transfer_encoding",
         "x.forwarded.for",
         "x~real~ip",
+        "x_spiffe_id",
+        "x_forwarded_client_cert",
+        "remote_user",
+        "x_user",
+        "sec_websocket_key",
     ] {
         assert_eq!(refuse(plain().header(name, "admin")), Reason::HeaderMalformed, "{name}");
     }

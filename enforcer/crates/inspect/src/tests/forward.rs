@@ -3,7 +3,7 @@
 use enforcer_model::{RequestId, Source};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{Host, forwarding_headers, strip, strip_response};
+use crate::{Host, forwarding_headers, strip, strip_credential, strip_response};
 
 #[test]
 fn what_belongs_to_one_connection_stays_on_it() {
@@ -65,6 +65,60 @@ fn no_key_of_ours_reaches_an_upstream_and_foreign_credentials_do() {
 
         assert_eq!(headers.contains_key(name), passes, "{name}: {value}");
     }
+}
+
+#[test]
+fn a_credential_that_was_for_us_stays_here_with_its_proof() {
+    let mut headers = map(&[
+        ("authorization", "DPoP eyJhbGciOi.x.y"),
+        ("dpop", "eyJ0eXAiOi.x.y"),
+        ("x-api-key", "other"),
+        ("accept", "*/*"),
+    ]);
+
+    strip_credential(&mut headers);
+
+    assert_eq!(names(&headers), ["accept"]);
+}
+
+#[test]
+fn no_header_by_which_others_say_who_is_calling_passes() {
+    for name in [
+        "enforcer-identity",
+        "x-forwarded-client-cert",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-spiffe-id",
+        "x-client-cert",
+        "x-ssl-client-verify",
+        "ssl-client-cert",
+        "client-cert",
+        "x-amzn-oidc-data",
+        "x-goog-iap-jwt-assertion",
+        "x-auth-request-user",
+        "x-ms-client-principal",
+        "cf-access-jwt-assertion",
+        "remote-user",
+        "x-remote-user",
+        "x-webauth-user",
+        "tailscale-user-login",
+        "x-user",
+        "x-user-id",
+        "x-userinfo",
+        "x-envoy-original-path",
+        "x-original-method",
+        "x-consumer-username",
+        "oidc-claim-sub",
+    ] {
+        let mut headers = map(&[(name, "admin")]);
+
+        strip(&mut headers);
+
+        assert!(headers.is_empty(), "{name}");
+    }
+    let mut headers = map(&[("x-users-per-page", "9"), ("x-tenant", "a"), ("dpop", "a.b.c")]);
+    strip(&mut headers);
+    assert_eq!(names(&headers), ["dpop", "x-tenant", "x-users-per-page"]);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The promises of the crate: what is refused and why, what passes, and what is forwarded.
 
 mod attacks;
+mod exact;
 mod forward;
 mod headers;
 mod paths;
+mod queries;
+mod upgrades;
 
 use enforcer_model::Reason;
 use http::request::{Builder, Parts};

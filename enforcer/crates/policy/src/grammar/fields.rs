@@ -63,7 +63,9 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn count(&self, key: &str) -> Option<u64> {
-        let (Some(&Shape::Count(min, max)), value) = (self.shape(key), self.value(key)) else {
+        let (Some(&(Shape::Count(min, max) | Shape::CountOr(min, max, _))), value) =
+            (self.shape(key), self.value(key))
+        else {
             return None;
         };
         match (value, self.need(key)) {

@@ -234,7 +234,22 @@ pub(crate) fn read(
         let grants = |name: &str| used.reads.issuer || issuers::grants(&roles, name);
         issuers::unused(root, &grants, report);
     }
+    // What gives nothing has told why; a limit that was lost in silence would be one that never holds.
+    let complete = [
+        (limits.len(), root.named("limit").len()),
+        (routes.len(), root.tables("route").len()),
+        (upstreams.len(), root.named("upstream").len()),
+        (issuers.len(), root.named("issuer").len()),
+        (roles.len(), root.named("role").len()),
+        (networks.len(), root.named("net").len()),
+        (windows.len(), root.named("time").len()),
+        (hosts.len(), root.named("host").len()),
+        (rules.len(), root.tables("rule").len()),
+    ];
     let sections = || {
+        if complete.iter().any(|(read, written)| read != written) {
+            return None;
+        }
         Some(Sections {
             agent: agent?,
             listeners,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use enforcer_authz::{Networks, Window, WindowError};
+use enforcer_authz::{Days, Hours, Networks, Window, WindowError};
 use enforcer_model::Prefix;
 
 use crate::codes::{TOO_MANY, WRONG_VALUE};
@@ -12,6 +12,8 @@ use crate::problem::Report;
 
 /// Sets of networks, and windows, that a policy may name.
 pub(super) const NAMES_MAX: usize = 4_096;
+
+const UTC: &str = "UTC";
 
 pub(super) static NETWORKS: Shape = Shape::OneOrMore(&Shape::Text(&NETWORK));
 
@@ -53,20 +55,22 @@ pub(super) fn windows(root: Fields<'_>, report: &mut Report) -> BTreeMap<Arc<str
     let mut windows = BTreeMap::new();
     for entry in &entries {
         let Some(fields) = entry.fields(WINDOW_KEYS) else { continue };
-        let (Some(days), Some(hours), Some(zone)) =
-            (fields.parsed("days"), fields.parsed("hours"), fields.text("zone"))
-        else {
-            continue;
-        };
-        match Window::new(days, hours, zone) {
-            Ok(window) => drop(windows.insert(entry.name.into(), Arc::new(window))),
+        let days = fields.parsed("days").unwrap_or(Days::ALL);
+        let hours = fields.parsed("hours").unwrap_or(Hours::ALL);
+        let zone = fields.text("zone").filter(|zone| (ZONE.check)(zone).is_ok());
+        let window = match Window::new(days, hours, zone.unwrap_or(UTC)) {
+            Ok(window) => window,
             Err(error) => {
                 let key = if matches!(error, WindowError::Zone(_)) { "zone" } else { "hours" };
                 let text = error.to_string();
                 let (message, hint) = text.split_once("; ").unwrap_or((&text, ""));
                 report.add(&WRONG_VALUE, fields.span_of(key), message, hint.to_owned());
+                // Conditions that name it are not wrong; the policy is not used.
+                let Ok(window) = Window::new(days, hours, UTC) else { continue };
+                window
             }
-        }
+        };
+        windows.insert(entry.name.into(), Arc::new(window));
     }
     windows
 }

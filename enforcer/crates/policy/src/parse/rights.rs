@@ -169,7 +169,7 @@ impl<'a> Reader<'_, 'a> {
             self.reads.note(condition.expr());
         }
         let role = role.map(Role::new);
-        // An unknown role has been told; so has a circle that left no role defined.
+        // An unknown role has been told.
         Rule::new(name, methods, role.as_ref(), when, self.names.vocabulary.roles).ok()
     }
 }

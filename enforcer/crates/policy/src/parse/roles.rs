@@ -29,7 +29,8 @@ pub(super) static KEYS: &[Key] = &[
 /// Words that stand for callers without a credential, and for everything.
 pub(super) const RESERVED_NAMES: [&str; 2] = ["anonymous", "all"];
 
-/// Every role, who has it and whom it includes; empty when the definitions contradict each other.
+/// Every role, who has it and whom it includes; without inclusion when the definitions
+/// contradict each other, which is told.
 pub(super) fn read(root: Fields<'_>, issuers: &BTreeSet<Arc<str>>, report: &mut Report) -> Roles {
     let entries = root.named("role");
     if entries.len() > ROLES_MAX {
@@ -67,6 +68,10 @@ pub(super) fn read(root: Fields<'_>, issuers: &BTreeSet<Arc<str>>, report: &mut 
         }
         definitions.push(RoleDefinition { role: Role::new(entry.name), includes, from });
     }
+    // Rules and conditions that name a role are not wrong because of a circle elsewhere.
+    let alone =
+        |definition: &RoleDefinition| RoleDefinition { includes: Vec::new(), ..definition.clone() };
+    let without_includes: Vec<_> = definitions.iter().map(alone).collect();
     match Roles::new(definitions) {
         Ok(roles) => roles,
         Err(problems) => {
@@ -82,7 +87,7 @@ pub(super) fn read(root: Fields<'_>, issuers: &BTreeSet<Arc<str>>, report: &mut 
                     );
                 }
             }
-            Roles::default()
+            Roles::new(without_includes).unwrap_or_default()
         }
     }
 }

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::pattern::{NAMES_MAX, PatternError};
 use super::*;
 
 #[test]
@@ -13,12 +14,12 @@ fn a_rest_may_be_nothing_unless_a_route_has_just_that_path() {
     let both = table(&["*/v1/orders/{**}", "*/v1/orders"]);
 
     for path in ["/v1/orders", "/v1/orders/", "/v1/orders/7", "/v1/orders/7/items/"] {
-        assert_eq!(alone.find("h", path), Some(0), "{path}");
+        assert_eq!(found(&alone, "h", path), Some(0), "{path}");
     }
-    assert_eq!(alone.find("h", "/v1/ordersx"), None);
-    assert_eq!(alone.find("h", "/v1"), None);
-    assert_eq!(both.find("h", "/v1/orders"), Some(1));
-    assert_eq!(both.find("h", "/v1/orders/7"), Some(0));
+    assert_eq!(found(&alone, "h", "/v1/ordersx"), None);
+    assert_eq!(found(&alone, "h", "/v1"), None);
+    assert_eq!(found(&both, "h", "/v1/orders"), Some(1));
+    assert_eq!(found(&both, "h", "/v1/orders/7"), Some(0));
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn the_rest_of_everything_includes_the_root() {
     let table = table(&["*/{**}"]);
 
     for path in ["/", "/a", "/a/b/"] {
-        assert_eq!(table.find("h", path), Some(0), "{path}");
+        assert_eq!(found(&table, "h", path), Some(0), "{path}");
     }
 }
 
@@ -34,17 +35,17 @@ fn the_rest_of_everything_includes_the_root() {
 fn an_exact_host_wins_and_any_host_takes_what_it_leaves() {
     let table = table(&["*/{**}", "api.example.com/v1/{x}", "[2001:db8::1]/v1/{x}"]);
 
-    assert_eq!(table.find("api.example.com", "/v1/a"), Some(1));
-    assert_eq!(table.find("[2001:db8::1]", "/v1/a"), Some(2));
-    assert_eq!(table.find("api.example.com", "/v2/a"), Some(0));
-    assert_eq!(table.find("other.example.com", "/v1/a"), Some(0));
+    assert_eq!(found(&table, "api.example.com", "/v1/a"), Some(1));
+    assert_eq!(found(&table, "[2001:db8::1]", "/v1/a"), Some(2));
+    assert_eq!(found(&table, "api.example.com", "/v2/a"), Some(0));
+    assert_eq!(found(&table, "other.example.com", "/v1/a"), Some(0));
 }
 
 #[test]
 fn the_host_of_a_pattern_is_compared_without_case() {
     let table = table(&["API.Example.com/v1"]);
 
-    assert_eq!(table.find("api.example.com", "/v1"), Some(0));
+    assert_eq!(found(&table, "api.example.com", "/v1"), Some(0));
 }
 
 /// The bypass of AWS HTTP APIs: `/admin/` fell to the greedy route, and the service took it for
@@ -53,8 +54,8 @@ fn the_host_of_a_pattern_is_compared_without_case() {
 fn a_trailing_slash_does_not_lead_to_another_route() {
     let table = table(&["*/{**}", "*/admin", "*/users/{id}"]);
 
-    assert_eq!(table.find("h", "/admin/"), Some(1));
-    assert_eq!(table.find("h", "/users/7/"), Some(2));
+    assert_eq!(found(&table, "h", "/admin/"), Some(1));
+    assert_eq!(found(&table, "h", "/users/7/"), Some(2));
 }
 
 #[test]
@@ -63,21 +64,23 @@ fn an_escape_of_a_reserved_character_does_not_lead_to_another_route() {
 
     for path in ["/jobs:delete", "/jobs%3Adelete", "/jobs%3adelete"] {
         assert!(path.parse::<Path>().is_ok(), "{path}");
-        assert_eq!(table.find("h", path), Some(1), "{path}");
+        assert_eq!(found(&table, "h", path), Some(1), "{path}");
     }
-    assert_eq!(table.find("h", "/a@b"), Some(2));
+    assert_eq!(found(&table, "h", "/a@b"), Some(2));
 }
 
 #[test]
 fn names_in_braces_do_not_make_patterns_differ() {
-    let (_, conflicts) = Table::new([(0, &pattern("*/a/{x}/b")), (1, &pattern("*/a/{y}/b"))]);
+    let (_, conflicts) =
+        Table::new([(0, &pattern("*/a/{x}/b")), (1, &pattern("*/a/{y}/b"))], &HashSet::new());
 
     assert_eq!(conflicts, [(1, Conflict { with: Some(0) })]);
 }
 
 #[test]
 fn one_segment_and_the_rest_cannot_share_a_place() {
-    let (_, conflicts) = Table::new([(0, &pattern("*/a/{x}")), (1, &pattern("*/a/{**}"))]);
+    let (_, conflicts) =
+        Table::new([(0, &pattern("*/a/{x}")), (1, &pattern("*/a/{**}"))], &HashSet::new());
 
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts.first().map(|(route, _)| *route), Some(1));
@@ -91,17 +94,19 @@ fn a_text_that_is_no_pattern_is_refused_with_the_way_out() {
         ("https://h/v1", "is not a host", "without port or scheme"),
         ("h:8443/v1", "is not a host", "without port"),
         ("*.example.com/v1", "is not a host", "`*` for every host"),
-        ("h/v1/", "ends in a slash", "write `h/v1`"),
         ("h/{**}/v1", "not the last", "`{x}` for one segment"),
         ("h/v{x}", "not a segment", "a whole segment"),
         ("h/{}", "not a segment", "a whole segment"),
         ("h/{*rest}", "not a segment", "`{**}`"),
         ("h/{a-b}", "not a segment", "a whole segment"),
         ("h/v1/*", "holds a `*`", "`{**}` at the end"),
-        ("h//v1", "no request can have", "refused before"),
         ("h/a/../b", "no request can have", "refused before"),
-        ("h/a%2fb", "no request can have", "refused before"),
         ("h/%41", "no request can have", "refused before"),
+        ("h/a//{x}", "no request can have", "refused before"),
+        ("h/a%2fb/{**}", "no request can have", "refused before"),
+        ("h/{x}//", "no request can have", "refused before"),
+        ("h/{**}/", "not the last", "`{x}` for one segment"),
+        ("h/{x}/{x}", "stands in the pattern twice", "rename one"),
         ("h/a b", "no request can have", "refused before"),
     ];
     for (text, message, hint) in cases {
@@ -110,6 +115,54 @@ fn a_text_that_is_no_pattern_is_refused_with_the_way_out() {
         assert!(refused.to_string().contains(message), "{text}: {refused}");
         assert!(refused.hint().contains(hint), "{text}: {}", refused.hint());
     }
+}
+
+#[test]
+fn more_names_than_a_request_has_room_for_are_refused() {
+    let names = |count: usize| (0..count).map(|n| format!("/{{n{n}}}")).collect::<String>();
+
+    assert!(format!("h{}", names(NAMES_MAX)).parse::<Pattern>().is_ok());
+    let refused = format!("h{}", names(NAMES_MAX + 1)).parse::<Pattern>().unwrap_err();
+    assert_eq!(refused, PatternError::TooManyNames);
+    assert!(refused.hint().contains("{**}"));
+}
+
+#[test]
+fn on_a_strict_host_a_slash_makes_another_path_and_never_a_wider_route() {
+    let strict = HashSet::from(["s".into()]);
+    let texts = ["*/{**}", "s/admin", "s/{x}/items", "s/docs/", "s/files/{**}", "t/docs"];
+    let patterns: Vec<Pattern> = texts.iter().map(|text| pattern(text)).collect();
+    let (table, conflicts) = Table::new(patterns.iter().enumerate(), &strict);
+
+    assert_eq!(conflicts, []);
+    assert_eq!(found(&table, "s", "/admin"), Some(1));
+    assert_eq!(found(&table, "s", "/admin/"), None, "the greedy route must not take it");
+    assert_eq!(found(&table, "s", "/7/items"), Some(2));
+    assert_eq!(found(&table, "s", "/7/items/"), None);
+    assert_eq!(found(&table, "s", "/docs/"), Some(3));
+    assert_eq!(found(&table, "s", "/docs"), Some(0));
+    for path in ["/files", "/files/", "/files/a", "/files/a/"] {
+        assert_eq!(found(&table, "s", path), Some(4), "{path}");
+    }
+    for path in ["/", "/other", "/other/"] {
+        assert_eq!(found(&table, "s", path), Some(0), "{path}");
+    }
+    assert_eq!(found(&table, "t", "/docs/"), Some(5), "other hosts are not strict");
+}
+
+#[test]
+fn a_path_without_a_canonical_form_is_found_by_its_very_bytes() {
+    let table = table(&["*/{**}", "h/a%2Fb", "*/a%2Fb", "h/a;v=1/b//", "h/x%2541"]);
+
+    assert_eq!(table.find_exact("h", "/a%2Fb"), Some(1));
+    assert_eq!(table.find_exact("other", "/a%2Fb"), Some(2));
+    assert_eq!(table.find_exact("h", "/a;v=1/b//"), Some(3));
+    assert_eq!(table.find_exact("h", "/x%2541"), Some(4));
+    for text in ["/a%2fb", "/a/b", "/a%2Fb/", "/a;v=2/b//", "/a;v=1/b/", "/xA", "/x%41", "/"] {
+        assert_eq!(table.find_exact("h", text), None, "{text}");
+    }
+    // What is only written out there is nothing that a canonical path leads to.
+    assert_eq!(found(&table, "h", "/a/b"), Some(0));
 }
 
 proptest! {
@@ -123,13 +176,13 @@ proptest! {
         path in vec(select(&["a", "b", "c"][..]), 0..5),
     ) {
         let patterns: Vec<Pattern> = texts.iter().map(|text| pattern(text)).collect();
-        let (table, conflicts) = Table::new(patterns.iter().enumerate());
+        let (table, conflicts) = Table::new(patterns.iter().enumerate(), &HashSet::new());
         let placed = patterns
             .iter()
             .enumerate()
             .filter(|(n, _)| !conflicts.iter().any(|(route, _)| route == n));
 
-        let found = table.find("h", &format!("/{}", path.join("/")));
+        let found = found(&table, "h", &format!("/{}", path.join("/")));
 
         let expected = placed
             .filter(|(_, pattern)| matches(&pattern.segments, &path))
@@ -140,7 +193,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_pattern_panic(text: String) {
         if let Ok(pattern) = text.parse::<Pattern>() {
-            let (_, conflicts) = Table::new([(0, &pattern)]);
+            let (_, conflicts) = Table::new([(0, &pattern)], &HashSet::new());
 
             prop_assert_eq!(conflicts, []);
         }
@@ -154,7 +207,12 @@ fn pattern_text() -> impl Strategy<Value = String> {
         if rest {
             segments.push("{**}");
         }
-        format!("{host}/{}", segments.join("/"))
+        // A name may stand in a pattern once.
+        let segments = segments.iter().enumerate().map(|(n, segment)| match *segment {
+            "{x}" | "{y}" => format!("{}{n}}}", segment.trim_end_matches('}')),
+            other => other.to_owned(),
+        });
+        format!("{host}/{}", segments.collect::<Vec<_>>().join("/"))
     })
 }
 
@@ -162,7 +220,7 @@ fn matches(segments: &[Segment], path: &[&str]) -> bool {
     match (segments.split_first(), path.split_first()) {
         (None, None) => true,
         (Some((Segment::Rest, _)), _) => true,
-        (Some((Segment::One, segments)), Some((_, path))) => matches(segments, path),
+        (Some((Segment::One(_), segments)), Some((_, path))) => matches(segments, path),
         (Some((Segment::Literal(text), segments)), Some((first, path))) => {
             text == first && matches(segments, path)
         }
@@ -176,10 +234,14 @@ fn width(segments: &[Segment]) -> Vec<u8> {
         .iter()
         .map(|segment| match segment {
             Segment::Literal(_) => 0,
-            Segment::One => 1,
+            Segment::One(_) => 1,
             Segment::Rest => 2,
         })
         .collect()
+}
+
+fn found(table: &Table, host: &str, path: &str) -> Option<usize> {
+    table.find(host, path).map(|(route, _)| route)
 }
 
 fn pattern(text: &str) -> Pattern {
@@ -188,7 +250,7 @@ fn pattern(text: &str) -> Pattern {
 
 fn table(texts: &[&str]) -> Table {
     let patterns: Vec<Pattern> = texts.iter().map(|text| pattern(text)).collect();
-    let (table, conflicts) = Table::new(patterns.iter().enumerate());
+    let (table, conflicts) = Table::new(patterns.iter().enumerate(), &HashSet::new());
     assert_eq!(conflicts, []);
     table
 }

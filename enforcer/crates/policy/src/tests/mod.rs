@@ -1,8 +1,13 @@
 //! The promises of the crate as a whole.
 
+mod conditions;
 mod files;
+mod incidents;
 mod kernel;
+mod limits;
 mod problems;
+mod regions;
+mod routes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,7 +30,18 @@ fn every_shipped_policy_is_valid_and_free_of_warnings() {
         parsed.push(name);
     }
 
-    assert_eq!(parsed, ["demo.toml", "edge.toml", "minimal.toml"]);
+    assert_eq!(
+        parsed,
+        [
+            "demo.toml",
+            "edge.toml",
+            "incident-ready.toml",
+            "minimal.toml",
+            "mtls-mesh.toml",
+            "multi-tenant.toml",
+            "oidc.toml",
+        ]
+    );
 }
 
 #[test]
@@ -52,18 +68,19 @@ fn the_demo_policy_becomes_what_it_says() {
     let [rule] = policy.rules() else { panic!() };
     assert_eq!((rule.failures.get(), rule.within), (10, Duration::from_secs(10)));
     assert_eq!((rule.ttl, rule.mode), (Duration::from_secs(900), Mode::Auto));
-    let orders = policy.route_for("api.demo.test", "/v1/orders/7").unwrap();
+    let orders = policy.route_for("api.demo.test", "/v1/orders/7").unwrap().route;
     assert_eq!(&*orders.name, "orders");
     assert_eq!(orders.upstream.hosts, addresses(["127.0.0.1:9000"]));
     assert_eq!(
-        orders.limits.iter().map(|limit| &*limit.name).collect::<Vec<_>>(),
+        orders.limits.iter().map(|charged| &**charged.limit.name()).collect::<Vec<_>>(),
         ["per_key", "per_ip"]
     );
     let [read, write] = orders.authz.allow() else { panic!() };
-    assert_eq!((&**read.name(), read.role().unwrap().as_str()), ("orders.allow[0]", "reader"));
-    assert!(policy.roles().satisfying(&Role::new("reader")).unwrap().contains(&Role::new("admin")));
-    assert_eq!((&**write.name(), write.role().unwrap().as_str()), ("orders.allow[1]", "admin"));
-    assert!(policy.route_for("any.host", "/healthz").unwrap().authz.is_public());
+    assert_eq!((&**read.name(), read.role()), ("orders.allow[1]", Some(&Role::new("reader"))));
+    assert_eq!((&**write.name(), write.role()), ("orders.allow[2]", Some(&Role::new("admin"))));
+    let admin = policy.roles().closure(["admin"]).unwrap();
+    assert!(admin.contains(read.held().unwrap().index));
+    assert!(policy.route_for("any.host", "/healthz").unwrap().route.authz.is_public());
     assert!(policy.route_for("any.host", "/v1/orders").is_none());
     assert!(policy.route_for("api.demo.test", "/v1").is_none());
 }
@@ -140,6 +157,8 @@ fn a_reload_says_which_changes_wait_for_a_restart() {
         ("500/s", "600/s"),
         ("10.77.9.0/24", "10.77.8.0/24"),
         ("127.0.0.1:9000", "127.0.0.1:9001"),
+        ("tls/cert.pem", "tls/other.pem"),
+        ("key = \"tls/key.pem\"", "key = \"tls/key.pem\", clients = { ca = \"ca.pem\" }"),
     ] {
         assert_eq!(with(from, to), [""; 0], "{from}");
     }
@@ -158,7 +177,7 @@ fn ten_thousand_routes_are_read_and_found() {
 
     let policy = read(&text).unwrap();
 
-    assert_eq!(&*policy.route_for("h", "/a9999/x").unwrap().name, "r9999");
+    assert_eq!(&*policy.route_for("h", "/a9999/x").unwrap().route.name, "r9999");
 }
 
 #[test]
@@ -172,7 +191,7 @@ fn the_schema_admits_the_shipped_policies_and_refuses_a_misspelt_key() {
     }
     let misspelt = shipped_text("demo.toml").replace("burst = 1000 }", "burts = 1000 }");
     assert!(admits(&schema, &value(&misspelt)).unwrap_err().contains("burts"));
-    let missing = shipped_text("minimal.toml").replace("role = \"caller\"", "");
+    let missing = shipped_text("minimal.toml").replace("upstream = \"service\"", "");
     assert!(admits(&schema, &value(&missing)).is_err());
 }
 
@@ -277,6 +296,10 @@ fn admits(schema: &serde_json::Value, value: &serde_json::Value) -> Result<(), S
         (Some("array"), Value::Array(items)) => {
             items.iter().try_for_each(|item| admits(&schema["items"], item))
         }
+        (Some("number"), Value::Number(number)) => match number.as_f64() {
+            Some(number) if (0.0..=1.0).contains(&number) => Ok(()),
+            _ => Err(format!("{number} is out of range")),
+        },
         (Some("integer"), Value::Number(number)) => {
             let number = number.as_u64().ok_or("negative")?;
             let bound = |name: &str| schema.get(name).and_then(Value::as_u64).ok_or("no bound");
