@@ -12,6 +12,7 @@
 
 mod block;
 mod budget;
+mod bypass;
 mod command;
 mod corpus;
 mod detect;
@@ -20,11 +21,16 @@ mod egress;
 mod essential;
 mod evidence;
 mod full;
+mod keys;
 mod lab;
 mod ladder;
 mod lease;
+mod limits;
 mod lists;
+mod mtls;
+mod oracle;
 mod packet;
+mod policies;
 mod privileges;
 mod reload;
 mod request;

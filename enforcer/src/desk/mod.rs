@@ -302,7 +302,14 @@ impl Desk {
                 .read()
                 .into_iter()
                 .map(|(name, count)| Counter { name, count })
-                .chain([Counter { name: "kernel slots mended".to_owned(), count: view.mended }])
+                .chain([
+                    Counter { name: "kernel slots mended".to_owned(), count: view.mended },
+                    Counter { name: "sources throttled".to_owned(), count: view.throttled },
+                    Counter {
+                        name: "limit buckets forgotten".to_owned(),
+                        count: self.limits.lossy_evictions(),
+                    },
+                ])
                 .collect(),
         })))
     }

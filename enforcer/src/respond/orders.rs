@@ -138,6 +138,8 @@ pub(crate) struct KernelView {
     pub(crate) listed_networks: u64,
     /// Slots of the kernel map that differed from what is decided and were mended.
     pub(crate) mended: u64,
+    /// Sources whose packet budget is shrunk.
+    pub(crate) throttled: u64,
     /// What the responder's thread may still do.
     pub(crate) capabilities: Vec<String>,
 }

@@ -73,6 +73,7 @@ impl Responder {
             lists: count(lists),
             listed_networks: count(networks),
             mended: self.rounds.mended,
+            throttled: count(self.throttling.view().sources.len()),
             capabilities: held_capabilities(),
         }
     }
