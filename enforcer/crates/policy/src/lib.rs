@@ -10,6 +10,7 @@
 
 mod analysis;
 mod codes;
+pub mod diff;
 mod files;
 mod grammar;
 mod parse;

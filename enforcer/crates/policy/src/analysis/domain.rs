@@ -18,10 +18,14 @@ impl Search<'_> {
         let absent = std::iter::once(Value::Absent);
         match variable {
             Variable::Caller => {
-                let tokens =
-                    self.world.issuers.iter().map(|issuer| Value::Token(Arc::clone(&issuer.name)));
+                let issuers = self.worlds.iter().flat_map(|world| &world.issuers);
                 let mut callers = vec![Value::Key];
-                callers.extend(tokens);
+                for issuer in issuers {
+                    let token = Value::Token(Arc::clone(&issuer.name));
+                    if !callers.contains(&token) {
+                        callers.push(token);
+                    }
+                }
                 callers.extend([Value::Certificate, Value::Anonymous]);
                 callers
             }
@@ -84,9 +88,11 @@ impl Search<'_> {
         list.extend(self.uses.is_list(path).then_some(Value::List));
         list.extend(self.uses.is_number_list(path).then_some(Value::Numbers));
         // Role values may stand there whatever conditions read it as.
-        let is_source = self.world.issuers.iter().any(|issuer| match &issuer.values {
-            Values::Claim(names) => path.names() == &**names,
-            Values::Scopes => false,
+        let is_source = self.worlds.iter().flat_map(|world| &world.issuers).any(|issuer| {
+            match &issuer.values {
+                Values::Claim(names) => path.names() == &**names,
+                Values::Scopes => false,
+            }
         });
         if is_source && !self.uses.is_list(path) {
             list.push(Value::List);
@@ -98,7 +104,10 @@ impl Search<'_> {
 
     /// SPIFFE ids that conditions name, and for every pattern of a role one that it matches.
     fn spiffe_domain(&self) -> Vec<Value> {
-        let grants = self.world.roles.iter().flat_map(|role| self.world.roles.grants(role));
+        let grants = self
+            .worlds
+            .iter()
+            .flat_map(|world| world.roles.iter().flat_map(|role| world.roles.grants(role)));
         let mut ids: Vec<Arc<str>> = grants
             .filter_map(|grant| match grant {
                 Grant::Spiffe(SpiffePattern::Exact(id)) => Some(Arc::clone(id)),

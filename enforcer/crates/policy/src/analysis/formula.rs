@@ -29,6 +29,8 @@ pub(crate) enum Formula<'a> {
     Test(Test),
     /// Host and path lead to the route in question.
     Routed,
+    /// As the world of this number sees it: policies differ in what their roles mean.
+    In(usize, Box<Self>),
 }
 
 /// Which of the three values an answer can still have.
@@ -118,6 +120,11 @@ impl<'a> Formula<'a> {
         Self::Not(Box::new(self))
     }
 
+    /// As world `number` sees it.
+    pub(crate) fn seen_in(self, number: usize) -> Self {
+        Self::In(number, Box::new(self))
+    }
+
     /// Whether `attribute` is `value`.
     pub(crate) fn is(attribute: Attribute, value: &str) -> Self {
         Self::Test(Test::Equal(attribute, Text::Literal(value.into())))
@@ -134,7 +141,9 @@ impl<'a> Formula<'a> {
             Self::All(parts) | Self::Any(parts) => {
                 parts.iter().for_each(|part| part.each_test(look));
             }
-            Self::Not(inner) | Self::Surely(inner) | Self::Maybe(inner) => inner.each_test(look),
+            Self::Not(inner) | Self::Surely(inner) | Self::Maybe(inner) | Self::In(_, inner) => {
+                inner.each_test(look);
+            }
             Self::Condition(expr) => each_test(expr, look),
             Self::Test(test) => look(test),
         }

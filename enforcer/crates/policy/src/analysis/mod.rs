@@ -25,7 +25,7 @@ use enforcer_authn::RoleValues;
 
 pub(crate) use formula::Formula;
 pub(crate) use lint::lint;
-pub(crate) use questions::{admitted, allowed, answered};
+pub(crate) use questions::{allowed, answered};
 pub(crate) use world::moments;
 
 use self::search::{Found, STEPS_MAX};
@@ -39,7 +39,8 @@ use crate::trial::Request;
 #[derive(Debug)]
 pub(crate) struct Analysis<'p> {
     policy: &'p Policy,
-    world: World<'p>,
+    /// One for each policy that is asked about.
+    worlds: Vec<World<'p>>,
     depth: usize,
     literals: Rc<BTreeSet<String>>,
     /// Work that is left for all questions together.
@@ -62,17 +63,19 @@ const ALL_STEPS_MAX: usize = 1_000_000;
 
 impl<'p> Analysis<'p> {
     pub(crate) fn new(policy: &'p Policy) -> Self {
-        let issuers = policy.issuers().iter().map(|issuer| Issuer {
-            name: issuer.name.clone(),
-            values: match &issuer.roles {
-                RoleValues::Scopes => Values::Scopes,
-                RoleValues::Claim(path) => Values::Claim(path.to_vec()),
-            },
-        });
-        let patterns = policy.routes().iter().map(|route| &*route.pattern);
-        let depth = patterns.clone().map(|pattern| pattern.matches('/').count()).max();
+        Self::of(policy, &[policy])
+    }
+
+    /// Two policies: the first is world 0, the second world 1.
+    pub(crate) fn between(first: &'p Policy, second: &'p Policy) -> Self {
+        Self::of(first, &[first, second])
+    }
+
+    fn of(policy: &'p Policy, all: &[&'p Policy]) -> Self {
+        let routes = || all.iter().flat_map(|policy| policy.routes());
+        let depth = routes().map(|route| route.pattern.matches('/').count()).max();
         let mut literals = BTreeSet::new();
-        for pattern in patterns.filter_map(|pattern| pattern.parse::<Pattern>().ok()) {
+        for pattern in routes().filter_map(|route| route.pattern.parse::<Pattern>().ok()) {
             literals.extend(pattern.host().map(str::to_owned));
             literals.extend(pattern.segments().iter().filter_map(|segment| match segment {
                 Segment::Literal(text) => decoded(text),
@@ -81,7 +84,7 @@ impl<'p> Analysis<'p> {
         }
         Self {
             policy,
-            world: World { roles: policy.roles(), issuers: issuers.collect() },
+            worlds: all.iter().map(|policy| world(policy)).collect(),
             depth: depth.unwrap_or_default().min(DEPTH_MAX),
             literals: Rc::new(literals),
             steps: Cell::new(ALL_STEPS_MAX),
@@ -96,30 +99,44 @@ impl<'p> Analysis<'p> {
     pub(crate) fn find(&self, route: &Route, formula: Formula<'_>) -> Answer {
         let leads_here =
             |host: &str, path: &str| leads_to(self.policy, host, path) == Some(route.number);
-        self.find_where(route, formula, &leads_here)
+        match route.pattern.parse() {
+            Ok(pattern) => self.find_in(pattern, formula, &leads_here),
+            Err(_) => Answer::Open,
+        }
     }
 
-    /// The same, where `leads_here` says which host and path are meant.
-    pub(crate) fn find_where(
+    /// The same for requests that `pattern` takes, where `leads_here` says which of them are meant.
+    pub(crate) fn find_in(
         &self,
-        route: &Route,
+        pattern: Pattern,
         formula: Formula<'_>,
         leads_here: &dyn Fn(&str, &str) -> bool,
     ) -> Answer {
-        let Ok(pattern) = route.pattern.parse::<Pattern>() else { return Answer::Open };
         let place = Place { pattern, depth: self.depth, literals: Rc::clone(&self.literals) };
         let formula = Formula::All(vec![formula, Formula::Routed]);
         let budget = self.steps.get().min(STEPS_MAX);
-        let (found, steps) = search::find(&formula, &self.world, &place, leads_here, budget);
+        let (found, steps) = search::find(&formula, &self.worlds, &place, leads_here, budget);
         self.steps.set(self.steps.get().saturating_sub(steps));
         match found {
             Found::Sample(model) => {
-                Answer::Sample(Box::new(sample::request(&model, &self.world, &place)))
+                Answer::Sample(Box::new(sample::request(&model, &self.worlds, &place)))
             }
             Found::Nothing => Answer::Never,
             Found::Open => Answer::Open,
         }
     }
+}
+
+/// The callers that `policy` knows.
+fn world(policy: &Policy) -> World<'_> {
+    let issuers = policy.issuers().iter().map(|issuer| Issuer {
+        name: issuer.name.clone(),
+        values: match &issuer.roles {
+            RoleValues::Scopes => Values::Scopes,
+            RoleValues::Claim(path) => Values::Claim(path.to_vec()),
+        },
+    });
+    World { roles: policy.roles(), issuers: issuers.collect() }
 }
 
 /// The number of the route that a host and a path, as they would be sent, lead to.

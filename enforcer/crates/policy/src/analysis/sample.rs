@@ -11,9 +11,9 @@ use crate::routing::Segment;
 use crate::trial::Request;
 
 /// The request of `model`, to `place`; what it leaves open is left out.
-pub(crate) fn request(model: &Model, world: &World<'_>, place: &Place) -> Request {
+pub(crate) fn request(model: &Model, worlds: &[World<'_>], place: &Place) -> Request {
     let mut request = Request { method: "GET".to_owned(), ..Request::default() };
-    caller(&mut request, model, world);
+    caller(&mut request, model, worlds);
     for (variable, value) in &model.values {
         match (variable, value) {
             (Variable::Address, Value::Address(address)) => request.address = Some(*address),
@@ -40,7 +40,7 @@ pub(crate) fn request(model: &Model, world: &World<'_>, place: &Place) -> Reques
 }
 
 /// Who asks, by what, and with which roles.
-fn caller(request: &mut Request, model: &Model, world: &World<'_>) {
+fn caller(request: &mut Request, model: &Model, worlds: &[World<'_>]) {
     let kind = model.get(&Variable::Caller);
     let spiffe = match model.get(&Variable::Text(Attribute::Spiffe)) {
         Some(Value::Text(id)) => Some(id.to_string()),
@@ -49,8 +49,11 @@ fn caller(request: &mut Request, model: &Model, world: &World<'_>) {
     let granted = |variable: &Variable| model.get(variable) == Some(&Value::Flag(true));
     if kind == Some(&Value::Key) {
         request.proofs.key = true;
-        let roles = world.roles.iter().filter(|role| granted(&Variable::Granted((*role).clone())));
-        request.who.extend(roles.map(ToString::to_string));
+        for role in worlds.iter().flat_map(|world| world.roles.iter()) {
+            if granted(&Variable::Granted(role.clone())) {
+                add(&mut request.who, role.to_string());
+            }
+        }
     } else if kind == Some(&Value::Certificate) {
         request.proofs.certificate = true;
         request.who.extend(spiffe);
@@ -59,15 +62,19 @@ fn caller(request: &mut Request, model: &Model, world: &World<'_>) {
         request.proofs.token = true;
         request.issuer = Some(name.to_string());
         // Where no condition reads what gives the roles, the roles themselves say it shorter.
-        for role in world.roles.iter() {
-            let has = world.roles.grants(role).iter().any(|grant| match grant {
-                Grant::Issuer { issuer, value } if issuer == name => {
-                    granted(&Variable::RoleValue(value.clone()))
-                        || (!model.reads_scopes && granted(&Variable::Scope(value.clone())))
+        for world in worlds {
+            for role in world.roles.iter() {
+                let has = world.roles.grants(role).iter().any(|grant| match grant {
+                    Grant::Issuer { issuer, value } if issuer == name => {
+                        granted(&Variable::RoleValue(value.clone()))
+                            || (!model.reads_scopes && granted(&Variable::Scope(value.clone())))
+                    }
+                    Grant::Issuer { .. } | Grant::Key | Grant::Spiffe(_) => false,
+                });
+                if has {
+                    add(&mut request.who, role.to_string());
                 }
-                Grant::Issuer { .. } | Grant::Key | Grant::Spiffe(_) => false,
-            });
-            request.who.extend(has.then(|| role.to_string()));
+            }
         }
     }
     request.spiffe = spiffe;
@@ -80,6 +87,12 @@ fn caller(request: &mut Request, model: &Model, world: &World<'_>) {
                 (_, _) => None,
             })
             .collect();
+    }
+}
+
+fn add(list: &mut Vec<String>, text: String) {
+    if !list.contains(&text) {
+        list.push(text);
     }
 }
 

@@ -7,6 +7,7 @@
 //! the answer is [`Found::Open`], and nobody draws a conclusion.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -91,7 +92,9 @@ pub(crate) enum Value {
 
 /// One question.
 pub(crate) struct Search<'a> {
-    pub(super) world: &'a World<'a>,
+    pub(super) worlds: &'a [World<'a>],
+    /// Which world is asked at the moment.
+    at: Cell<usize>,
     pub(super) place: &'a Place,
     pub(super) uses: Uses,
     /// Whether a host and path lead to the route in question.
@@ -126,14 +129,15 @@ struct Exhausted;
 /// A request of which `formula` is true, among those that go to `place`, and the steps it took.
 pub(crate) fn find(
     formula: &Formula<'_>,
-    world: &World<'_>,
+    worlds: &[World<'_>],
     place: &Place,
     leads_here: &dyn Fn(&str, &str) -> bool,
     steps_max: usize,
 ) -> (Found, usize) {
     let uses = Uses::of(formula, place);
     let (values, steps) = (Vec::new(), 0);
-    let mut search = Search { world, place, uses, leads_here, values, steps, steps_max };
+    let at = Cell::new(0);
+    let mut search = Search { worlds, at, place, uses, leads_here, values, steps, steps_max };
     let satisfied = search.satisfy(formula, 0);
     let steps = search.steps;
     let found = match satisfied {
@@ -190,6 +194,12 @@ impl Search<'_> {
             Formula::Condition(expr) => self.ask_expr(expr),
             Formula::Test(test) => self.ask_test(test),
             Formula::Routed => self.ask_routed(),
+            Formula::In(number, inner) => {
+                let before = self.at.replace(*number);
+                let look = self.ask(inner);
+                self.at.set(before);
+                look
+            }
         }
     }
 
@@ -320,10 +330,11 @@ impl Search<'_> {
 
     /// Whether the caller has `role`, by the credentials that give it or a role that includes it.
     fn ask_role(&self, role: &Role) -> Look {
-        let Ok(satisfying) = self.world.roles.satisfying(role) else { return Look::NO };
+        let Some(world) = self.worlds.get(self.at.get()) else { return Look::NO };
+        let Ok(satisfying) = world.roles.satisfying(role) else { return Look::NO };
         let grants = satisfying
             .iter()
-            .flat_map(|role| self.world.roles.grants(role).iter().map(move |grant| (role, grant)));
+            .flat_map(|role| world.roles.grants(role).iter().map(move |grant| (role, grant)));
         self.ask_caller(|caller| {
             let mut any = Look::NO;
             for (role, grant) in grants {
@@ -350,8 +361,8 @@ impl Search<'_> {
 
     /// Whether a token of `issuer` has `value` where its role values stand.
     fn ask_role_value(&self, issuer: &str, value: &Arc<str>) -> Look {
-        let values =
-            self.world.issuers.iter().find(|known| *known.name == *issuer).map(|it| &it.values);
+        let issuers = self.worlds.get(self.at.get()).map_or(&[][..], |world| &world.issuers);
+        let values = issuers.iter().find(|known| *known.name == *issuer).map(|it| &it.values);
         match values {
             None | Some(Values::Scopes) => self.ask_switch(Variable::Scope(Arc::clone(value))),
             Some(Values::Claim(names)) => {

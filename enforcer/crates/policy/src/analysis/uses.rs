@@ -1,6 +1,6 @@
 //! What a question looks at, and the values that stand for all values there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ struct Collected {
     numbers: Vec<Class<NumberUse, BTreeSet<i64>>>,
     flags: HashSet<ClaimPath>,
     there: HashSet<Attribute>,
-    networks: BTreeMap<Arc<str>, Arc<Networks>>,
-    windows: BTreeMap<Arc<str>, Time>,
+    networks: Vec<Arc<Networks>>,
+    windows: Vec<Time>,
 }
 
 /// More attributes than this that are all compared with each other are not told apart.
@@ -133,7 +133,9 @@ impl Collected {
     fn note(&mut self, test: &Test) {
         match test {
             Test::Flag(Flag::Time(hours)) => {
-                self.windows.entry(Arc::clone(&hours.name)).or_insert_with(|| hours.clone());
+                if !self.windows.contains(hours) {
+                    self.windows.push(hours.clone());
+                }
             }
             Test::Flag(Flag::Claim(path)) => {
                 self.flags.insert(path.clone());
@@ -164,8 +166,11 @@ impl Collected {
                 Number::Numeric(right) => self.join_numbers(number_use(left), number_use(right)),
             },
             Test::NumberOneOf(number, numbers) => self.note_number_one_of(number, numbers),
-            Test::Inside(Network { name, networks }) => {
-                self.networks.insert(Arc::clone(name), Arc::clone(networks));
+            Test::Inside(Network { networks, .. }) => {
+                // By what they hold: two policies can mean different networks by one name.
+                if !self.networks.contains(networks) {
+                    self.networks.push(Arc::clone(networks));
+                }
             }
         }
     }
@@ -243,7 +248,7 @@ impl Collected {
         }
         uses.there = self.there;
 
-        let networks: Vec<&Networks> = self.networks.values().map(AsRef::as_ref).collect();
+        let networks: Vec<&Networks> = self.networks.iter().map(AsRef::as_ref).collect();
         if networks.iter().map(|set| set.len()).sum::<usize>() > NETWORKS_MAX {
             uses.gaps = true;
             uses.addresses = addresses::some(&networks);
@@ -252,7 +257,7 @@ impl Collected {
         }
         uses.gaps |= self.windows.len() > WINDOWS_MAX;
         if !self.windows.is_empty() {
-            let windows: Vec<&Time> = self.windows.values().take(WINDOWS_MAX).collect();
+            let windows: Vec<&Time> = self.windows.iter().take(WINDOWS_MAX).collect();
             uses.moments = world::moments(&windows);
         }
         uses
