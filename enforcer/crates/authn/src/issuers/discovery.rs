@@ -1,4 +1,4 @@
-//! What an issuer says of itself (OpenID Connect Discovery 1.0, section 4).
+//! What an issuer says of itself (`OpenID` Connect Discovery 1.0, section 4).
 //!
 //! The `issuer` in it must be the one that was asked, byte for byte, or one issuer could speak for
 //! another. What it names must be as well protected as itself.

@@ -52,7 +52,7 @@ pub struct IssuerPlan {
 /// Where an issuer's keys come from.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// Its discovery document (OpenID Connect Discovery 1.0), found by its URL, names them.
+    /// Its discovery document (`OpenID` Connect Discovery 1.0), found by its URL, names them.
     Discovery,
     /// They are here.
     Jwks(Endpoint),

@@ -173,7 +173,8 @@ fn the_database_is_private_and_has_one_owner() {
 
 #[test]
 fn a_damaged_or_foreign_database_is_never_taken_for_an_empty_one() {
-    let spoil: [(&str, &dyn Fn(&Path)); 4] = [
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
+    let spoil: [Spoil<'_>; 4] = [
         ("empty", &|path| fs::write(path, "").unwrap()),
         ("garbage", &|path| fs::write(path, vec![7; 8_192]).unwrap()),
         ("another program's", &|path| {

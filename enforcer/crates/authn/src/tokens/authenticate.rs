@@ -51,25 +51,36 @@ impl Tokens {
             }
             return self.ask(token, asked, now).await;
         }
-        let url = Parsed::parse(token)?.issuer().map(str::to_owned);
-        let named = |issuer: &&Arc<Issuer>| url.as_deref() == Some(&*issuer.plan.url);
+        let parsed = Parsed::parse(token)?;
+        let named = |issuer: &&Arc<Issuer>| parsed.issuer() == Some(&*issuer.plan.url);
         let issuer = issuers.iter().find(named).ok_or(TokenRefused::UnknownIssuer)?;
         match issuer.plan.keys {
             KeySource::None => self.ask(token, vec![Arc::clone(issuer)], now).await,
             KeySource::Discovery | KeySource::Jwks(_) | KeySource::Pinned(_) => {
-                self.verify(token, issuer, now).await
+                self.verify(token, parsed, issuer, now).await
             }
         }
     }
 
-    async fn verify(&self, token: &[u8], issuer: &Arc<Issuer>, now: Moment) -> Verdict {
+    async fn verify(
+        &self,
+        token: &[u8],
+        parsed: Parsed<'_>,
+        issuer: &Arc<Issuer>,
+        now: Moment,
+    ) -> Verdict {
         let source = &issuer.source;
         let mut keys = source.keys();
-        for attempt in [Attempt::First, Attempt::Second] {
+        let mut parsed = Some(parsed);
+        loop {
             // Before the keys are used: should one of them go meanwhile, nothing is remembered.
             let generation = source.generation();
+            let (attempt, read) = match parsed.take() {
+                Some(parsed) => (Attempt::First, parsed),
+                None => (Attempt::Second, Parsed::parse(token)?),
+            };
             let checked = match &keys {
-                Some(keys) => issuer.check(token, keys, now.wall).map_err(TokenRefused::from),
+                Some(keys) => issuer.check(read, keys, now.wall).map_err(TokenRefused::from),
                 None => Err(TokenRefused::KeysMissing(Arc::clone(&issuer.plan.name))),
             };
             let refused = match checked {
@@ -90,7 +101,6 @@ impl Tokens {
             }
             keys = source.keys();
         }
-        Err(TokenRefused::KeysMissing(Arc::clone(&issuer.plan.name)))
     }
 
     fn remember(&self, digest: &Digest, accepted: &Arc<Accepted>, left: Duration, now: Moment) {
@@ -141,9 +151,23 @@ impl Tokens {
         Ok(answer)
     }
 
+    /// Whether anybody waits for the answer still; if not, the question is forgotten.
+    fn is_awaited(&self, digest: &Digest, answer: &watch::Sender<Option<Verdict>>) -> bool {
+        let mut flights = self.0.flights.lock();
+        // One receiver is that of the flight itself. Nobody boards while this lock is held.
+        let is_awaited = answer.receiver_count() > 1;
+        if !is_awaited {
+            flights.remove(digest);
+        }
+        is_awaited
+    }
+
     /// Asks, remembers, and tells everybody who waits.
     pub(super) async fn answer(self, question: Question, now: Moment) {
         let Question { token, digest, issuers, answer } = question;
+        if !self.is_awaited(&digest, &answer) {
+            return;
+        }
         let landing = Landing { tokens: &self, digest };
         let verdict = self.introspect(&token, &issuers, now).await;
         match &verdict {
@@ -201,8 +225,12 @@ const fn weight(refused: &Unintrospected) -> u8 {
 }
 
 impl Issuer {
-    fn check(&self, token: &[u8], keys: &KeySet, now: Timestamp) -> Result<TokenFacts, JwtError> {
-        let parsed = Parsed::parse(token)?;
+    fn check(
+        &self,
+        parsed: Parsed<'_>,
+        keys: &KeySet,
+        now: Timestamp,
+    ) -> Result<TokenFacts, JwtError> {
         // The name of a key is looked up, and nothing is fetched for it, only once all else fits.
         let key = keys.find(parsed.header());
         parsed.check(&self.plan.expect(), now)?.verify(key?)
@@ -222,7 +250,20 @@ impl Issuer {
                 let fetched = self.source.fetched();
                 issued.is_none_or(|time| time.saturating_add(self.plan.leeway) >= fetched)
             }
-            _ => false,
+            TokenRefused::AsApiKey
+            | TokenRefused::BoundToNoKey
+            | TokenRefused::Busy
+            | TokenRefused::Certificate
+            | TokenRefused::ConfirmationUnknown
+            | TokenRefused::Introspection(_)
+            | TokenRefused::Jwt(_)
+            | TokenRefused::MethodRefused(_)
+            | TokenRefused::NoProof
+            | TokenRefused::Opaque
+            | TokenRefused::Proof(_)
+            | TokenRefused::TakenBack(_)
+            | TokenRefused::UnknownIssuer
+            | TokenRefused::Unbound(_) => false,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Cache<T> {
 }
 
 struct Set<T> {
+    /// The beginnings of the digests, so that a look-up touches few lines of memory; only hints.
+    tags: [u64; WAYS],
     slots: [Option<Slot<T>>; WAYS],
     /// Counts look-ups that found something: who was asked for last.
     turns: u64,
@@ -33,10 +35,12 @@ struct Slot<T> {
 }
 
 impl<T: Clone> Cache<T> {
-    /// Room for `entries`, rounded up to a whole number of sets.
+    /// Room for `entries`, rounded up to a power of two.
     pub(crate) fn new(entries: usize) -> Self {
-        let set = || Mutex::new(Set { slots: std::array::from_fn(|_| None), turns: 0 });
-        Self { sets: (0..entries.div_ceil(WAYS).max(1)).map(|_| set()).collect() }
+        let slots = || std::array::from_fn(|_| None);
+        let set = || Mutex::new(Set { tags: [0; WAYS], slots: slots(), turns: 0 });
+        let sets = entries.div_ceil(WAYS).next_power_of_two();
+        Self { sets: (0..sets).map(|_| set()).collect() }
     }
 
     /// What is known of `digest`, unless its time is over at `now`.
@@ -44,7 +48,11 @@ impl<T: Clone> Cache<T> {
         let mut set = self.set(digest).lock();
         set.turns += 1;
         let turn = set.turns;
-        let slot = set.slots.iter_mut().flatten().find(|slot| slot.digest == *digest)?;
+        let tag = tag(digest);
+        let Set { tags, slots, .. } = &mut *set;
+        let near = tags.iter().zip(slots).filter(|(near, _)| **near == tag);
+        let slot =
+            near.filter_map(|(_, slot)| slot.as_mut()).find(|slot| slot.digest == *digest)?;
         if slot.until <= now {
             return None;
         }
@@ -64,7 +72,10 @@ impl<T: Clone> Cache<T> {
             Some(slot) if slot.until <= now => (2, slot.asked),
             Some(slot) => (3, slot.asked),
         };
-        if let Some(slot) = set.slots.iter_mut().min_by_key(|slot| rank(slot)) {
+        let Set { tags, slots, .. } = &mut *set;
+        let places = tags.iter_mut().zip(slots);
+        if let Some((near, slot)) = places.min_by_key(|(_, slot)| rank(slot)) {
+            *near = tag(&digest);
             *slot = Some(new);
         }
     }
@@ -78,13 +89,16 @@ impl<T: Clone> Cache<T> {
     }
 
     fn set(&self, digest: &Digest) -> &Mutex<Set<T>> {
-        let [a, b, c, d, e, f, g, h, ..] = *digest;
-        let place = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let count = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
-        let place = usize::try_from(place % count).unwrap_or_default();
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below the length")]
-        &self.sets[place]
+        let [.., a, b, c, d] = *digest;
+        let place = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default();
+        #[expect(clippy::indexing_slicing, reason = "the mask is below the length")]
+        &self.sets[place & (self.sets.len() - 1)]
     }
+}
+
+fn tag(digest: &Digest) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *digest;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl<T> fmt::Debug for Cache<T> {

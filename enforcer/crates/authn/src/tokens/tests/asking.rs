@@ -7,7 +7,7 @@ use crate::issuers::{Unintrospected, read_introspection};
 #[tokio::test]
 async fn an_issuer_is_asked_as_its_rfcs_say_and_its_word_is_taken() {
     let issuer = Fake::new(&[]);
-    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), json!({}))));
+    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), &json!({}))));
     let tokens = ready(&issuer).await;
 
     let alice = bearer(&tokens, "opaque+/=", now()).await.unwrap();
@@ -23,7 +23,7 @@ async fn an_issuer_is_asked_as_its_rfcs_say_and_its_word_is_taken() {
 #[tokio::test]
 async fn many_who_bring_one_token_wait_for_one_answer() {
     let issuer = Fake::new(&[]);
-    let answer = active(&issuer.url(), json!({}));
+    let answer = active(&issuer.url(), &json!({}));
     issuer.reply(INTROSPECT, Reply::Late(Duration::from_millis(200), answer));
     let tokens = ready(&issuer).await;
 
@@ -41,7 +41,7 @@ async fn many_who_bring_one_token_wait_for_one_answer() {
 #[tokio::test]
 async fn an_answer_outlives_whoever_asked_first() {
     let issuer = Fake::new(&[]);
-    let answer = active(&issuer.url(), json!({}));
+    let answer = active(&issuer.url(), &json!({}));
     issuer.reply(INTROSPECT, Reply::Late(Duration::from_millis(200), answer));
     let tokens = ready(&issuer).await;
     let gone = tokio::time::timeout(Duration::from_millis(50), bearer(&tokens, "opaque", now()));
@@ -55,7 +55,7 @@ async fn an_answer_outlives_whoever_asked_first() {
 #[tokio::test]
 async fn an_answer_holds_for_half_a_minute_or_until_the_token_ends() {
     let issuer = Fake::new(&[]);
-    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), json!({}))));
+    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), &json!({}))));
     let tokens = ready(&issuer).await;
 
     bearer(&tokens, "long", now()).await.unwrap();
@@ -65,7 +65,7 @@ async fn an_answer_holds_for_half_a_minute_or_until_the_token_ends() {
     assert_eq!(issuer.asked(INTROSPECT), 2);
 
     let end = now().wall.unix_seconds() + 10;
-    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), json!({ "exp": end }))));
+    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), &json!({ "exp": end }))));
     bearer(&tokens, "short", now()).await.unwrap();
     bearer(&tokens, "short", after(5)).await.unwrap();
     assert_eq!(issuer.asked(INTROSPECT), 3);
@@ -83,7 +83,7 @@ async fn a_token_that_is_not_active_is_not_asked_about_again_for_five_seconds() 
         assert_eq!(bearer(&tokens, "opaque", now()).await.unwrap_err(), Reason::TokenInactive);
     }
     assert_eq!(issuer.asked(INTROSPECT), 1);
-    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), json!({}))));
+    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), &json!({}))));
     bearer(&tokens, "opaque", after(6)).await.unwrap();
 }
 
@@ -117,7 +117,7 @@ async fn an_issuer_that_does_not_answer_lets_nobody_in_and_is_asked_again() {
 async fn of_several_issuers_the_first_that_vouches_counts_and_none_may_be_left_out() {
     let (one, two) = (Fake::new(&[]), Fake::new(&[]));
     one.reply(INTROSPECT, Reply::Body(r#"{"active":false}"#.to_owned()));
-    two.reply(INTROSPECT, Reply::Body(active(&two.url(), json!({}))));
+    two.reply(INTROSPECT, Reply::Body(active(&two.url(), &json!({}))));
     let second = IssuerPlan { name: "partner".into(), ..asking(&two.url()) };
     let tokens = start([asking(&one.url()), second]);
     while !tokens.status().iter().all(|status| status.usable) {
@@ -137,7 +137,7 @@ async fn of_several_issuers_the_first_that_vouches_counts_and_none_may_be_left_o
 async fn an_issuer_without_keys_is_asked_about_signed_tokens_too() {
     let signer = Signer::new("k1");
     let issuer = Fake::new(&[]);
-    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), json!({}))));
+    issuer.reply(INTROSPECT, Reply::Body(active(&issuer.url(), &json!({}))));
     let tokens = start([IssuerPlan { keys: KeySource::None, ..asking(&issuer.url()) }]);
     until(&tokens, |status| status.usable).await;
 
@@ -223,10 +223,10 @@ async fn ready(issuer: &Fake) -> Tokens {
     tokens
 }
 
-fn active(issuer: &str, other: Value) -> String {
+fn active(issuer: &str, other: &Value) -> String {
     let now = now().wall.unix_seconds();
     let more = json!({ "active": true, "token_type": "Bearer", "exp": now + 600 });
-    let mut answer = claims_with(issuer, more);
+    let mut answer = claims_with(issuer, &more);
     for (name, value) in other.as_object().unwrap() {
         answer[name] = value.clone();
     }

@@ -26,7 +26,7 @@ async fn a_token_of_a_certificate_is_good_with_that_certificate_only() {
     let tokens = start([pinned(&signer)]);
     let (ours, other) = (certificate(7), certificate(8));
     let thumbprint = URL_SAFE_NO_PAD.encode(ours.thumbprint.0);
-    let token = bound(&signer, json!({ "x5t#S256": thumbprint }));
+    let token = bound(&signer, &json!({ "x5t#S256": thumbprint }));
 
     let held = Sent { certificate: Some(&ours), ..PLAIN };
     let identity = send(&tokens, &token, held).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_token_of_a_certificate_is_good_with_that_certificate_only() {
 async fn a_token_of_a_key_is_good_with_a_fresh_proof_only() {
     let (signer, holder, thief) = (Signer::new("k1"), Signer::new("h"), Signer::new("t"));
     let tokens = start([pinned(&signer)]);
-    let token = bound(&signer, json!({ "jkt": holder.thumbprint() }));
+    let token = bound(&signer, &json!({ "jkt": holder.thumbprint() }));
     let made = now().wall.unix_seconds();
     let proof = holder.proof(&token, "one", made);
     let stolen = thief.proof(&token, "two", made);
@@ -85,8 +85,8 @@ async fn a_binding_that_the_policy_does_not_take_or_nobody_knows_is_refused() {
     let (signer, holder) = (Signer::new("k1"), Signer::new("h"));
     let ours = certificate(7);
     let thumbprint = URL_SAFE_NO_PAD.encode(ours.thumbprint.0);
-    let by_certificate = bound(&signer, json!({ "x5t#S256": thumbprint }));
-    let by_key = bound(&signer, json!({ "jkt": holder.thumbprint() }));
+    let by_certificate = bound(&signer, &json!({ "x5t#S256": thumbprint }));
+    let by_key = bound(&signer, &json!({ "jkt": holder.thumbprint() }));
     let both = json!({ "jkt": holder.thumbprint(), "x5t#S256": thumbprint });
     let unknown = [json!({ "kid": "1" }), json!({ "jwe": "x" }), json!({}), both];
     let only = |bindings| start([IssuerPlan { bindings, ..pinned(&signer) }]);
@@ -100,7 +100,7 @@ async fn a_binding_that_the_policy_does_not_take_or_nobody_knows_is_refused() {
     assert_eq!(refused.unwrap_err(), Reason::TokenBinding);
     let tokens = only(Bindings::Either);
     for cnf in unknown {
-        let token = bound(&signer, cnf.clone());
+        let token = bound(&signer, &cnf);
         for sent in [PLAIN, held, proven] {
             let refused = send(&tokens, &token, sent).await.unwrap_err();
             assert_eq!(refused, Reason::TokenBinding, "{cnf}");
@@ -157,7 +157,11 @@ async fn what_is_taken_back_is_refused_from_the_next_request_on_and_restored_as_
         let refused = send(&tokens, &token, sent).await.unwrap_err();
         let expected = match target {
             TokenTarget::Certificate(_) => Reason::CertificateRevoked,
-            _ => Reason::TokenRevoked,
+            TokenTarget::Client(_)
+            | TokenTarget::IssuedBefore(_)
+            | TokenTarget::Key(_)
+            | TokenTarget::Subject(_)
+            | TokenTarget::Token(_) => Reason::TokenRevoked,
         };
         assert_eq!(refused, expected, "{target}");
         store.restore(revocation.id, now().wall).unwrap();
@@ -165,8 +169,8 @@ async fn what_is_taken_back_is_refused_from_the_next_request_on_and_restored_as_
     }
 }
 
-fn bound(signer: &Signer, cnf: Value) -> String {
-    signer.token(&claims_with(ISSUER, json!({ "cnf": cnf })))
+fn bound(signer: &Signer, cnf: &Value) -> String {
+    signer.token(&claims_with(ISSUER, &json!({ "cnf": cnf })))
 }
 
 async fn send(tokens: &Tokens, token: &str, sent: Sent<'_>) -> Result<Identity, Reason> {

@@ -38,7 +38,7 @@ async fn everything_that_is_wrong_is_told_and_not_only_the_first() {
     let tokens = start([pinned(&signer)]);
     let wrong = json!({ "aud": "https://elsewhere", "exp": 1_700_000_000, "iat": 1_699_999_000 });
 
-    let found = tokens.inspect(signer.token(&claims_with(ISSUER, wrong)).as_bytes(), now()).await;
+    let found = tokens.inspect(signer.token(&claims_with(ISSUER, &wrong)).as_bytes(), now()).await;
 
     assert_eq!(found.verdict, Outcome::Failed(Reason::TokenExpired));
     assert_eq!(outcome(&found, "signature"), Outcome::Passed);
@@ -67,7 +67,7 @@ async fn a_bound_token_depends_on_who_brings_it() {
     let tokens = start([pinned(&signer)]);
     let cnf = json!({ "cnf": { "jkt": holder.thumbprint() } });
 
-    let found = tokens.inspect(signer.token(&claims_with(ISSUER, cnf)).as_bytes(), now()).await;
+    let found = tokens.inspect(signer.token(&claims_with(ISSUER, &cnf)).as_bytes(), now()).await;
 
     assert_eq!(found.verdict, Outcome::Depends);
     assert_eq!(outcome(&found, "binding"), Outcome::Depends);

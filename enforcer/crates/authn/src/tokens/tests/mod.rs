@@ -105,13 +105,14 @@ fn claims(issuer: &str) -> Value {
 }
 
 /// The same with other values, or without those that are `null`.
-fn claims_with(issuer: &str, other: Value) -> Value {
+fn claims_with(issuer: &str, other: &Value) -> Value {
     let mut claims = claims(issuer);
     for (name, value) in other.as_object().unwrap() {
         let claims = claims.as_object_mut().unwrap();
-        match value {
-            Value::Null => drop(claims.remove(name)),
-            value => drop(claims.insert(name.clone(), value.clone())),
+        if value.is_null() {
+            drop(claims.remove(name));
+        } else {
+            drop(claims.insert(name.clone(), value.clone()));
         }
     }
     claims

@@ -74,7 +74,7 @@ async fn a_thousand_unknown_keys_are_fetched_for_once_in_ten_seconds() {
     let at = now();
 
     let ask = |number: usize| {
-        let token = unknown.token(&claims_with(&issuer.url(), json!({ "jti": number })));
+        let token = unknown.token(&claims_with(&issuer.url(), &json!({ "jti": number })));
         let token = if number == 0 { unknown.token(&claims(&issuer.url())) } else { token };
         let tokens = tokens.clone();
         tokio::spawn(async move { bearer(&tokens, &token, at).await })
@@ -100,7 +100,7 @@ async fn a_forged_token_that_is_older_than_the_keys_has_nothing_fetched() {
     bearer(&tokens, &signer.token(&claims(&issuer.url())), now()).await.unwrap();
     let old = now().wall.unix_seconds() - 60;
 
-    let token = forger.token(&claims_with(&issuer.url(), json!({ "iat": old })));
+    let token = forger.token(&claims_with(&issuer.url(), &json!({ "iat": old })));
 
     assert_eq!(bearer(&tokens, &token, now()).await.unwrap_err(), Reason::TokenSignature);
     assert_eq!(issuer.asked(JWKS), 1);
@@ -252,7 +252,7 @@ async fn a_verified_token_is_remembered_until_it_ends_and_no_longer() {
     let token = signer.token(&claims("https://idp.example.com"));
     let facts = |identity: &Identity| match identity.proof() {
         Proof::Token(facts) => Arc::clone(facts),
-        other => panic!("{other:?}"),
+        other @ (Proof::Certificate | Proof::Key(_)) => panic!("{other:?}"),
     };
 
     let first = bearer(&tokens, &token, now()).await.unwrap();
