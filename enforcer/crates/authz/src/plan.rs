@@ -8,7 +8,7 @@ use std::sync::Arc;
 use enforcer_model::Role;
 
 use crate::methods::Asked;
-use crate::{Condition, Facts, Held, Methods, Roles, Tri, UnknownRole};
+use crate::{Attribute, Condition, Facts, Held, Methods, Roles, Tri, UnknownRole};
 
 /// Who may use a route. Without any rule that is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +137,12 @@ impl Rule {
             Tri::False => Match::Fails(Part::When),
             Tri::Unknown => Match::Unknown,
         }
+    }
+
+    /// What keeps the condition from being told.
+    #[cold]
+    pub(crate) fn unknown(&self, facts: &Facts<'_>) -> Option<Attribute> {
+        self.when.as_ref()?.expr().unknown(facts)
     }
 
     #[inline]

@@ -53,54 +53,43 @@ pub enum Denied {
 
 /// Whether what `facts` describe may happen under `plan`; what no rule allows is refused.
 pub fn decide<'p>(plan: &'p Plan, facts: &Facts<'_>) -> Result<Permit<'p>, Rejection> {
+    judge(plan, facts).map_err(Rejection::from)
+}
+
+fn judge<'p>(plan: &'p Plan, facts: &Facts<'_>) -> Result<Permit<'p>, Denied> {
     let asked = Asked::new(facts.method);
     for rule in plan.deny() {
         match rule.take(asked, facts) {
             Match::Fails(_) => {}
-            Match::Whole | Match::Unknown => return Err(Denied::here(plan, facts).into()),
+            Match::Whole => return Err(Denied::Matched { rule: Arc::clone(rule.name()) }),
+            Match::Unknown => {
+                let (rule, unknown) = (Arc::clone(rule.name()), rule.unknown(facts));
+                return Err(Denied::Undecided { rule, unknown });
+            }
         }
     }
     if plan.is_public() {
         return Ok(Permit(None));
     }
+
+    let mut furthest: Option<(&Rule, Match, Part)> = None;
     for rule in plan.allow() {
-        match rule.take(asked, facts) {
+        let taken = rule.take(asked, facts);
+        let part = match taken {
             Match::Whole => return Ok(Permit(Some(rule))),
-            Match::Fails(_) | Match::Unknown => {}
+            Match::Fails(part) => part,
+            Match::Unknown => Part::When,
+        };
+        if furthest.is_none_or(|(.., other)| other <= part) {
+            furthest = Some((rule, taken, part));
         }
     }
-    Err(Denied::here(plan, facts).into())
+    let Some((rule, taken, part)) = furthest else { return Err(Denied::NoRule) };
+    let unknown = if taken == Match::Unknown { rule.unknown(facts) } else { None };
+    Err(Denied::NotAllowed { rule: Arc::clone(rule.name()), part, unknown })
 }
 
 impl Denied {
-    /// Why `plan` does not allow what `facts` describe.
-    #[cold]
-    fn here(plan: &Plan, facts: &Facts<'_>) -> Self {
-        let asked = Asked::new(facts.method);
-        let unknown = |rule: &Rule| rule.when().and_then(|when| when.expr().unknown(facts));
-        for rule in plan.deny() {
-            let name = Arc::clone(rule.name());
-            match rule.take(asked, facts) {
-                Match::Whole => return Self::Matched { rule: name },
-                Match::Unknown => return Self::Undecided { rule: name, unknown: unknown(rule) },
-                Match::Fails(_) => {}
-            }
-        }
-        let failing = |rule: &Rule| match rule.take(asked, facts) {
-            Match::Fails(part) => part,
-            Match::Whole | Match::Unknown => Part::When,
-        };
-        // Of equals the last one is taken.
-        match plan.allow().iter().max_by_key(|rule| failing(rule)) {
-            None => Self::NoRule,
-            Some(rule) => Self::NotAllowed {
-                rule: Arc::clone(rule.name()),
-                part: failing(rule),
-                unknown: unknown(rule).filter(|_| failing(rule) == Part::When),
-            },
-        }
-    }
-
     /// The reason that the caller may know.
     pub const fn reason(&self) -> Reason {
         match self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use enforcer_model::Role;
 
-use super::{Denied, decide};
+use super::{Denied, judge};
 use crate::methods::Asked;
 use crate::plan::Match;
 use crate::{Expr, Facts, Plan, Rule, Tri};
@@ -66,9 +66,9 @@ pub struct Seen {
 
 /// What every rule of `plan` says of `facts`, and what [`super::decide`] makes of it.
 pub fn trace(plan: &Plan, facts: &Facts<'_>) -> Trace {
-    let outcome = match decide(plan, facts) {
+    let outcome = match judge(plan, facts) {
         Ok(permit) => Outcome::Allowed { rule: permit.rule().into(), role: permit.role().cloned() },
-        Err(_) => Outcome::Denied(Denied::here(plan, facts)),
+        Err(denied) => Outcome::Denied(denied),
     };
     let each = |rules: &[Rule]| rules.iter().map(|rule| RuleTrace::of(rule, facts)).collect();
     Trace { outcome, deny: each(plan.deny()), allow: each(plan.allow()) }
