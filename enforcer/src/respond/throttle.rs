@@ -291,7 +291,7 @@ mod tests {
         let steps = hammer(&mut offenders, 0, 640);
         assert!(matches!(steps.first(), Some(Step::Shrink { .. })), "{steps:?}");
         assert!(!steps.iter().any(|step| matches!(step, Step::Block { .. })), "{steps:?}");
-        let steps = hammer(&mut offenders, 640, 720);
+        let steps = hammer(&mut offenders, 640, 690);
         let [Step::Block { source, ttl, .. }] = steps[..] else { panic!("{steps:?}") };
         assert_eq!((source, ttl), (net("2001:db8::/64"), Duration::from_secs(900)));
 

@@ -21,7 +21,7 @@ pub struct Exceeded {
     /// on others alone, when it is worth asking.
     pub retry_after: Duration,
     /// What is left of it, where the policy wants callers to be told.
-    pub level: Option<Level>,
+    pub level: Option<Box<Level>>,
 }
 
 /// What there is too much of.

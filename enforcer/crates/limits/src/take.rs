@@ -351,7 +351,7 @@ impl Refusal {
             Self::Lease(written) => Halt::Lease(Lease { limit, by, written }),
             Self::After(retry_after, why) => {
                 let level = line.filter(|_| demand.limit.shows_headers());
-                let level = level.map(|line| line.level(demand, limits, now));
+                let level = level.map(|line| Box::new(line.level(demand, limits, now)));
                 Halt::Exceeded(Box::new(Exceeded { limit, by: Some(by), why, retry_after, level }))
             }
         }

@@ -55,7 +55,6 @@ impl Taken {
     }
 
     /// Also what a later stage has taken.
-    #[must_use]
     pub fn and(mut self, mut other: Self) -> Self {
         self.levels.append(&mut other.levels);
         match (&mut self.held, other.held.take()) {

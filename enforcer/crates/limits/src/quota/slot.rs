@@ -53,7 +53,7 @@ struct State {
 /// Parts that a strict quota is set aside in.
 const BLOCKS: u64 = 100;
 
-/// SQLite's integers are signed.
+/// `SQLite`'s integers are signed.
 const USED_MAX: u64 = i64::MAX.unsigned_abs();
 
 impl Terms {

@@ -1,4 +1,4 @@
-//! `quotas.db`: what is spent, as SQLite keeps it. One row for each subject of each quota.
+//! `quotas.db`: what is spent, as `SQLite` keeps it. One row for each subject of each quota.
 //!
 //! An operator can open the file while the agent runs or is broken. A transaction is on disk when
 //! it returns (`synchronous = FULL`), so a row never says less than what a strict quota has spent.
@@ -22,14 +22,14 @@ pub struct QuotaStore {
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaStoreError {
-    /// SQLite refused.
+    /// `SQLite` refused.
     #[error("cannot {what} {}", path.display())]
     Sqlite {
         /// Opening, reading or writing.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// What `SQLite` says.
         #[source]
         source: rusqlite::Error,
     },
@@ -202,7 +202,7 @@ impl Row {
     }
 }
 
-/// For its owner alone from the first moment; SQLite makes its other files like it.
+/// For its owner alone from the first moment; `SQLite` makes its other files like it.
 fn make_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

@@ -56,10 +56,14 @@ pub(crate) fn take(
     demands: &[Demand<'_>],
     now: Moment,
 ) -> Result<Taken, Exceeded> {
-    all_or_none(limits, demands, now).map_err(|halt| match halt {
+    all_or_none(limits, demands, now).map_err(told)
+}
+
+fn told(halt: Halt) -> Exceeded {
+    match halt {
         Halt::Exceeded(exceeded) => *exceeded,
         Halt::Lease(lease) => panic!("{lease:?} is waited for"),
-    })
+    }
 }
 
 pub(crate) fn principal(n: u8) -> Principal {

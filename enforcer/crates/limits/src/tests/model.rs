@@ -22,7 +22,7 @@ impl Model {
         let mut next = self.full_at.clone();
         let mut longest: Option<(String, u128)> = None;
         for demand in demands {
-            let Kind::Rate { rate, burst } = demand.limit.kind() else { panic!("no rate") };
+            let (rate, burst) = numbers(demand.limit);
             let key = (demand.limit.name().to_string(), demand.subject.to_string());
             let parts = u128::from(demand.factor.parts());
             let plain = rate.per().as_nanos() / u128::from(rate.count());
@@ -46,6 +46,13 @@ impl Model {
                 Ok(())
             }
         }
+    }
+}
+
+fn numbers(limit: &Limit) -> (Rate, NonZeroU32) {
+    match limit.kind() {
+        Kind::Rate { rate, burst } => (rate, burst),
+        Kind::Concurrent(_) | Kind::Quota { .. } => panic!("{} is no rate", limit.name()),
     }
 }
 
