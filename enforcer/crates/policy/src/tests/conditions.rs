@@ -77,7 +77,7 @@ fn a_region_without_a_database_is_refused_where_it_is_read() {
 fn names_in_braces_of_the_pattern_and_no_others_are_parameters() {
     let with = |name: &str| {
         SMALL.replace("/v1/orders/{**}", "/v1/{tenant}/orders")
-            + &format!("  when = 'param.{name} == claims.tenant'\n")
+            + &format!("  when = 'param.{name} == owner'\n")
     };
 
     assert_eq!(code_of(&with("tenant")), [""; 0]);
@@ -91,7 +91,7 @@ fn networks_and_windows_that_no_condition_uses_are_told() {
     );
 
     assert_eq!(code_of(&text), ["E-POL-101", "E-POL-101"]);
-    let used = text.replace("role = \"reader\"\n", "when = 'ip in net.office && time.work'\n");
+    let used = text.replace("role = \"reader\"\n", "when = 'ip in net.office && time.work && !anonymous'\n");
     // The role is what nobody uses then.
     assert_eq!(code_of(&used), ["E-POL-101"]);
     assert!(read(&used).unwrap().warnings()[0].to_string().contains("role `reader`"));

@@ -11,9 +11,13 @@ const POLICY: &str = r#"
 version = 1
 [listen.local]
 address = "127.0.0.1:8080"
+[issuer.corp]
+url = "https://idp"
+audience = "a"
+algs = "ES256"
 [role]
-reader = { from = ["key"] }
-admin = { from = ["key"], includes = ["reader"] }
+reader = { from = ["key", "issuer:corp/read"] }
+admin = { from = ["key", "issuer:corp/admin"], includes = ["reader"] }
 [limit]
 a = { by = "ip", rate = "10/s" }
 b = { by = "principal", rate = "10/s" }
@@ -33,7 +37,7 @@ match = "*/v1/orders/{**}"
 upstream = "orders"
 limits = ["a", "b", "day"]
 require = "token"
-allow = [{ method = "GET", role = "admin" }, { method = "GET", role = "reader" }]
+allow = [{ method = "PUT", role = "admin" }, { method = "GET", role = "reader" }]
 [[route]]
 name = "health"
 match = "*/healthz"
