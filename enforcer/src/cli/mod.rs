@@ -111,7 +111,7 @@ enum Verb {
     /// Limits of callers: how they stand, other numbers for a while
     #[command(subcommand)]
     Limits(limits::Limits),
-    /// Check a policy, or put it in force
+    /// Check, test, explain and compare policies, or put one in force
     #[command(subcommand)]
     Policy(policy::Policy),
     /// Verify, read and export the audit log
@@ -119,7 +119,7 @@ enum Verb {
     Audit(audit::Audit),
     /// Everything one key, address, request or block did, from the audit log
     Trail(trail::Trail),
-    /// What an error code means and what to do
+    /// What an error code means and what to do, or why a recorded request got its answer
     Explain(explain::Explain),
     /// Shell completions for bash, zsh, fish, …
     Completions(generate::Completions),

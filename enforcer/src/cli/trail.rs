@@ -41,7 +41,7 @@ impl Trail {
     }
 }
 
-fn parse_begin(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_begin(text: &str) -> Result<Timestamp, String> {
     match parse_span(text) {
         Some(span) => {
             let now = SystemClock.now().wall.unix_ns();

@@ -142,7 +142,8 @@ pub(crate) fn find(
     let steps = search.steps;
     let found = match satisfied {
         Ok(true) => {
-            let reads_scopes = search.uses.reads_scopes();
+            // Where two policies look on, a scope can give different roles.
+            let reads_scopes = search.uses.reads_scopes() || worlds.len() > 1;
             Found::Sample(Model { values: search.values, reads_scopes })
         }
         Ok(false) if !search.uses.gaps => Found::Nothing,
