@@ -95,7 +95,7 @@ enum Material {
         modulus: Box<[u8]>,
         exponent: Box<[u8]>,
     },
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// Members that only a private key has (RFC 7518 section 6, RFC 8037).
@@ -124,7 +124,7 @@ impl Key {
             name: "secret".into(),
             thumbprint,
             algorithms: Algorithms::only(Algorithm::Hs256),
-            material: Material::Secret(key),
+            material: Material::Secret(Box::new(key)),
         })
     }
 
