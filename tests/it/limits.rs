@@ -166,10 +166,10 @@ fn a_source_that_does_not_listen_gets_fewer_packets_and_then_none() {
     .unwrap();
     let why = stage.json(&["blocks", "--why", &own]).to_string();
     assert!(why.contains("throttled sources"), "{why}");
-    let before = stage.packets("drop packet-budget");
+    let before = stage.packets("drop budget");
     let many = Flood { packets: 400, payload: 100 };
     many.send(&stage.lab.attacker, sink.address()).unwrap();
-    let dropped = || stage.packets("drop packet-budget") - before;
+    let dropped = || stage.packets("drop budget") - before;
     wait_until("packets over the budget are dropped", DEADLINE, || dropped() > 100).unwrap();
     assert!(stage.block_of(&own).is_none(), "a budget is no block");
 

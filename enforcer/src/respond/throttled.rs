@@ -25,6 +25,8 @@ pub(super) const CLASS: &str = "throttled sources";
 pub(super) struct Throttling {
     until: BTreeMap<Prefix, Instant>,
     budget: Option<PerSecond>,
+    /// Those that the kernel holds; lags behind by a tick.
+    held: Vec<Prefix>,
     is_behind: bool,
     /// Why the kernel does not hold it; told once.
     problem: Option<String>,
@@ -33,7 +35,7 @@ pub(super) struct Throttling {
 /// What `status` tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThrottledView {
-    /// Sources that are throttled, the first of them in their order.
+    /// Sources that the kernel throttles, in their order.
     pub(crate) sources: Vec<Prefix>,
     /// Packets per second that each of them has.
     pub(crate) budget: Option<PerSecond>,
@@ -80,7 +82,7 @@ impl Throttling {
     }
 
     pub(super) fn view(&self) -> ThrottledView {
-        let sources = self.until.keys().copied().collect();
+        let sources = self.held.clone();
         ThrottledView { sources, budget: self.budget, problem: self.problem.clone() }
     }
 }
@@ -92,12 +94,12 @@ impl Responder {
             return;
         }
         let class = self.throttling.class();
-        let count = class.as_ref().map_or(0, |class| class.networks.len());
         let written = self.parts.kernel.set_throttled(class);
         self.throttling.is_behind = written.is_err();
         match written {
-            Ok(()) => {
-                info!(sources = count, "sources under a smaller packet budget");
+            Ok(networks) => {
+                info!(sources = networks.len(), "sources under a smaller packet budget");
+                self.throttling.held = networks;
                 self.throttling.problem = None;
             }
             Err(why) => {
@@ -179,7 +181,7 @@ mod tests {
             throttling.take(shrink(&source, 60), HUNDRED, now);
         }
 
-        assert_eq!(throttling.view().sources.len(), THROTTLED_MAX);
+        assert_eq!(throttling.until.len(), THROTTLED_MAX);
     }
 
     #[test]

@@ -201,25 +201,28 @@ impl KernelPart {
         problems
     }
 
-    /// Gives the networks of `class`, and nobody else, its budget beside those of the policy; read
-    /// back where it is enforced.
-    pub(super) fn set_throttled(&mut self, class: Option<BudgetClass>) -> Result<(), String> {
+    /// Gives the networks of `class`, and nobody else, its budget beside those of the policy; those
+    /// that the policy does not keep from it, read back where they are enforced.
+    pub(super) fn set_throttled(
+        &mut self,
+        class: Option<BudgetClass>,
+    ) -> Result<Vec<Prefix>, String> {
         self.throttled = class;
         let Some(wanted) = &self.wanted else { return Err(UNWANTED.to_owned()) };
         let budgets = budgets(&wanted.config.budgets, self.throttled.as_ref());
         if self.kernel.is_none() {
             return Err(self.off_because().unwrap_or_default());
         }
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let Some(kernel) = &mut self.kernel else { return Ok(Vec::new()) };
         kernel.set_budgets(&budgets).map_err(|error| hinted(&error, error.hint()))?;
-        let own = budgets.classes.iter().find(|class| &*class.name == CLASS);
-        let first = own.and_then(|class| class.networks.first());
-        let Some(network) = first else { return Ok(()) };
+        let own = budgets.classes.into_iter().find(|class| &*class.name == CLASS);
+        let networks = own.map(|class| class.networks).unwrap_or_default();
+        let Some(network) = networks.first() else { return Ok(networks) };
         let explained = kernel.explain(network.address()).map_err(|error| chain(&error))?;
         match explained.budget.and_then(|budget| budget.class) {
-            Some(name) if name == CLASS => Ok(()),
+            Some(name) if name == CLASS => Ok(networks),
             // A block of the same source is judged before its budget.
-            _ if explained.block.is_some() || explained.allowed_by.is_some() => Ok(()),
+            _ if explained.block.is_some() || explained.allowed_by.is_some() => Ok(networks),
             other => Err(format!(
                 "{network} is to be throttled and the kernel has it under {}",
                 other.unwrap_or_else(|| "everybody's budget".to_owned())
