@@ -105,7 +105,7 @@ impl Header {
     }
 
     /// `typ`.
-    pub(crate) fn typ(&self) -> Option<&str> {
+    pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
