@@ -11,17 +11,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use enforcer_audit::{Record, Slot, Ticket};
-use enforcer_authn::{Certificate, Identity};
+use enforcer_authn::{Binding, Certificate, Identity, Proof};
 use enforcer_authz::Permit;
 use enforcer_inspect::Head;
 use enforcer_limits::Exceeded;
 use enforcer_model::{
-    Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Source, TlsVersion,
-    Who,
+    Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Role, Source,
+    TlsVersion, Who,
 };
 use http::StatusCode;
 use tokio::time::timeout;
 
+use crate::admission::Admitted;
+use crate::scene::Scene;
 use crate::shared::{Observed, Shared};
 use crate::wire::{Active, Ended, Turn};
 
@@ -55,6 +57,7 @@ struct Open {
     began: Instant,
     received: Rc<Cell<u64>>,
     active: Option<Active>,
+    admitted: Option<Admitted>,
 }
 
 /// The record did not reach the disk in time.
@@ -105,8 +108,14 @@ impl Entry {
             upstream_wait: Duration::ZERO,
             policy: Arc::clone(policy),
         });
-        let open =
-            Open { slot, exchange, began: now.monotonic, received: Rc::default(), active: None };
+        let open = Open {
+            slot,
+            exchange,
+            began: now.monotonic,
+            received: Rc::default(),
+            active: None,
+            admitted: None,
+        };
         Self { open: Some(open), shared: Arc::clone(shared) }
     }
 
@@ -143,16 +152,49 @@ impl Entry {
         self.note(|exchange| exchange.credential = Some(fingerprint));
     }
 
-    pub(crate) fn caller(&mut self, caller: &Identity) {
+    pub(crate) fn scene(&mut self, scene: &Scene<'_>) {
         self.note(|exchange| {
+            exchange.incident = scene.incident;
+            exchange.region = scene.region.map(Into::into);
+        });
+    }
+
+    pub(crate) fn caller<'r>(&mut self, caller: &Identity, roles: impl Iterator<Item = &'r Role>) {
+        self.note(|exchange| {
+            let (issuer, token) = match caller.proof() {
+                Proof::Token(token) => (Some(Arc::clone(&token.issuer)), token.id.clone()),
+                Proof::Certificate | Proof::Key(_) => (None, None),
+            };
             exchange.who = Some(Who {
                 key: caller.key_id(),
+                roles: roles.cloned().collect(),
+                scopes: caller.scopes().to_vec(),
+                issuer,
+                token,
+                application: caller.application().map(Into::into),
+                certificate: caller.certificate().map(|shown| shown.thumbprint),
+                bound: caller.bound().map(|bound| match bound {
+                    Binding::Certificate => "mtls",
+                    Binding::Dpop => "dpop",
+                }),
                 ..Who::new(caller.principal().clone(), caller.kind())
             });
         });
     }
 
-    pub(crate) fn permit(&mut self, permit: &Permit) {
+    /// Keeps what the request has taken from its limits until it is over.
+    pub(crate) fn holds(&mut self, admitted: Admitted) {
+        if let Some(open) = &mut self.open {
+            open.admitted = Some(admitted);
+        }
+    }
+
+    /// The host that was asked for, once it is known.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.open.as_ref()?.exchange.host.as_deref()
+    }
+
+    pub(crate) fn permit(&mut self, permit: &Permit<'_>) {
         self.note(|exchange| {
             exchange.rule = Some(permit.rule().to_string());
             if let Some(who) = &mut exchange.who {
@@ -199,8 +241,11 @@ impl Entry {
     }
 
     fn write(&self, open: Open) -> Ticket {
-        let Open { slot, mut exchange, began, received, active } = open;
+        let Open { slot, mut exchange, began, received, active, admitted } = open;
         exchange.bytes_in = received.get();
+        if let Some(admitted) = admitted {
+            admitted.settle(exchange.bytes_out, exchange.bytes_in);
+        }
         exchange.duration = self.shared.clock.now().monotonic.saturating_duration_since(began);
         let counters = &self.shared.counters;
         match exchange.reason {

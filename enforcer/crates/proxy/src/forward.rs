@@ -1,9 +1,11 @@
 //! From the request that was understood to the one that the upstream sees, and back.
 
 use bytes::Bytes;
-use enforcer_authz::Permit;
-use enforcer_inspect::{self as inspect, Head};
-use enforcer_model::{Reason, Rejection, RequestId};
+use enforcer_authn::{Assertions, Identity, Statement};
+use enforcer_authz::{Permit, RoleSet};
+use enforcer_inspect::{self as inspect, Head, Path};
+use enforcer_model::{Reason, Rejection, RequestId, Role, Timestamp};
+use enforcer_policy::{Policy, Route};
 use enforcer_upstream::{Answer, Failure, Plan, Pools};
 use http::header::{HeaderName, LOCATION, TE, TRAILER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -12,6 +14,10 @@ use crate::admission::Admitted;
 use crate::body::{ClientBody, Notes};
 use crate::entry::Origin;
 use crate::problem::{X_REQUEST_ID, request_id};
+use crate::scene::{Scene, authorise};
+
+/// What we say to an upstream about who is calling; no client can say it.
+const ENFORCER_IDENTITY: HeaderName = HeaderName::from_static("enforcer-identity");
 
 /// The names that a message announced for its trailers, and whether it takes any.
 struct Trailers {
@@ -19,33 +25,106 @@ struct Trailers {
     wanted: bool,
 }
 
-/// The request as the upstream sees it: one meaning, and no claim of the client about itself.
-pub(crate) fn outgoing(
-    head: &Head,
-    mut headers: HeaderMap,
-    body: ClientBody,
-    origin: &Origin,
-    id: RequestId,
-) -> Result<Request<ClientBody>, Rejection> {
-    let trailers = Trailers::of(&headers);
-    inspect::strip(&mut headers);
-    inspect::forwarding_headers(&mut headers, origin.source, &head.host, origin.tls.is_some(), id);
-    trailers.keep(&mut headers);
+/// A request that was permitted, on its way to its upstream.
+pub(crate) struct Onward<'a> {
+    pub(crate) head: &'a Head,
+    /// What the upstream is asked for instead of the head's path.
+    pub(crate) path: Option<&'a Path>,
+    pub(crate) route: &'a Route,
+    pub(crate) origin: &'a Origin,
+    pub(crate) id: RequestId,
+}
 
-    let target = Uri::try_from(head.target()).map_err(|error| Reason::Internal.because(error))?;
-    let mut request = Request::new(body);
-    request.method_mut().clone_from(&head.method);
-    *request.uri_mut() = target;
-    *request.headers_mut() = headers;
-    Ok(request)
+impl Onward<'_> {
+    /// The word of ours about who is calling, for the upstream of the route.
+    pub(crate) fn vouch(
+        &self,
+        assertions: &Assertions,
+        caller: Option<(&Identity, RoleSet)>,
+        scene: &Scene<'_>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<HeaderValue> {
+        if !self.route.identity {
+            return None;
+        }
+        let roles: Vec<&str> = caller
+            .iter()
+            .flat_map(|(_, roles)| policy.roles().named(*roles))
+            .map(Role::as_str)
+            .collect();
+        let statement = Statement {
+            audience: &self.route.upstream.name,
+            caller: caller.map(|(identity, _)| identity),
+            roles: &roles,
+            method: self.head.method.as_str(),
+            host: self.head.host.as_str(),
+            path: self.path.unwrap_or(&self.head.path).as_str(),
+            request: self.id,
+            region: scene.region,
+        };
+        HeaderValue::try_from(assertions.sign(&statement, now)).ok()
+    }
+
+    /// The request as the upstream sees it: one meaning, and no claim of the client about itself.
+    pub(crate) fn request(
+        &self,
+        mut headers: HeaderMap,
+        body: ClientBody,
+        accepted: bool,
+        word: Option<HeaderValue>,
+    ) -> Result<Request<ClientBody>, Rejection> {
+        let Self { head, path, route, origin, id } = self;
+        let trailers = Trailers::of(&headers);
+        inspect::strip(&mut headers);
+        if accepted && !route.forward_credential {
+            inspect::strip_credential(&mut headers);
+        }
+        let (secure, source) = (origin.tls.is_some(), origin.source);
+        inspect::forwarding_headers(&mut headers, source, &head.host, secure, *id);
+        trailers.keep(&mut headers);
+        if let Some(word) = word {
+            headers.insert(ENFORCER_IDENTITY, word);
+        }
+
+        let path = path.unwrap_or(&head.path);
+        let target = match &head.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.as_str().to_owned(),
+        };
+        let target = Uri::try_from(target).map_err(|error| Reason::Internal.because(error))?;
+        let mut request = Request::new(body);
+        request.method_mut().clone_from(&head.method);
+        *request.uri_mut() = target;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// The path that the upstream is asked for instead, if the route says so. It is a request of its
+/// own: the route that it belongs to, if there is one, must allow it to the same caller.
+pub(crate) fn rewritten(
+    head: &Head,
+    scene: &Scene<'_>,
+    caller: Option<(&Identity, RoleSet)>,
+    policy: &Policy,
+) -> Result<Option<Path>, Rejection> {
+    let Some(rewrite) = &scene.route.rewrite else { return Ok(None) };
+    let path = head.path.rewritten(rewrite)?;
+    if let Some(other) = policy.route_for(head.host.as_str(), path.as_str())
+        && other.route.number != scene.route.number
+    {
+        authorise(&scene.on(&other)?, caller, policy)?;
+    }
+    Ok(Some(path))
 }
 
 /// Sends what was permitted and admitted; nothing else can be.
 pub(crate) async fn forward(
     request: Request<ClientBody>,
     plan: &Plan,
-    _permit: &Permit,
-    _admitted: Admitted,
+    _permit: &Permit<'_>,
+    _admitted: &Admitted,
     pools: &Pools<ClientBody>,
 ) -> Result<Answer<ClientBody>, Failure> {
     pools.forward(request, plan).await

@@ -8,26 +8,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_authn::{Identity, Presented, Proof};
-use enforcer_authz as authz;
-use enforcer_inspect as inspect;
+use enforcer_authn::{Asked, Identity, Presented, ProofTarget, Scheme};
+use enforcer_inspect::{self as inspect, Head, Host};
 use enforcer_model::{Moment, Reason, Rejection, RequestId};
 use enforcer_policy::{Policy, Serves};
 use enforcer_upstream::{Opened, Pools};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::admission::{admit_caller, admit_source};
+use crate::admission::Till;
 use crate::answer::{AnswerBody, Content};
 use crate::body::{ClientBody, Notes};
 use crate::entry::{Entry, Origin};
-use crate::forward::{blame, forward, outgoing, redirect, tidy};
+use crate::forward::{Onward, blame, forward, redirect, rewritten, tidy};
 use crate::ids::Ids;
+use crate::metadata::{challenge, metadata};
 use crate::reply::Reply;
+use crate::scene::{Known, NoCredential, Scene, authorise, roles_of};
 use crate::shared::Shared;
+use crate::told::Told;
 use crate::tunnel::{self, Tunnel};
-use crate::under_way::{InFlight, unless_cut};
+use crate::under_way::unless_cut;
 use crate::unread::Unread;
+use crate::watch::Watch;
 use crate::wire::Active;
 
 /// One thread's half of the proxy: its connections to the upstreams, and what all threads share.
@@ -54,11 +61,6 @@ const ROOM_WAIT: Duration = Duration::from_secs(2);
 #[error("no route matches host and path")]
 struct NoRoute;
 
-/// The route wants a caller.
-#[derive(Debug, thiserror::Error)]
-#[error("no credential in the request")]
-struct NoCredential;
-
 impl Engine {
     /// An engine without connections; needs a `LocalSet` around it.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -75,6 +77,7 @@ impl Engine {
         arrival: Arrival<'_>,
         active: Active,
     ) -> Response<AnswerBody> {
+        let origin = arrival.origin;
         let policy = self.shared.policy.load_full();
         let now = self.shared.clock.now();
         let id = self.ids.next();
@@ -94,7 +97,10 @@ impl Engine {
         let mut entry = entry.keeps_busy(active);
         match self.serve(request, arrival, id, &policy, now, &mut entry).await {
             Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
-            Err(rejection) => reply.refuse(&rejection, entry, policy.audit().denied).await,
+            Err(rejection) => {
+                let challenge = challenge(entry.host(), &policy, origin);
+                reply.refuse(&rejection, challenge, entry, policy.audit().denied).await
+            }
         }
     }
 
@@ -121,14 +127,17 @@ impl Engine {
         entry: &mut Entry,
     ) -> Result<Response<Content>, Rejection> {
         let (parts, body) = request.into_parts();
+        let length = declared(&parts.headers, &body);
         let body = Unread::new(body, &parts.headers);
+        let shared = &*self.shared;
 
         // Whoever is shut out learns nothing, not even whether the request was well-formed.
-        self.shared.quarantine.refuse_source(origin.source, now.wall)?;
+        shared.quarantine.refuse_source(origin.source, now.wall)?;
 
         // One meaning per request, before anything is decided by it.
         framing?;
-        let head = inspect::normalise_or(&parts, |_, _| false)?;
+        let exact = |host: &Host, raw: &str| policy.exact_route(host.as_str(), raw).is_some();
+        let head = inspect::normalise_or(&parts, exact)?;
         entry.head(&head);
 
         // Clear text from outside gets no further: neither route nor credential is looked at.
@@ -137,48 +146,63 @@ impl Engine {
             return Ok(redirect(&head, *port, id)?.map(Content::Whole));
         }
 
-        let route = policy
-            .route_for(head.host.as_str(), head.path.as_str())
-            .ok_or_else(|| Reason::NoRoute.because(NoRoute))?;
+        let level = shared.incident.get();
+        let watch = Watch::new(shared, &head, &parts.headers, origin, level, now.wall);
+        let Some(matched) = policy.route(&head) else {
+            if let Some(document) = metadata(&head, policy, origin, id) {
+                return Ok(document.map(Content::Whole));
+            }
+            let nowhere = Reason::NoRoute.because(NoRoute);
+            watch.compare(None, None, Err(&nowhere));
+            return Err(nowhere);
+        };
+        let route = matched.route;
         entry.route(&route.name);
         tunnel::refuse_unless(route.websocket, &head)?;
+        let scene = Scene::new(&matched, &head, &parts.headers, origin, policy, level, now.wall)?;
+        entry.scene(&scene);
 
         // The address pays before the credential is looked at, so that guessing is limited too.
-        let limits = &self.shared.limits;
-        let (source, instant) = (origin.source, now.monotonic);
-        let admitted = admit_source(source, &route.limits, limits, instant)?;
+        let till = Till { scene: &scene, policy, limits: &shared.limits, body: length, now };
+        let admitted = till.admit_source().await?;
 
-        let caller = match route.authz.is_public() {
-            true => None,
-            false => Some(self.identify(&parts.headers, origin, now, entry)?),
+        let known = match self.meet(&scene, &head, &parts, policy, now, entry).await {
+            Ok(known) => known,
+            Err(unknown) => {
+                watch.compare(Some(route), None, Err(&unknown));
+                till.charge_stranger().await?;
+                return Err(unknown);
+            }
         };
-        let in_flight = caller.map(|caller| self.enter(caller, now)).transpose()?;
-        let caller = in_flight.as_ref().map(InFlight::caller);
-
-        let roles = match caller.map(Identity::proof) {
-            Some(Proof::Key(key)) => &key.roles,
-            Some(Proof::Certificate | Proof::Token(_)) | None => &[][..],
-        };
-        let permit = authz::permit(roles, &head.method, &route.authz)?;
+        let caller = known.as_ref().map(|known| (known.identity(), known.roles));
+        let decided = authorise(&scene, caller, policy);
+        watch.compare(Some(route), caller.map(|(identity, _)| identity), decided.as_ref());
+        let permit = decided?;
         entry.permit(&permit);
+        // A path that is written anew is another request: its own route must allow it as well.
+        let path = rewritten(&head, &scene, caller, policy)?;
 
         // The caller pays last: a refusal for another reason costs it nothing.
-        let principal = caller.map(Identity::principal);
-        let admitted = admit_caller(admitted, source, principal, &route.limits, limits, instant)?;
+        let admitted = till.admit_caller(admitted, caller, &permit).await?;
 
         let notes = Notes::new(entry.received());
         let rate_min = policy.timeouts().body_rate;
         let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
-        let request = outgoing(&head, parts.headers, body, origin, id)?;
+        let onward = Onward { head: &head, path: path.as_ref(), route, origin, id };
+        let word = onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
+        let request = onward.request(parts.headers.clone(), body, caller.is_some(), word)?;
+        let told = Told::new(caller.map(|(identity, _)| identity), &admitted, policy, now.wall);
+
+        let in_flight = known.map(|known| known.in_flight);
         let (upstream, pools) = (&route.upstream, &self.pools);
         let forwarded = async {
             match head.upgrade {
                 None => {
-                    let answer = forward(request, upstream, &permit, admitted, pools).await;
+                    let answer = forward(request, upstream, &permit, &admitted, pools).await;
                     answer.map(Opened::Answered)
                 }
                 Some(protocol) => {
-                    tunnel::open(request, protocol, upstream, &permit, admitted, pools).await
+                    tunnel::open(request, protocol, upstream, &permit, &admitted, pools).await
                 }
             }
         };
@@ -189,6 +213,8 @@ impl Engine {
                 return Err(blame(failure, &notes));
             }
         };
+        // What was taken is held for as long as the request is on record.
+        entry.holds(admitted);
         let answer = match opened {
             Opened::Answered(answer) => answer,
             Opened::Switched(switched) => {
@@ -198,36 +224,86 @@ impl Engine {
             }
         };
         entry.upstream(Some(answer.upstream), answer.waited);
-        Ok(tidy(answer.response, id).map(|body| Content::Streamed {
+        Ok(told.add_to(tidy(answer.response, id)).map(|body| Content::Streamed {
             body,
             request: notes,
             in_flight,
         }))
     }
 
-    /// Who is calling. The fingerprint is noted whether the credential is accepted or not.
-    fn identify(
+    /// Who is calling, registered as under way; nobody on a route that everybody may use.
+    async fn meet(
         &self,
-        headers: &HeaderMap,
+        scene: &Scene<'_>,
+        head: &Head,
+        parts: &Parts,
+        policy: &Policy,
+        now: Moment,
+        entry: &mut Entry,
+    ) -> Result<Option<Known>, Rejection> {
+        if !scene.wants_caller(policy) {
+            return Ok(None);
+        }
+        let identity = self.identify(scene.origin, head, parts, policy, now, entry).await?;
+        let roles = roles_of(&identity, policy);
+        entry.caller(&identity, policy.roles().named(roles));
+        // Registered before the look-ups: whoever shuts the caller out finds the request here, or is
+        // found there.
+        let in_flight = self.shared.connections.enter(identity);
+        let caller = in_flight.caller();
+        if let Some(key) = caller.key_id() {
+            self.shared.quarantine.refuse_key(key, now.wall)?;
+        }
+        self.shared.revocations.check(caller, now.wall)?;
+        Ok(Some(Known { in_flight, roles }))
+    }
+
+    /// Whose credential it is. The fingerprint is noted whether it is accepted or not.
+    async fn identify(
+        &self,
         origin: &Origin,
+        head: &Head,
+        parts: &Parts,
+        policy: &Policy,
         now: Moment,
         entry: &mut Entry,
     ) -> Result<Identity, Rejection> {
-        let presented = Presented::from_headers(headers)?
-            .ok_or_else(|| Reason::CredentialMissing.because(NoCredential))?;
+        let certificate = origin.certificate.as_ref();
+        let Some(presented) = Presented::from_headers(&parts.headers)? else {
+            // A connection that has proven who it is needs no more.
+            let alone = certificate.map(Identity::from_certificate);
+            return alone.ok_or_else(|| Reason::CredentialMissing.because(NoCredential));
+        };
         entry.credential(presented.fingerprint(&self.shared.fingerprints));
-        let caller = self.shared.keys.identify(&presented, origin.source, None, now)?;
-        entry.caller(&caller);
-        Ok(caller)
+        let Shared { keys, tokens, .. } = &*self.shared;
+        let is_key = presented.scheme() == Scheme::ApiKey
+            || policy.issuers().is_empty()
+            || keys.looks_like_key(presented.as_bytes());
+        let identity = if is_key {
+            let thumbprint = certificate.map(|certificate| certificate.thumbprint);
+            keys.identify(&presented, origin.source, thumbprint, now)?
+        } else {
+            let request = ProofTarget {
+                method: head.method.as_str(),
+                scheme: if origin.tls.is_some() { "https" } else { "http" },
+                authority: authority(parts),
+                path: head.path.as_str(),
+            };
+            tokens.identify(&presented, &Asked { request, certificate }, now).await?
+        };
+        Ok(identity.with_certificate(certificate.cloned()))
     }
+}
 
-    /// Refuses a caller that is shut out. The request is known to be under way before the look-up,
-    /// so whoever shuts the caller out finds the request here, or is found there.
-    fn enter(&self, caller: Identity, now: Moment) -> Result<InFlight, Rejection> {
-        let in_flight = self.shared.connections.enter(caller);
-        if let Some(key) = in_flight.caller().key_id() {
-            self.shared.quarantine.refuse_key(key, now.wall)?;
-        }
-        Ok(in_flight)
-    }
+/// What the request says of the length of its body; nothing when it comes in chunks.
+fn declared(headers: &HeaderMap, body: &Incoming) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.or_else(|| body.is_end_stream().then_some(0))
+}
+
+/// Host and port as the caller named them; a proof of possession names them as well.
+fn authority(parts: &Parts) -> &str {
+    let target = parts.uri.authority().map(Authority::as_str);
+    let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    target.or_else(host).unwrap_or_default()
 }

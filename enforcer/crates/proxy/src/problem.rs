@@ -11,6 +11,8 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::told::tell_levels;
+
 /// Names the request in every answer.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -45,6 +47,9 @@ pub(crate) fn problem(
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110, 15.5.6 wants the field; which methods a route has is nobody's business.
         headers.insert(ALLOW, HeaderValue::from_static(""));
+    }
+    if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
+        tell_levels(exceeded.level.as_slice(), headers);
     }
     if let Some(wait) = retry_after(rejection) {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use enforcer_model::{HttpVersion, Rejection, RequestId};
 use enforcer_policy::Durability;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::debug;
 
 use crate::answer::{AnswerBody, Content};
@@ -48,12 +48,16 @@ impl Reply {
     pub(crate) async fn refuse(
         self,
         rejection: &Rejection,
+        challenge: HeaderValue,
         mut entry: Entry,
         durability: Durability,
     ) -> Response<AnswerBody> {
         debug!(id = %self.id, reason = %rejection.reason, cause = rejection.chain(), "refused");
         entry.refused(rejection);
-        let answer = self.problem(rejection);
+        let mut answer = self.problem(rejection);
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
         entry.sent(answer.body().len());
         match self.record(entry, durability).await {
             Ok(()) => answer.map(AnswerBody::recorded),

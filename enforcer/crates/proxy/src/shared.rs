@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use enforcer_audit::Audit;
-use enforcer_authn::{ApiKeys, FingerprintKey};
+use enforcer_authn::{ApiKeys, Assertions, FingerprintKey, Revocations, Tokens};
 use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{Clock, Exchange};
@@ -19,6 +19,8 @@ use crate::tls::Certificates;
 
 /// What outlives a request and a thread.
 pub struct Shared {
+    /// Signs what upstreams are told about callers.
+    pub assertions: Assertions,
     /// Where every request is recorded.
     pub audit: Audit,
     /// For handshakes; reloaded with the policy.
@@ -43,8 +45,12 @@ pub struct Shared {
     pub policy: Arc<ArcSwap<Policy>>,
     /// Who is shut out.
     pub quarantine: Arc<Quarantine>,
+    /// What was taken back before its time.
+    pub revocations: Revocations,
     /// A policy that decides nothing and is compared with the one in force.
     pub shadow: Arc<ArcSwapOption<Shadow>>,
+    /// The issuers that are believed, and what is known of their tokens.
+    pub tokens: Tokens,
 }
 
 /// How serious the operators' situation is: 0 (none) to [`IncidentLevel::MAX`]. Each request reads

@@ -85,7 +85,7 @@ pub(crate) async fn open(
     protocol: Upgrade,
     plan: &Plan,
     _permit: &Permit<'_>,
-    _admitted: Admitted,
+    _admitted: &Admitted,
     pools: &Pools<ClientBody>,
 ) -> Result<Opened<ClientBody>, Failure> {
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept);
