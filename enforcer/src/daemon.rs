@@ -17,15 +17,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use enforcer_admin::call::Begin;
 use enforcer_admin::{Call, Incoming, Peer, Server};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
-use enforcer_authn::{FingerprintKey, KeyStore, Pepper};
+use enforcer_authn::{
+    Assertions, DpopProofs, FingerprintKey, KeyStore, Pepper, RevocationStore, Tokens,
+};
 use enforcer_authz::Quarantine;
 use enforcer_detect::Clients;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
-use enforcer_proxy::{
-    Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared,
-};
+use enforcer_proxy::{Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::fs::{FlockOperation, flock};
@@ -33,13 +33,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::desk::{Clerk, Desk, ListDesk};
-use crate::privileges::Thread;
+use crate::desk::{Clerk, Desk, ListDesk, TokenDesk};
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
+use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
-use crate::{operators, privileges, watcher};
+use crate::{files, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -109,6 +109,9 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let keys =
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
     let fingerprints = FingerprintKey::load_or_create(&state.join("fingerprint.key"))?;
+    let revocations = RevocationStore::open(&state.join("revocations.db"))?;
+    let (tokens, issuers) = Tokens::new(policy.issuers(), revocations.index(), DpopProofs::new());
+    let assertions = open_assertions(&policy, state)?;
 
     let level = Arc::new(IncidentLevel::default());
     let incident = Incident::open(
@@ -129,6 +132,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let keeper = limits.remember(quotas, Arc::clone(&clock))?;
     let (finished, finished_requests) = mpsc::channel(FINISHED_MAX);
     let shared = Arc::new(Shared {
+        assertions,
         audit: audit.clone(),
         certificates,
         clock: Arc::clone(&clock),
@@ -141,7 +145,9 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         observer: watcher::observer(finished),
         policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
         quarantine: Arc::clone(&quarantine),
+        revocations: revocations.index(),
         shadow: Arc::new(ArcSwapOption::empty()),
+        tokens: tokens.clone(),
     });
 
     let clients = Arc::new(Mutex::new(Clients::default()));
@@ -156,7 +162,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         files,
         kernel: KernelPart::new(policy.kernel(), guards.networks()),
         quarantine,
-        connections,
+        connections: Arc::clone(&connections),
         audit: audit.clone(),
         guards,
         when_full: policy.when_full(),
@@ -176,6 +182,13 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         keeper.run();
         Ok(())
     })?;
+    let asking = {
+        let (clock, until) = (Arc::clone(&clock), stop.clone());
+        thread("issuers", Thread::Other, &stop, move || {
+            control_runtime()?.block_on(issuers.run(clock, until.cancelled()));
+            Ok(())
+        })?
+    };
     let mut serving = Vec::new();
     let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
     let told = described(&listeners, &policy);
@@ -192,6 +205,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         keys,
         limits: Arc::clone(&limits),
+        tokens: TokenDesk { tokens, revocations, connections },
         incident,
         policies,
         audit_folder,
@@ -238,8 +252,17 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     stop.cancel();
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
-    let running =
-        Running { listening, attending, serving, limits, keeping, shared, watching, answering };
+    let running = Running {
+        listening,
+        attending,
+        serving,
+        asking,
+        limits,
+        keeping,
+        shared,
+        watching,
+        answering,
+    };
     let wound_down = async {
         running.wind_down(patience).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));
@@ -264,6 +287,7 @@ struct Running {
     listening: tokio::task::JoinHandle<()>,
     attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
+    asking: JoinHandle<()>,
     limits: Arc<Limits>,
     keeping: JoinHandle<()>,
     shared: Arc<Shared>,
@@ -278,6 +302,7 @@ impl Running {
         ended("admin socket", self.listening, patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
+        join(vec![self.asking], patience).await;
         // Nobody spends any more: what was spent is written as it is.
         self.limits.close();
         join(vec![self.keeping], patience).await;
@@ -307,11 +332,7 @@ async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
 fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(Audit, PathBuf)> {
     let folder = state.join("audit");
     let plan = policy.audit();
-    let origin = match &plan.origin {
-        Some(origin) => origin.to_string(),
-        None => format!("{}/enforcer", host_name()),
-    };
-    let mut config = enforcer_audit::Config::new(&folder, origin);
+    let mut config = enforcer_audit::Config::new(&folder, audit_origin(policy));
     config.queue = plan.queue.get();
     let (audit, opened) = Audit::open(config, Arc::clone(clock)).map_err(|error| {
         let hint = error.hint();
@@ -322,6 +343,16 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
         warn!(%warning, "audit log");
     }
     Ok((audit, folder))
+}
+
+/// The key that upstreams know us by; its public half lies beside it, for them.
+fn open_assertions(policy: &Policy, state: &Path) -> Result<Assertions> {
+    let plan = policy.identity();
+    let issuer = plan.issuer.as_deref().map_or_else(|| audit_origin(policy), str::to_owned);
+    let assertions = Assertions::load_or_create(&state.join("identity.key"), &issuer, plan.ttl)?;
+    files::write_private(&state.join("identity.jwks.json"), assertions.jwks().as_bytes())
+        .context("cannot write the public half of the identity key")?;
+    Ok(assertions)
 }
 
 /// Says now what would keep a reload from reading the policy or its certificates, which happens
@@ -496,6 +527,14 @@ fn described(listeners: &Listeners, policy: &Policy) -> Vec<String> {
     };
     let addresses = listeners.addresses().iter();
     addresses.map(|(name, address)| format!("{name} {address} {}", serves(name))).collect()
+}
+
+/// The name of the audit log.
+fn audit_origin(policy: &Policy) -> String {
+    match &policy.audit().origin {
+        Some(origin) => origin.to_string(),
+        None => format!("{}/enforcer", host_name()),
+    }
 }
 
 fn host_name() -> String {

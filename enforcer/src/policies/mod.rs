@@ -16,7 +16,7 @@ use enforcer_admin::call::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record, Ticket};
 use enforcer_model::{Author, Clock, Timestamp};
-use enforcer_policy::{LoadError, Policy};
+use enforcer_policy::{Case, LoadError, Policy, trial};
 use enforcer_proxy::{Certificates, Shadow, Shared, Verdict};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -87,6 +87,9 @@ impl Policies {
             Ok(next) => Arc::new(next),
             Err(refusal) => return Err(self.refused(refusal, &by, &before)),
         };
+        if let Err(failed) = tested(&next) {
+            return Err(self.refused(failed, &by, &before));
+        }
         match begin {
             Begin::Now => self.enforce(next, text, None, &by, orders, now.monotonic).await,
             Begin::Confirm { within_seconds } => {
@@ -237,6 +240,8 @@ impl Policies {
         if let Err(error) = self.proxy.certificates.reload(&next) {
             problems.push(format!("certificates: {}", crate::cli::chain(&error)));
         }
+        // Who is believed first: a token of a new issuer must not meet the old list.
+        self.proxy.tokens.replace(next.issuers());
         self.proxy.policy.store(Arc::clone(&next));
         let swapped = self.clock.now().monotonic.saturating_duration_since(swapping);
         self.rules.send_replace(Arc::clone(&next));
@@ -332,7 +337,7 @@ impl Policies {
 
     fn read(&self, text: Option<&str>) -> Result<Policy, Refusal> {
         let read = match text {
-            Some(text) => Policy::parse(text, &self.file).map_err(LoadError::from),
+            Some(text) => Policy::parse_with_files(text, &self.file).map_err(LoadError::from),
             None => Policy::load(&self.file),
         };
         read.map_err(|error| Refusal::new(RefusalKind::Failed, crate::cli::chain(&error)))
@@ -364,6 +369,26 @@ impl Policies {
         };
         self.audit.reserve().ok().map(|slot| slot.write(Record::Config(change)))
     }
+}
+
+/// Refuses a policy whose own tests fail.
+fn tested(policy: &Policy) -> Result<(), Refusal> {
+    const TOLD: usize = 10;
+    let report = trial::run(policy);
+    if report.passed() {
+        return Ok(());
+    }
+    let failures: Vec<String> = report
+        .failures()
+        .take(TOLD)
+        .map(|failed| {
+            let Case { run, line, .. } = &failed.case;
+            format!("  line {line}: `{run}`: {}", failed.failure.as_deref().unwrap_or("failed"))
+        })
+        .collect();
+    let message = format!("the policy's own tests fail:\n{}", failures.join("\n"));
+    Err(Refusal::new(RefusalKind::Failed, message)
+        .hint("`enforcer policy test FILE` tells them all; the old policy stays in force"))
 }
 
 /// What a policy that watches has seen, for an operator.
