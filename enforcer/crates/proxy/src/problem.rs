@@ -49,7 +49,8 @@ pub(crate) fn problem(
         headers.insert(ALLOW, HeaderValue::from_static(""));
     }
     if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
-        tell_levels(exceeded.level.as_slice(), headers);
+        let level = exceeded.level.as_deref().map(std::slice::from_ref);
+        tell_levels(level.unwrap_or_default(), headers);
     }
     if let Some(wait) = retry_after(rejection) {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -120,8 +121,10 @@ mod tests {
     fn the_wait_is_rounded_up_to_seconds() {
         let exceeded = Exceeded {
             limit: "per_ip".into(),
-            by: enforcer_limits::By::Ip,
+            by: Some(enforcer_limits::By::Ip),
+            why: enforcer_limits::Why::Rate,
             retry_after: Duration::from_millis(2_001),
+            level: None,
         };
 
         let answer = problem(&exceeded.into(), RequestId::from_bits(7), HttpVersion::H1);

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use enforcer_audit::{Audit, Config};
-use enforcer_authn::{FingerprintKey, KeyStore, NewKey, Pepper};
+use enforcer_authn::{
+    Assertions, DpopProofs, FingerprintKey, KeyStore, NewKey, Pepper, RevocationStore, Tokens,
+};
 use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{
@@ -100,7 +102,13 @@ impl House {
         let seen = Arc::<Mutex<Vec<Exchange>>>::default();
         let (noted, on_finish) = (Arc::clone(&seen), plan.on_finish);
         let listeners = Listeners::bind(&policy, NonZeroUsize::new(plan.threads).unwrap()).unwrap();
+        let revocations = RevocationStore::open(&folder.path().join("revocations.db")).unwrap();
+        let (tokens, _issuers) =
+            Tokens::new(policy.issuers(), revocations.index(), DpopProofs::new());
+        let identity = folder.path().join("identity.key");
+        let life = Duration::from_secs(60);
         let shared = Arc::new(Shared {
+            assertions: Assertions::load_or_create(&identity, "proxy.test", life).unwrap(),
             audit,
             certificates: Arc::new(Certificates::load(&policy).unwrap()),
             connections: Arc::new(Connections::new(plan.caps)),
@@ -121,7 +129,9 @@ impl House {
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             quarantine: Arc::new(Quarantine::new(64)),
             incident: Arc::default(),
+            revocations: revocations.index(),
             shadow: Arc::default(),
+            tokens,
         });
 
         let stop = CancellationToken::new();
