@@ -15,4 +15,5 @@ pub mod bench;
 pub mod demo;
 pub mod fuzz;
 pub mod lab;
+pub mod oracle;
 pub mod story;
