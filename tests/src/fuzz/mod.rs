@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod condition;
 mod credential;
 mod evidence;
 mod head;
@@ -28,6 +29,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 pub use admin::admin_call;
+pub use condition::condition;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
 pub use head::request_head;
@@ -53,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_path", run: audit_path },
     Target { name: "audit_proof", run: audit_proof },
     Target { name: "audit_segment", run: audit_segment },
+    Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },
     Target { name: "networks_file", run: networks_file },
     Target { name: "packet", run: packet },

@@ -1,15 +1,17 @@
 //! A policy file: problems with a place, or a policy that means what it says.
 
 use std::cmp::Ordering;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use enforcer_authz::permit;
+use enforcer_authz::{Caller, Facts, RoleSet, decide};
 use enforcer_inspect::{Host, fold};
 use enforcer_kernel::{Budget, Budgets};
 use enforcer_limits::By;
-use enforcer_model::Role;
+use enforcer_model::{CredentialKind, Timestamp};
 use enforcer_policy::{Policy, Problem, Problems, Route, Serves, Severity, explain};
+use http::HeaderMap;
 
 use super::methods;
 
@@ -129,11 +131,42 @@ fn budgeted(budgets: &Budgets) {
 fn admits(policy: &Policy, route: &Route) {
     let allow = route.authz.allow();
     assert_eq!(route.authz.is_public(), allow.is_empty(), "{} is for nobody", route.name);
-    let stranger = [Role::new("\0 no policy can name this role")];
+    let stranger = Caller {
+        principal: "key:stranger0000",
+        kind: CredentialKind::ApiKey,
+        roles: RoleSet::NONE,
+        scopes: &[],
+        issuer: None,
+        application: None,
+        owner: None,
+        claims: None,
+        dpop: false,
+    };
+    // What a condition alone allows, it may allow anybody.
+    let by_role = allow.iter().all(|rule| rule.role().is_some());
+    let headers = HeaderMap::new();
     for method in methods() {
-        for roles in [&[][..], &stranger] {
-            let admitted = permit(roles, &method, &route.authz).is_ok();
-            assert_eq!(admitted, route.authz.is_public(), "{} {method}", route.name);
+        for caller in [None, Some(stranger)] {
+            let facts = Facts {
+                ip: Ipv4Addr::LOCALHOST.into(),
+                method: &method,
+                host: "elsewhere.example",
+                path: "/",
+                params: &[],
+                query: &[],
+                headers: &headers,
+                region: None,
+                incident: 0,
+                now: Timestamp::from_unix_seconds(0),
+                mtls: false,
+                spiffe: None,
+                caller,
+            };
+            let admitted = decide(&route.authz, &facts).is_ok();
+            let open = route.authz.is_public() && route.authz.deny().is_empty();
+            assert!(admitted || !open, "{} {method}: nobody denies it", route.name);
+            let closed = by_role && !route.authz.is_public();
+            assert!(!admitted || !closed, "{} {method}: nobody has the role", route.name);
         }
     }
     for limit in &route.limits {
