@@ -29,7 +29,7 @@ pub use framing::FramingError;
 pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, one_value};
 pub use host::{Host, HostError};
 pub use path::{Path, PathError, fold};
-pub use query::{QueryError, query_values};
+pub use query::{Pairs, QueryError, query_values};
 pub use rewrite::Rewrite;
 pub use upgrade::Upgrade;
 

@@ -260,7 +260,6 @@ static CLASSES: [Class; 256] = {
         #[expect(
             clippy::indexing_slicing,
             clippy::as_conversions,
-            clippy::cast_lossless,
             reason = "at compile time, and a byte is an index of 256 places"
         )]
         let class = &mut classes[byte as usize];

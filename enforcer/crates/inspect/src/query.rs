@@ -62,6 +62,9 @@ pub(crate) fn of(uri: &Uri) -> Result<Option<String>, QueryError> {
     Ok(Some(query.to_owned()))
 }
 
+/// Keys and values of a query, decoded.
+pub type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// What the query says for each of `names` that it has: the name and the decoded value.
 ///
 /// Refused is whatever another reader could take for another value: a key that stands there twice,
@@ -70,7 +73,7 @@ pub(crate) fn of(uri: &Uri) -> Result<Option<String>, QueryError> {
 pub fn query_values<'a, N: AsRef<str>>(
     query: Option<&'a str>,
     names: &'a [N],
-) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, QueryError> {
+) -> Result<Pairs<'a>, QueryError> {
     let mut values = Vec::new();
     let Some(query) = query else { return Ok(values) };
     for name in names.iter().map(AsRef::as_ref) {

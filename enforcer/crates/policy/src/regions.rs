@@ -1,4 +1,4 @@
-//! Which country an address is in: an operator's database in MaxMind's format, in memory.
+//! Which country an address is in: an operator's database (`.mmdb`), in memory.
 //!
 //! Read whole and verified when the policy is loaded, so that a look-up is a walk over bits that
 //! cannot fail half-way. What the database does not know is unknown.

@@ -237,7 +237,11 @@ pub(crate) fn factor(value: &DeValue<'_>) -> Option<u32> {
             let ones: u32 = ones.parse().ok()?;
             format!("{decimals:0<3}").parse::<u32>().ok()?.checked_add(ones.checked_mul(1_000)?)?
         }
-        _ => return None,
+        DeValue::String(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => return None,
     };
     (parts <= 1_000).then_some(parts)
 }

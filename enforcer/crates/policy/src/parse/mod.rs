@@ -19,6 +19,7 @@ mod keys;
 mod limits;
 mod listen;
 mod names;
+mod paths;
 mod region;
 mod require;
 mod rights;

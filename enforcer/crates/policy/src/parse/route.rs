@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use enforcer_authz::Plan;
-use enforcer_inspect::{OptOuts, Rewrite, query_values};
+use enforcer_inspect::{OptOuts, Pairs, Rewrite, query_values};
 use enforcer_limits::GatePlan;
 use enforcer_model::{Bytes, Rejection};
 
@@ -62,10 +62,7 @@ pub struct Matched<'p> {
 impl Route {
     /// What the query says for each key that is read, decoded; refused where it can be read in two
     /// ways.
-    pub fn query<'a>(
-        &'a self,
-        query: Option<&'a str>,
-    ) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, Rejection> {
+    pub fn query<'a>(&'a self, query: Option<&'a str>) -> Result<Pairs<'a>, Rejection> {
         Ok(query_values(query, &self.queries)?)
     }
 

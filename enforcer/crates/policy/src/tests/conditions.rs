@@ -91,7 +91,8 @@ fn networks_and_windows_that_no_condition_uses_are_told() {
     );
 
     assert_eq!(code_of(&text), ["E-POL-101", "E-POL-101"]);
-    let used = text.replace("role = \"reader\"\n", "when = 'ip in net.office && time.work && !anonymous'\n");
+    let used = text
+        .replace("role = \"reader\"\n", "when = 'ip in net.office && time.work && !anonymous'\n");
     // The role is what nobody uses then.
     assert_eq!(code_of(&used), ["E-POL-101"]);
     assert!(read(&used).unwrap().warnings()[0].to_string().contains("role `reader`"));

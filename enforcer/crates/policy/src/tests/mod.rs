@@ -1,5 +1,6 @@
 //! The promises of the crate as a whole.
 
+mod analysis;
 mod conditions;
 mod files;
 mod incidents;
@@ -8,6 +9,7 @@ mod limits;
 mod problems;
 mod regions;
 mod routes;
+mod trial;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -165,7 +165,7 @@ fn refused(folder: &TempDir, text: &str) -> Vec<&'static str> {
 }
 
 /// A database of IPv4 networks, written as the bits of their prefixes, with their countries
-/// (MaxMind DB File Format Specification 2.0).
+/// (`MaxMind` DB File Format Specification 2.0).
 fn database(networks: &[(&str, &str)]) -> Vec<u8> {
     let (mut nodes, mut data, mut at) = (vec![[None, None]], Vec::new(), Vec::new());
     for (_, country) in networks {
