@@ -29,7 +29,13 @@ pub(crate) enum Policy {
     /// Which requests change their answer from one policy to another, each with a sample
     Diff(diff::Diff),
     /// Put a policy in force without dropping a request; a bad file never replaces a good one
-    Apply(Apply),
+    Apply(apply::Apply),
+    /// Confirm the policy on probation, or put the one that watches in force
+    Promote(apply::Promote),
+    /// Take back the last step: the policy on probation, the one that watches, or the one in force
+    Rollback(apply::Rollback),
+    /// Which policy is in force, and what the one that watches has seen
+    State(apply::State),
     /// The JSON Schema of policy files
     Schema(Schema),
 }
@@ -39,16 +45,6 @@ pub(crate) enum Policy {
 pub(crate) struct Check {
     /// The file; the one in use by default
     file: Option<PathBuf>,
-}
-
-/// Put a policy in force without dropping a request; a bad file never replaces a good one
-#[derive(Args, Debug)]
-pub(crate) struct Apply {
-    /// Replaces the agent's policy file; without it the agent reads its own file again
-    file: Option<PathBuf>,
-    /// Only check
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// The JSON Schema of policy files
@@ -63,6 +59,9 @@ impl Policy {
             Self::Explain(verb) => verb.execute(context),
             Self::Diff(verb) => verb.execute(context),
             Self::Apply(verb) => verb.execute(context),
+            Self::Promote(apply::Promote {}) => apply::Promote::execute(context),
+            Self::Rollback(apply::Rollback {}) => apply::Rollback::execute(context),
+            Self::State(apply::State {}) => apply::State::execute(context),
             Self::Schema(Schema {}) => {
                 context.printer.data(enforcer_policy::schema().trim_end())?;
                 Ok(Exit::Done)
