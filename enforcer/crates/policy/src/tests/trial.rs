@@ -202,10 +202,10 @@ expect = "allow"
         <?xml version="1.0" encoding="UTF-8"?>
         <testsuites tests="2" failures="1">
           <testsuite name="a&amp;b.toml" tests="2" failures="1" errors="0" skipped="0">
-            <testcase classname="a&amp;b.toml" name="GET api.example.com/v1/orders/7 as reader" file="a&amp;b.toml" line="51"/>
-            <testcase classname="a&amp;b.toml" name="DELETE api.example.com/v1/orders/7 as writer from 203.0.113.9" file="a&amp;b.toml" line="54">
+            <testcase classname="a&amp;b.toml" name="GET api.example.com/v1/orders/7 as reader" file="a&amp;b.toml" line="47"/>
+            <testcase classname="a&amp;b.toml" name="DELETE api.example.com/v1/orders/7 as writer from 203.0.113.9" file="a&amp;b.toml" line="50">
               <failure message="expected `allow`, got `deny: no allow rule matched (orders.allow[2].when)`">expected `allow`, got `deny: no allow rule matched (orders.allow[2].when)`
-        hint: `enforcer policy explain &apos;DELETE api.example.com/v1/orders/7 as writer from 203.0.113.9&apos;` shows what each rule says</failure>
+        hint: `enforcer policy explain 'DELETE api.example.com/v1/orders/7 as writer from 203.0.113.9'` shows what each rule says</failure>
             </testcase>
           </testsuite>
         </testsuites>

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use enforcer_authn::Binding;
 use enforcer_authz::{Grant, RoleSet};
-use enforcer_model::CredentialKind;
+use enforcer_model::{CredentialKind, Role};
 
 use super::judge::role_values;
 use super::request::Request;
@@ -47,7 +47,13 @@ pub(super) fn of(policy: &Policy, request: &Request) -> Assumed {
     let principal = others.first().map(|name| name.as_str());
     let (kind, issuer) = kind(policy, request, principal, &named);
 
-    let mut held = roles.closure(named.iter().copied()).unwrap_or_default();
+    // Roles that are named are believed, but a key has none whose `from` does not say `key`.
+    let mut held = if request.proofs.key {
+        let named: Vec<Role> = named.iter().map(|name| Role::new(name)).collect();
+        roles.of_key(&named)
+    } else {
+        roles.closure(named.iter().copied()).unwrap_or_default()
+    };
     let scopes: Vec<Arc<str>> = request.scopes.iter().map(|scope| Arc::from(&**scope)).collect();
     let spiffe = match (kind, principal) {
         (CredentialKind::Certificate, Some(id)) if id.starts_with("spiffe://") => {
@@ -169,7 +175,7 @@ fn carries(policy: &Policy, named: &[&str], fits: impl Fn(&Grant) -> bool) -> bo
     let roles = policy.roles();
     !named.is_empty()
         && named.iter().all(|name| {
-            let satisfying = roles.satisfying(&enforcer_model::Role::new(name));
+            let satisfying = roles.satisfying(&Role::new(name));
             satisfying.is_ok_and(|set| set.iter().any(|role| roles.grants(role).iter().any(&fits)))
         })
 }
