@@ -54,7 +54,7 @@ pub use issuers::{
     Unintrospected, read_introspection,
 };
 pub use keys::{
-    ApiKeys, Damage, Environment, EnvironmentError, FoundKey, IMPORT_MAX, ImportFormat,
+    ApiKeys, Damage, Environment, EnvironmentError, FoundKey, IMPORT_MAX, ImportFile, ImportFormat,
     ImportProblem, ImportedKey, IssuedKey, KeyPlan, KeyPrefix, KeyPrefixError, KeyRecord,
     KeyScanner, KeyState, KeyStore, LastUse, NewKey, NewKeyError, Notice, NoticeHeaders,
     NoticeKind, NoticeMark, Pepper, Refused, Revocation, SecretForm, SecretRecord, StoreError,

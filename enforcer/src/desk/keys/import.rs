@@ -2,7 +2,7 @@
 
 use enforcer_admin::call::{KeyImport, KeyImportFormat, KeyImported, KeysImported};
 use enforcer_admin::{Answer, Refusal, RefusalKind};
-use enforcer_authn::{ImportFormat, ImportProblem, ImportedKey, read_import};
+use enforcer_authn::{ImportFile, ImportFormat, ImportProblem, ImportedKey, read_import};
 use enforcer_model::Author;
 use tracing::info;
 
@@ -35,9 +35,9 @@ impl Desk {
             KeyImportFormat::Csv => ImportFormat::Csv,
             KeyImportFormat::JsonLines => ImportFormat::JsonLines,
         };
-        let keys = read_import(&asked.text, format, now).map_err(|all| refused(&all))?;
+        let ImportFile { keys, mut problems } = read_import(&asked.text, format, now);
         let policy = self.policies.current();
-        let mut problems = self.keys.check_import(&keys).map_err(|error| key_refusal(&error))?;
+        problems.extend(self.keys.check_import(&keys).map_err(|error| key_refusal(&error))?);
         for ImportedKey { line, new, .. } in &keys {
             problems.extend(unknown_names(&policy, new).into_iter().map(|unknown| ImportProblem {
                 line: *line,

@@ -41,6 +41,15 @@ pub struct ImportedKey {
     pub new: NewKey,
 }
 
+/// What a file holds, and everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportFile {
+    /// The keys of the lines that are well-formed.
+    pub keys: Vec<ImportedKey>,
+    /// What is wrong with the others.
+    pub problems: Vec<ImportProblem>,
+}
+
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportProblem {
@@ -97,19 +106,13 @@ const COLUMNS: [&str; 14] = [
     "environment",
 ];
 
-/// The keys of a file, or everything that is wrong with it.
-pub fn read_import(
-    text: &str,
-    format: ImportFormat,
-    now: Timestamp,
-) -> Result<Vec<ImportedKey>, Vec<ImportProblem>> {
-    let mut problems = Vec::new();
-    let mut keys = Vec::new();
-    let mut take =
-        |line: usize, row: Result<Row, String>| match row.and_then(|row| row.key(line, now)) {
-            Ok(key) => keys.push(key),
-            Err(what) => problems.push(ImportProblem { line, what }),
-        };
+/// Reads a file of keys, [`IMPORT_MAX`] of them at most.
+pub fn read_import(text: &str, format: ImportFormat, now: Timestamp) -> ImportFile {
+    let (mut keys, mut problems) = (Vec::new(), Vec::new());
+    let mut take = |line, row: Result<Row, String>| match row.and_then(|row| row.key(line, now)) {
+        Ok(key) => keys.push(key),
+        Err(what) => problems.push(ImportProblem { line, what }),
+    };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.lines().zip(1..).filter(|(text, _)| !text.trim().is_empty());
     match format {
@@ -118,7 +121,10 @@ pub fn read_import(
         }),
         ImportFormat::Csv => match lines.next().map(|(text, line)| (header(text), line)) {
             None => {}
-            Some((Err(what), line)) => return Err(vec![ImportProblem { line, what }]),
+            // Without its columns, nothing can be said of any line.
+            Some((Err(what), line)) => {
+                return ImportFile { keys, problems: vec![ImportProblem { line, what }] };
+            }
             Some((Ok(columns), _)) => lines.by_ref().take(IMPORT_MAX).for_each(|(text, line)| {
                 take(line, Row::from_csv(text, &columns));
             }),
@@ -132,11 +138,15 @@ pub fn read_import(
     if problems.is_empty() && keys.is_empty() {
         problems.push(ImportProblem { line: 1, what: "there is no key in the file".to_owned() });
     }
-    if problems.is_empty() {
-        return Ok(keys);
-    }
     problems.sort_by_key(|problem| problem.line);
-    Err(problems)
+    ImportFile { keys, problems }
+}
+
+impl ImportFile {
+    /// The keys, if nothing is wrong with any line.
+    pub fn whole(self) -> Result<Vec<ImportedKey>, Vec<ImportProblem>> {
+        if self.problems.is_empty() { Ok(self.keys) } else { Err(self.problems) }
+    }
 }
 
 impl Row {

@@ -27,7 +27,7 @@ mod uses;
 
 pub use error::{Damage, StoreError};
 pub use facts::{NoticeHeaders, notice_headers};
-pub use import::{IMPORT_MAX, ImportFormat, ImportProblem, ImportedKey, read_import};
+pub use import::{IMPORT_MAX, ImportFile, ImportFormat, ImportProblem, ImportedKey, read_import};
 pub use index::ApiKeys;
 pub use new::{NewKey, NewKeyError};
 pub use notices::{Notice, NoticeKind, NoticeMark};

@@ -19,7 +19,7 @@ fn an_imported_key_is_accepted_as_it_was_given_out_and_has_a_record() {
         r#"{{"hash":"{}","name":"old ci","roles":["reader"],"owner":"ops","networks":["192.0.2.0/24"]}}"#,
         sha256(KEY)
     );
-    let keys = read_import(&line, ImportFormat::JsonLines, now()).unwrap();
+    let keys = read_import(&line, ImportFormat::JsonLines, now()).whole().unwrap();
     assert_eq!(home.store.check_import(&keys).unwrap(), []);
 
     let made = home.store.import(keys, now()).unwrap();
@@ -102,7 +102,7 @@ fn a_file_is_imported_whole_or_not_at_all() {
         })
         .join("\n")
         .replace("\"b\"", "\"taken\"");
-    let keys = read_import(&text, ImportFormat::JsonLines, now()).unwrap();
+    let keys = read_import(&text, ImportFormat::JsonLines, now()).whole().unwrap();
     let before = home.store.list().unwrap();
 
     let problems = home.store.check_import(&keys).unwrap();
@@ -126,7 +126,7 @@ fn every_problem_of_a_file_is_told_with_its_line() {
          {{\"hash\":\"{one}\",\"name\":\"a\",\"roles\":\"r s;t\"}}\n"
     );
 
-    let problems = read_import(&text, ImportFormat::JsonLines, now()).unwrap_err();
+    let problems = read_import(&text, ImportFormat::JsonLines, now()).whole().unwrap_err();
 
     let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
     assert_eq!(lines, [3, 4, 5, 6, 7, 7]);
@@ -151,8 +151,8 @@ fn csv_says_the_same_as_json() {
 {{"name":"b","hash":"{two}","roles":"reader","expires":"2100-01-01T00:00:00Z","environment":"test"}}"#
     );
 
-    let mut from_csv = read_import(&csv, ImportFormat::Csv, now()).unwrap();
-    let from_json = read_import(&json, ImportFormat::JsonLines, now()).unwrap();
+    let mut from_csv = read_import(&csv, ImportFormat::Csv, now()).whole().unwrap();
+    let from_json = read_import(&json, ImportFormat::JsonLines, now()).whole().unwrap();
 
     from_csv.iter_mut().for_each(|key| key.line -= 1);
     assert_eq!(from_csv, from_json);
@@ -161,7 +161,7 @@ fn csv_says_the_same_as_json() {
 #[test]
 fn a_csv_that_cannot_be_understood_says_why() {
     let problem = |text: &str| -> ImportProblem {
-        read_import(text, ImportFormat::Csv, now()).unwrap_err().remove(0)
+        read_import(text, ImportFormat::Csv, now()).whole().unwrap_err().remove(0)
     };
 
     for (text, line, words) in [
@@ -187,13 +187,13 @@ fn a_file_has_a_longest_length() {
     };
     let most: String = (0..crate::IMPORT_MAX).map(line).collect();
     assert_eq!(
-        read_import(&most, ImportFormat::JsonLines, now()).unwrap().len(),
+        read_import(&most, ImportFormat::JsonLines, now()).whole().unwrap().len(),
         crate::IMPORT_MAX
     );
 
     let more = most + &line(crate::IMPORT_MAX);
 
-    let problems = read_import(&more, ImportFormat::JsonLines, now()).unwrap_err();
+    let problems = read_import(&more, ImportFormat::JsonLines, now()).whole().unwrap_err();
     assert_eq!((problems.len(), problems[0].line), (1, crate::IMPORT_MAX + 1));
 }
 
@@ -201,7 +201,7 @@ proptest! {
     #[test]
     fn no_text_stops_the_reader(text in "(hash,name,roles\n)?[\\PC\n\",;{}:]{0,200}") {
         for format in [ImportFormat::Csv, ImportFormat::JsonLines] {
-            match read_import(&text, format, now()) {
+            match read_import(&text, format, now()).whole() {
                 Ok(keys) => prop_assert!(!keys.is_empty()),
                 Err(problems) => prop_assert!(!problems.is_empty()),
             }
@@ -212,7 +212,7 @@ proptest! {
 fn import(home: &mut Home, key: &str) -> String {
     let name = format!("import {}", home.store.list().unwrap().len());
     let line = format!(r#"{{"hash":"{}","name":"{name}","roles":["reader"]}}"#, sha256(key));
-    let keys = read_import(&line, ImportFormat::JsonLines, now()).unwrap();
+    let keys = read_import(&line, ImportFormat::JsonLines, now()).whole().unwrap();
     home.store.import(keys, now()).unwrap()[0].id.to_string()
 }
 
