@@ -222,7 +222,7 @@ mod tests {
             changed: Some(numbers("5/s burst 40", Some("5/s"), None)),
             spent: Vec::new(),
         };
-        let fresh = LimitChanged { limit: limit.clone(), before: None, audit: Some(7) };
+        let fresh = LimitChanged { limit, before: None, audit: Some(7) };
 
         let lines = told_change(&fresh);
         assert!(lines[1].contains("now 5/s burst 40 until 2554"), "{lines:?}");

@@ -190,7 +190,7 @@ impl Subject {
             "application" => Self::Application(named()),
             "cert" | "spiffe" | "token" => {
                 let principal = serde_json::from_value(serde_json::Value::from(text));
-                Self::Principal(principal.map_err(|_| unknown())?)
+                Self::Principal(principal.or(Err(unknown()))?)
             }
             "claim" => Self::Claim(match (value.parse(), value.parse()) {
                 (Ok(number), _) => Value::Number(number),
@@ -236,10 +236,8 @@ impl Subject {
         principal: Option<&'a Principal>,
     ) -> Option<Payer<'a>> {
         // Where the subject is no address, nothing of the payer's is looked at but the subject.
-        let address = match self {
-            Self::Address(address) => *address,
-            _ => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        };
+        let nobody = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let address = if let Self::Address(address) = self { *address } else { nobody };
         let payer = Payer::from_source(Source::new(address), "", None);
         match (self, by) {
             (Self::Address(_), By::Ip | By::Prefix { .. }) => Some(payer),
