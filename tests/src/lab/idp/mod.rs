@@ -411,6 +411,24 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root; run by `cargo xtask test`"]
+    fn a_provider_in_a_host_of_the_lab_is_seen_there_and_nowhere_else() {
+        let host = Namespace::new("host").unwrap();
+        let idp = Idp::start(Some(&host), IdpOptions::default()).unwrap();
+        let port = idp.port().unwrap();
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+
+        assert!(verify(&idp, &idp.token(ORDERS, "es256").unwrap(), "es256").is_ok());
+        assert!(host.run(connect).unwrap());
+        assert!(!connect());
+        let broken = BrokenIssuer::start(Some(&host)).unwrap();
+        assert!(broken.issuer().starts_with("http://127.0.0.1:"));
+        let pid = idp.child.id();
+        drop(idp);
+        assert!(!Path::new("/proc").join(pid.to_string()).exists());
+    }
+
+    #[test]
     fn a_short_life_ends() {
         let options = IdpOptions { ttl: Duration::from_secs(1), ..IdpOptions::default() };
         let idp = Idp::start(None, options).unwrap();
