@@ -470,14 +470,14 @@ proptest! {
 
     #[test]
     fn learning_what_was_unknown_never_turns_an_answer(text in condition(), mut world in world()) {
+        // What asks whether something is there changes its answer, as it must.
+        let text = text.replace("has(region)", "mtls").replace("has(owner)", "dpop");
         let condition = read(&text)?;
         let full = condition.holds(&world.facts());
 
         world.application = None;
         world.owner = None;
         world.region = None;
-        // What asks whether something is there changes its answer, as it must.
-        prop_assume!(!text.contains("has("));
         let less = condition.holds(&world.facts());
 
         prop_assert!(less == full || less == Tri::Unknown, "{}: {} became {}", text, less, full);
