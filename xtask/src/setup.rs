@@ -184,11 +184,14 @@ fn install_provider(workshop: &Workshop) -> Result<()> {
     fs::copy(&lock, home.join("package-lock.json"))?;
     fs::copy(lock.with_file_name("package.json"), home.join("package.json"))?;
     let _there = workshop.shell.push_dir(&home);
-    cmd!(workshop.shell, "npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --loglevel=error")
-        .quiet()
-        .ignore_stdout()
-        .run()
-        .context("installing the identity provider of the lab")?;
+    cmd!(
+        workshop.shell,
+        "npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --loglevel=error"
+    )
+    .quiet()
+    .ignore_stdout()
+    .run()
+    .context("installing the identity provider of the lab")?;
     fs::copy(lock, home.join("installed.json"))?;
     Ok(())
 }
