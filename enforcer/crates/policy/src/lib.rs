@@ -1,12 +1,14 @@
 //! From the file an operator wrote to a [`Policy`] that cannot be wrong.
 //!
-//! The only way in is [`Policy::parse`] (pure) or [`Policy::load`] (reads the file and the TLS files
-//! that it names), so whoever holds a [`Policy`] holds one that passed every check. What is wrong is
+//! The only way in is [`Policy::parse`] (pure) or [`Policy::load`] (reads the file and those that it
+//! names: certificates, keys, secrets, regions), so whoever holds a [`Policy`] holds one that passed
+//! every check. What is wrong is
 //! told all at once, each problem with its place, the correct form and a stable code that
 //! [`explain`] knows. A policy never changes; a reload builds another and swaps the pointer.
 //!
-//! [`Policy::route_for`] is the router: an exact host before `*`, and from the left a literal
-//! segment before `{x}` before `{**}`.
+//! [`Policy::route`] is the router: an exact host before `*`, and from the left a literal segment
+//! before `{x}` before `{**}`; a path without a canonical form leads only to a route with just this
+//! path.
 
 mod analysis;
 mod codes;

@@ -47,6 +47,20 @@ fn every_shipped_policy_is_valid_and_free_of_warnings() {
 }
 
 #[test]
+fn every_shipped_policy_answers_its_own_tests_as_it_says() {
+    for (name, text) in shipped() {
+        let policy = read(&text).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+
+        let report = crate::trial::run(&policy);
+
+        let failed: Vec<_> = report.failures().collect();
+        assert!(report.passed(), "{name}: {failed:#?}");
+        let shows = ["incident-ready.toml", "mtls-mesh.toml", "multi-tenant.toml", "oidc.toml"];
+        assert!(!shows.contains(&&*name) || policy.tests().len() >= 5, "{name}");
+    }
+}
+
+#[test]
 fn the_demo_policy_becomes_what_it_says() {
     let policy = demo();
 
