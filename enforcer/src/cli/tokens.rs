@@ -76,7 +76,8 @@ struct Inspected {
     unverified: Option<Value>,
     /// Why it cannot be read.
     unreadable: Option<String>,
-    agent: TokenInspected,
+    /// None where the agent could not be asked.
+    agent: Option<TokenInspected>,
 }
 
 /// Longest token that is read, with room for what a shell adds.
@@ -147,20 +148,26 @@ fn page(context: &Context, after: Option<String>) -> Result<TokensListed, Failur
 impl Inspect {
     fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let token = self.read()?;
-        let said = Parsed::parse(token.as_bytes());
-        let call = Call::TokenInspect { token: AskedToken(token.clone()) };
-        let Answer::TokenInspected(agent) = context.ask(&call)? else { return Err(mismatched()) };
         let is_signed = token.bytes().filter(|&byte| byte == b'.').count() == 2;
-        let (unverified, unreadable) = match said {
+        let (unverified, unreadable) = match Parsed::parse(token.as_bytes()) {
             Ok(parsed) => (Some(unverified(&parsed)), None),
             Err(error) if is_signed => (None, Some(super::chain(&error))),
             Err(_) => (None, None),
         };
-        let inspected = Inspected { unverified, unreadable, agent: *agent };
+        // What it says of itself is told even where nobody can say what it is worth.
+        let asked = context.ask(&Call::TokenInspect { token: AskedToken(token) });
+        let (agent, exit) = match asked {
+            Ok(Answer::TokenInspected(agent)) => {
+                let is_good = ["accepted", "depends"].contains(&agent.verdict.as_str());
+                let exit = if is_good { Exit::Done } else { Exit::VerificationFailed };
+                (Some(*agent), Ok(exit))
+            }
+            Ok(_) => return Err(mismatched()),
+            Err(failure) => (None, Err(failure)),
+        };
+        let inspected = Inspected { unverified, unreadable, agent };
         context.printer.item(&inspected, &inspected_told(&inspected))?;
-        let agent = &inspected.agent;
-        let is_good = agent.verdict == "accepted" || agent.verdict == "depends";
-        Ok(if is_good { Exit::Done } else { Exit::VerificationFailed })
+        exit
     }
 
     fn read(&self) -> Result<String, Failure> {
@@ -172,15 +179,16 @@ impl Inspect {
         } else {
             token.push_str(&self.token);
         }
-        let word = token.trim();
-        // As it is copied from a request.
-        let word = ["Bearer ", "bearer ", "DPoP "].iter().find_map(|way| word.strip_prefix(way));
-        let word = word.unwrap_or_else(|| token.trim()).trim();
-        if word.is_empty() || word.contains(char::is_whitespace) {
-            return Err(Failure::usage("that is not one token")
-                .hint("give the token alone, or `-` and the token on standard input"));
+        let is_scheme =
+            |word: &str| ["Bearer", "DPoP"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme));
+        // Alone, or as it is copied from a request.
+        let words: Vec<_> = token.split_whitespace().take(3).collect();
+        match words.as_slice() {
+            [scheme, token] if is_scheme(scheme) => Ok((*token).to_owned()),
+            [token] if !is_scheme(token) => Ok((*token).to_owned()),
+            _ => Err(Failure::usage("that is not one token")
+                .hint("give the token alone, or `-` and the token on standard input")),
         }
-        Ok(word.to_owned())
     }
 }
 
@@ -291,6 +299,7 @@ fn inspected_told(inspected: &Inspected) -> Vec<String> {
         (None, Some(why)) => lines.push(format!("cannot be read: {why}")),
         (None, None) => lines.push("says nothing by itself: only its issuer knows it".to_owned()),
     }
+    let Some(agent) = agent else { return lines };
     lines.push("the agent's checks:".to_owned());
     for check in &agent.checks {
         let sign = match check.outcome.as_str() {
@@ -371,9 +380,10 @@ mod tests {
 
     #[test]
     fn a_time_may_be_said_as_now_or_as_so_long_ago() {
-        let before = |text: &str| match parse_target(text).unwrap() {
-            TokenTarget::IssuedBefore(time) => time,
-            other => panic!("{other}"),
+        let before = |text: &str| {
+            let target = parse_target(text).unwrap();
+            let TokenTarget::IssuedBefore(time) = target else { panic!("{target}") };
+            time
         };
 
         let (now, earlier) = (before("before:now"), before("before:2h"));
@@ -400,7 +410,7 @@ mod tests {
                 "claims": { "sub": "alice", "exp": 1_795_341_600 },
             })),
             unreadable: None,
-            agent: TokenInspected {
+            agent: Some(TokenInspected {
                 verdict: "token-expired".to_owned(),
                 principal: None,
                 issuer: Some("corp".to_owned()),
@@ -408,7 +418,7 @@ mod tests {
                     check("signature", "pass", "made with that key"),
                     check("time", "token-expired", "its time ended"),
                 ],
-            },
+            }),
         };
 
         assert_eq!(
