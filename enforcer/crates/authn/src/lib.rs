@@ -8,7 +8,8 @@
 //! # The form of a key
 //!
 //! `enf_live_<12 id>_<43 secret><6 checksum>`, every part in base 62 (`0-9A-Za-z`); `enf_test_…`
-//! for trials.
+//! for trials. The first word is the policy's to choose ([`KeyPlan`]): new secrets begin with it,
+//! and those that begin otherwise stay good, `enf` always.
 //!
 //! - The prefix makes a leaked key recognisable to people and scanners, the underscore keeps it
 //!   selectable by a double click, and the checksum (CRC-32 of all before it, zero-padded) lets a
