@@ -20,6 +20,7 @@ mod world;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use enforcer_authn::RoleValues;
 
@@ -130,7 +131,7 @@ impl<'p> Analysis<'p> {
 /// The callers that `policy` knows.
 fn world(policy: &Policy) -> World<'_> {
     let issuers = policy.issuers().iter().map(|issuer| Issuer {
-        name: issuer.name.clone(),
+        name: Arc::clone(&issuer.name),
         values: match &issuer.roles {
             RoleValues::Scopes => Values::Scopes,
             RoleValues::Claim(path) => Values::Claim(path.to_vec()),

@@ -1,6 +1,7 @@
 //! From the values that a search found to a request that people can read and run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use enforcer_authz::{Attribute, ClaimPath, Grant};
 use enforcer_model::Value as Claim;
@@ -66,8 +67,8 @@ fn caller(request: &mut Request, model: &Model, worlds: &[World<'_>]) {
             for role in world.roles.iter() {
                 let has = world.roles.grants(role).iter().any(|grant| match grant {
                     Grant::Issuer { issuer, value } if issuer == name => {
-                        granted(&Variable::RoleValue(value.clone()))
-                            || (!model.reads_scopes && granted(&Variable::Scope(value.clone())))
+                        granted(&Variable::RoleValue(Arc::clone(value)))
+                            || (!model.reads_scopes && granted(&Variable::Scope(Arc::clone(value))))
                     }
                     Grant::Issuer { .. } | Grant::Key | Grant::Spiffe(_) => false,
                 });
@@ -134,7 +135,7 @@ fn claims(model: &Model) -> Vec<(Vec<String>, Claim)> {
             Value::Foreign => Claim::Other,
             Value::List | Value::Numbers => Claim::List(elements(model, path).into()),
             Value::Number(number) => Claim::Number(*number),
-            Value::Text(text) => Claim::Text(text.clone()),
+            Value::Text(text) => Claim::Text(Arc::clone(text)),
             Value::Absent
             | Value::Address(_)
             | Value::Anonymous
@@ -152,7 +153,7 @@ fn claims(model: &Model) -> Vec<(Vec<String>, Claim)> {
 fn elements(model: &Model, of: &ClaimPath) -> Vec<Claim> {
     let held = model.values.iter().filter(|(_, value)| *value == Value::Flag(true));
     held.filter_map(|(variable, _)| match (variable, of) {
-        (Variable::Element(path, text), of) if path == of => Some(Claim::Text(text.clone())),
+        (Variable::Element(path, text), of) if path == of => Some(Claim::Text(Arc::clone(text))),
         (Variable::NumberElement(path, number), of) if path == of => Some(Claim::Number(*number)),
         (_, _) => None,
     })

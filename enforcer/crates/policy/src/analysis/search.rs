@@ -231,10 +231,9 @@ impl Search<'_> {
             Test::Equal(left, Text::Literal(right)) => {
                 self.text(left).test(|text| text == &**right)
             }
-            Test::Equal(left, Text::Attribute(right)) => match self.text(left) {
-                Seen::Value(left) => self.text(right).test(|right| *left == *right),
-                other => other.test(|_| false),
-            },
+            Test::Equal(left, Text::Attribute(right)) => {
+                self.text(left).then(|left| self.text(right).test(|right| left == right))
+            }
             Test::StartsWith(text, start) => {
                 self.text(text).test(|text| text.starts_with(&**start))
             }
@@ -244,21 +243,14 @@ impl Search<'_> {
                     Text::Literal(text) => Seen::Value(Cow::Borrowed(&**text)),
                     Text::Attribute(attribute) => self.text(attribute),
                 };
-                match text {
-                    Seen::Value(text) => self.ask_one_of(&text, texts),
-                    other => other.test(|_| false),
-                }
+                text.then(|text| self.ask_one_of(text, texts))
             }
-            Test::Compare(left, comparison, right) => match self.numeric(left) {
-                Seen::Value(left) => {
-                    self.number(right).test(|right| comparison.holds((*left).cmp(right)))
-                }
-                other => other.test(|_| false),
-            },
-            Test::NumberOneOf(number, numbers) => match self.number(number) {
-                Seen::Value(number) => self.ask_number_one_of(*number, numbers),
-                other => other.test(|_| false),
-            },
+            Test::Compare(left, comparison, right) => self
+                .numeric(left)
+                .then(|left| self.number(right).test(|right| comparison.holds(left.cmp(right)))),
+            Test::NumberOneOf(number, numbers) => {
+                self.number(number).then(|number| self.ask_number_one_of(*number, numbers))
+            }
             Test::Inside(network) => match self.value(&Variable::Address) {
                 Some(Value::Address(address)) => {
                     Look::known(Outcomes::of(network.networks.covering(*address).is_some()))
@@ -383,16 +375,14 @@ impl Search<'_> {
     }
 
     fn ask_routed(&self) -> Look {
-        let host = match self.text(&Attribute::Host) {
-            Seen::Value(host) => host,
-            other => return other.test(|_| true),
-        };
-        let path = match self.path() {
-            Ok(path) => path,
-            Err(variable) => return Look::open(variable),
-        };
-        let slash = if self.place.pattern.has_slash() { "/" } else { "" };
-        Look::known(Outcomes::of((self.leads_here)(&host, &format!("{path}{slash}"))))
+        self.text(&Attribute::Host).then(|host| {
+            let path = match self.path() {
+                Ok(path) => path,
+                Err(variable) => return Look::open(variable),
+            };
+            let slash = if self.place.pattern.has_slash() { "/" } else { "" };
+            Look::known(Outcomes::of((self.leads_here)(host, &format!("{path}{slash}"))))
+        })
     }
 
     fn mtls(&self) -> Look {
@@ -484,7 +474,7 @@ impl Search<'_> {
                 // A certificate speaks for its SPIFFE id where it has one.
                 Some(Value::Certificate) => match self.free(Variable::Text(Attribute::Spiffe)) {
                     Seen::Absent => self.free(Variable::Text(attribute.clone())),
-                    seen => seen,
+                    seen @ (Seen::Value(_) | Seen::Foreign | Seen::Open(_)) => seen,
                 },
                 Some(_) => self.free(Variable::Text(attribute.clone())),
             },
@@ -611,10 +601,15 @@ impl Look {
 impl<T: ?Sized + ToOwned> Seen<'_, T> {
     /// What a test of the value says; without a value it is unknown.
     fn test(self, holds: impl FnOnce(&T) -> bool) -> Look {
+        self.then(|value| Look::known(Outcomes::of(holds(value))))
+    }
+
+    /// What `ask` says of the value; without a value it is unknown.
+    fn then(self, ask: impl FnOnce(&T) -> Look) -> Look {
         match self {
             Self::Open(variable) => Look::open(variable),
             Self::Absent | Self::Foreign => Look::UNKNOWN,
-            Self::Value(value) => Look::known(Outcomes::of(holds(&value))),
+            Self::Value(value) => ask(&value),
         }
     }
 }

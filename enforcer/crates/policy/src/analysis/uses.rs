@@ -150,7 +150,7 @@ impl Collected {
                 self.text(TextUse::One(attribute.clone())).whole.insert(text);
             }
             Test::Equal(left, Text::Attribute(right)) => {
-                self.join(TextUse::One(left.clone()), TextUse::One(right.clone()));
+                self.join(&TextUse::One(left.clone()), TextUse::One(right.clone()));
             }
             Test::StartsWith(attribute, start) => {
                 self.text(TextUse::One(attribute.clone())).starts.insert(Arc::clone(start));
@@ -163,7 +163,7 @@ impl Collected {
                 Number::Literal(number) => {
                     self.number(number_use(left)).insert(*number);
                 }
-                Number::Numeric(right) => self.join_numbers(number_use(left), number_use(right)),
+                Number::Numeric(right) => self.join_numbers(&number_use(left), number_use(right)),
             },
             Test::NumberOneOf(number, numbers) => self.note_number_one_of(number, numbers),
             Test::Inside(Network { networks, .. }) => {
@@ -191,7 +191,7 @@ impl Collected {
             Text::Literal(text) => {
                 self.text(set).whole.insert(Arc::clone(text));
             }
-            Text::Attribute(attribute) => self.join(TextUse::One(attribute.clone()), set),
+            Text::Attribute(attribute) => self.join(&TextUse::One(attribute.clone()), set),
         }
     }
 
@@ -205,7 +205,7 @@ impl Collected {
                 self.number(NumberUse::List(path.clone())).insert(*number);
             }
             (Number::Numeric(numeric), Numbers::Claim(path)) => {
-                self.join_numbers(number_use(numeric), NumberUse::List(path.clone()));
+                self.join_numbers(&number_use(numeric), NumberUse::List(path.clone()));
             }
         }
     }
@@ -218,22 +218,22 @@ impl Collected {
         &mut class(&mut self.numbers, of).asked
     }
 
-    fn join(&mut self, left: TextUse, right: TextUse) {
-        join(&mut self.texts, &left, right, |asked, other| asked.merge(&other));
+    fn join(&mut self, left: &TextUse, right: TextUse) {
+        join(&mut self.texts, left, right, |asked, other| asked.merge(&other));
     }
 
-    fn join_numbers(&mut self, left: NumberUse, right: NumberUse) {
-        join(&mut self.numbers, &left, right, |asked, mut other| asked.append(&mut other));
+    fn join_numbers(&mut self, left: &NumberUse, right: NumberUse) {
+        join(&mut self.numbers, left, right, |asked, mut other| asked.append(&mut other));
     }
 
     /// Chooses the values.
     fn values(mut self, place: &Place) -> Uses {
         let mut uses = Uses { flags: self.flags.clone(), ..Uses::default() };
         uses.gaps |= self.spread_path(place);
-        if let Some(host) = place.pattern.host() {
-            if let Some(class) = self.texts.iter_mut().find(|class| class.has(&Attribute::Host)) {
-                class.asked.whole.insert(host.into());
-            }
+        if let Some(host) = place.pattern.host()
+            && let Some(class) = self.texts.iter_mut().find(|class| class.has(&Attribute::Host))
+        {
+            class.asked.whole.insert(host.into());
         }
         for class in &self.texts {
             uses.gaps |= class.members.len() > SHARED_MAX;

@@ -60,8 +60,9 @@ fn holds_words(text: &str, words: &str) -> bool {
     text.match_indices(words).any(|(at, _)| {
         let before = text.get(..at).and_then(|text| text.chars().next_back());
         let after = text.get(at + words.len()..).and_then(|text| text.chars().next());
-        !(inside(before) && inside(words.chars().next()))
-            && !(inside(after) && inside(words.chars().next_back()))
+        let begins_inside = inside(before) && inside(words.chars().next());
+        let ends_inside = inside(after) && inside(words.chars().next_back());
+        !begins_inside && !ends_inside
     })
 }
 

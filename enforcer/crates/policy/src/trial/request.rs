@@ -228,9 +228,9 @@ impl Request {
                 }
             }
             "from" => {
-                let address = text.parse::<IpAddr>().or_else(|_| {
+                let address = text.parse::<IpAddr>().ok().ok_or_else(|| {
                     let hint = "write one address, such as `203.0.113.9` or `2001:db8::7`";
-                    Err((format!("`{text}` is not an address"), hint.to_owned()))
+                    (format!("`{text}` is not an address"), hint.to_owned())
                 })?;
                 once("from", &mut self.address, address.to_canonical())?;
             }
@@ -242,9 +242,9 @@ impl Request {
                 })?;
             }
             "at" => {
-                let at = text.parse::<Timestamp>().or_else(|_| {
+                let at = text.parse::<Timestamp>().ok().ok_or_else(|| {
                     let hint = "write it as `2026-11-22T10:00:00Z`";
-                    Err((format!("`{text}` is not a time"), hint.to_owned()))
+                    (format!("`{text}` is not a time"), hint.to_owned())
                 })?;
                 once("at", &mut self.at, at)?;
             }
