@@ -34,7 +34,10 @@ fn a_policy_that_watches_decides_nothing_and_counts_what_it_would_change() {
     let shadow = &state["shadow"];
     assert_eq!((shadow["compared"].as_u64(), shadow["flipped"].as_u64()), (Some(4), Some(3)));
     let flip = &shadow["flips"][0];
-    assert_eq!((&flip["route"], &flip["from"], &flip["count"]), (&"orders".into(), &"allow".into(), &3.into()));
+    assert_eq!(
+        (&flip["route"], &flip["from"], &flip["count"]),
+        (&"orders".into(), &"allow".into(), &3.into())
+    );
     let sample = flip["sample"].as_str().unwrap();
     assert!(sample.starts_with("GET api.test/v1/orders as key:"), "{sample}");
     assert_eq!(stage.json(&["status"])["policy"]["sha256"], state["sha256"]);
@@ -130,7 +133,8 @@ fn an_incident_level_changes_decisions_limits_and_proofs_at_once_and_survives_a_
          [incident.1]\nlimits = { few = 0.01 }\n[incident.3]\nrequire = { orders = \"mtls\" }\n";
     let mut stage = Stage::with_policy(&policy);
     let writer = stage.key("client", "writer");
-    let ask = |stage: &Stage, ask: Ask| stage.client(Family::V4).ask(&ask.key(&writer)).unwrap().status;
+    let ask =
+        |stage: &Stage, ask: Ask| stage.client(Family::V4).ask(&ask.key(&writer)).unwrap().status;
     let create = || Ask::post("/v1/orders", "{}");
     let level = |stage: &Stage, level: &str| {
         let set = stage.enforcer(&["incident", "level", level, "--reason", "test", "--for", "1h"]);
@@ -165,9 +169,7 @@ fn an_incident_level_ends_by_itself() {
     let set = stage.json(&["incident", "level", "2", "--reason", "test", "--for", "1s"]);
 
     assert_eq!((&set["level"], &set["before"]), (&2.into(), &0.into()));
-    wait_until("the level is over", DEADLINE, || {
-        stage.json(&["incident", "show"])["level"] == 0
-    })
-    .unwrap();
+    wait_until("the level is over", DEADLINE, || stage.json(&["incident", "show"])["level"] == 0)
+        .unwrap();
     assert_eq!(stage.enforcer(&["incident", "level", "6", "--reason", "test"]).code, Some(2));
 }

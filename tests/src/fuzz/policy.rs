@@ -169,9 +169,12 @@ fn admits(policy: &Policy, route: &Route) {
             assert!(!admitted || !closed, "{} {method}: nobody has the role", route.name);
         }
     }
-    for limit in &route.limits {
-        assert!(policy.limits().iter().any(|known| Arc::ptr_eq(known, limit)), "{}", limit.name);
-        assert!(limit.by == By::Ip || !route.authz.is_public(), "whose key, on {}?", route.name);
+    for charged in &route.limits {
+        let limit = &charged.limit;
+        let mut known = policy.limits().iter().map(|charged| &charged.limit);
+        assert!(known.any(|known| Arc::ptr_eq(known, limit)), "{}", limit.name());
+        let by_key = *limit.by() == By::Key;
+        assert!(!by_key || !route.authz.is_public(), "whose key, on {}?", route.name);
     }
     let upstream = policy.upstreams().any(|known| Arc::ptr_eq(known, &route.upstream));
     assert!(upstream && !route.upstream.hosts.is_empty(), "{} goes nowhere", route.name);
@@ -196,7 +199,7 @@ fn routed(policy: &Policy) {
             let host = if one.host == "*" { "elsewhere.example" } else { &*one.host };
             for rest in ["", "/r", "/r/s"] {
                 let path = one.filled_like(other, rest);
-                let found = policy.route_for(host, &path).map(|route| &*route.name);
+                let found = policy.route_for(host, &path).map(|matched| &*matched.route.name);
                 let narrowest = (0..)
                     .zip(&patterns)
                     .filter(|(_, pattern)| pattern.matches(host, &path))

@@ -41,7 +41,8 @@ impl CedarPolicies {
             world.routes.iter().enumerate().map(|(n, rules)| route(n, rules)).collect();
         let by_route: Result<Vec<PolicySet>, _> = texts.iter().map(|text| text.parse()).collect();
         let roles = world.roles.iter().map(|(name, includes)| {
-            let parents: Result<HashSet<_>> = includes.iter().map(|name| uid("Role", name)).collect();
+            let parents: Result<HashSet<_>> =
+                includes.iter().map(|name| uid("Role", name)).collect();
             Ok(Entity::new(uid("Role", name)?, HashMap::new(), parents?)?)
         });
         Ok(Self {
@@ -55,7 +56,8 @@ impl CedarPolicies {
     /// `request` as Cedar is asked about it.
     pub fn asked(&self, request: &Request) -> Result<CedarRequest> {
         let principal = uid("User", "alice")?;
-        let parents: Result<HashSet<_>> = request.roles.iter().map(|name| uid("Role", name)).collect();
+        let parents: Result<HashSet<_>> =
+            request.roles.iter().map(|name| uid("Role", name)).collect();
         let user = Entity::new(principal.clone(), HashMap::new(), parents?)?;
         let entities = Entities::from_entities(self.roles.iter().cloned().chain([user]), None)?;
         let texts = |texts: &[&str]| {
@@ -172,9 +174,10 @@ impl Atom {
             | Self::Mtls
             | Self::IncidentAtLeast(_)
             | Self::HasTenant => None,
-            Self::Tenant(_) | Self::TenantAmong(_) | Self::TenantStarts(_) | Self::TenantIsParam => {
-                Some("tenant")
-            }
+            Self::Tenant(_)
+            | Self::TenantAmong(_)
+            | Self::TenantStarts(_)
+            | Self::TenantIsParam => Some("tenant"),
             Self::ClearanceBelow(_) => Some("clearance"),
             Self::Admin => Some("admin"),
             Self::Group(_) => Some("groups"),

@@ -3,6 +3,8 @@
 //! Each route becomes one expression, and roles are looked up in a list that is closed over
 //! inclusion beforehand, as CEL has no notion of either.
 
+use std::fmt;
+
 use anyhow::{Result, anyhow};
 use cel::{Context, Program, Value};
 
@@ -18,7 +20,6 @@ pub struct CelPolicies {
 }
 
 /// A request as CEL is asked about it.
-#[derive(Debug)]
 pub struct CelRequest {
     route: usize,
     context: Context<'static, 'static>,
@@ -38,7 +39,8 @@ impl CelPolicies {
     /// `request` as CEL is asked about it.
     pub fn asked(&self, request: &Request) -> Result<CelRequest> {
         let mut context = Context::default();
-        let mut set = |name: &str, value: Value| context.add_variable_from_value(name.to_owned(), value);
+        let mut set =
+            |name: &str, value: Value| context.add_variable_from_value(name.to_owned(), value);
         let text = |text: &str| Value::from(text.to_owned());
         let held: Vec<Value> = self
             .closed
@@ -53,7 +55,8 @@ impl CelPolicies {
         set("method", text(request.method));
         // CEL has no addresses: which networks hold this one is found beforehand.
         for (name, prefixes) in NETWORKS {
-            let mut prefixes = prefixes.iter().filter_map(|p| p.parse::<enforcer_model::Prefix>().ok());
+            let mut prefixes =
+                prefixes.iter().filter_map(|p| p.parse::<enforcer_model::Prefix>().ok());
             set(name, prefixes.any(|prefix| prefix.contains(request.ip)).into());
         }
         set("mtls", request.mtls.into());
@@ -80,6 +83,12 @@ impl CelPolicies {
     /// Whether it is served.
     pub fn allows(&self, asked: &CelRequest) -> bool {
         matches!(self.routes[asked.route].execute(&asked.context), Ok(Value::Bool(true)))
+    }
+}
+
+impl fmt::Debug for CelRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CelRequest").field("route", &self.route).finish_non_exhaustive()
     }
 }
 

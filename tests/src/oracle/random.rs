@@ -31,7 +31,7 @@ impl Random {
 
     /// One of these words.
     pub fn word(&mut self, from: &[&'static str]) -> &'static str {
-        self.pick(from)
+        from[self.below(from.len())]
     }
 
     /// One of these, of which there is at least one.
