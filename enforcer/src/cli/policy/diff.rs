@@ -7,8 +7,8 @@ use enforcer_model::Timestamp;
 use enforcer_policy::diff::{Change, Diff as Differences, Flip, Replay, diff, replay};
 use serde_json::{Value, json};
 
-use super::load;
 use super::replay::past;
+use super::understood;
 use crate::cli::audit::{Place, unreadable};
 use crate::cli::trail::parse_begin;
 use crate::cli::{Context, Exit, Failure, counted};
@@ -32,7 +32,8 @@ pub(crate) struct Diff {
 
 impl Diff {
     pub(super) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        let (first, second) = (load(&self.first)?, load(&self.second)?);
+        let (first, second) =
+            (understood(context, &self.first)?, understood(context, &self.second)?);
         let differences = diff(&first, &second);
         let replayed = if self.replay {
             let log = self.place.open(context)?;

@@ -9,7 +9,7 @@ use enforcer_policy::Policy;
 use enforcer_policy::trial::{Judgement, Request, Verdict, judge};
 use serde_json::{Value, json};
 
-use super::load;
+use super::understood;
 use crate::cli::audit::Place;
 use crate::cli::{Context, Exit, Failure};
 
@@ -35,12 +35,12 @@ impl Explain {
         if let Some(index) = self.audit {
             return super::replay::explain(context, &self.place, index, Some(&file));
         }
-        let policy = load(&file)?;
         let text = self.request.as_deref().unwrap_or_default();
         let request: Request =
             text.parse().map_err(|error: enforcer_policy::trial::SentenceError| {
                 Failure::usage(error.to_string())
             })?;
+        let policy = understood(context, &file)?;
         let now = SystemClock.now().wall;
         let judgement = judge(&policy, &request, Some(now))
             .map_err(|ambiguous| Failure::failed(ambiguous.to_string()).hint(ambiguous.hint))?;

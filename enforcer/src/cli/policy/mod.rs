@@ -75,6 +75,22 @@ pub(crate) fn load(file: &Path) -> Result<enforcer_policy::Policy, Failure> {
     enforcer_policy::Policy::load(file).map_err(|error| refused(&error))
 }
 
+/// The policy in `file`, to be asked about: files that it names and nobody can read here, such as
+/// private keys, do not matter for that.
+fn understood(context: &Context, file: &Path) -> Result<enforcer_policy::Policy, Failure> {
+    let error = match enforcer_policy::Policy::load(file) {
+        Ok(policy) => return Ok(policy),
+        Err(error) => error,
+    };
+    let text = std::fs::read_to_string(file).ok().ok_or_else(|| refused(&error))?;
+    let policy = enforcer_policy::Policy::parse(&text, file).ok().ok_or_else(|| refused(&error))?;
+    context.printer.warning(&format!(
+        "{}: not every file that it names could be read, so regions are unknown here",
+        file.display()
+    ));
+    Ok(policy)
+}
+
 /// Everything that is wrong with a policy file.
 pub(crate) fn refused(error: &LoadError) -> Failure {
     Failure::advised(error, error.hint())

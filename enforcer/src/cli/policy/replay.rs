@@ -9,7 +9,7 @@ use enforcer_policy::trial::{Past, PastError};
 use serde_json::{Value, json};
 
 use super::explain::{document, told};
-use super::load;
+use super::understood;
 use crate::cli::audit::{Place, unreadable};
 use crate::cli::{Context, Exit, Failure};
 
@@ -42,7 +42,7 @@ pub(super) fn explain(
 
     let past = Past::read(index, &json);
     let policy = match file {
-        Some(file) => Some(load(file)?),
+        Some(file) => Some(understood(context, file)?),
         None => context.policy()?,
     };
     let replayed = match (&past, &policy) {

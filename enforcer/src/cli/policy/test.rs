@@ -7,7 +7,7 @@ use clap::Args;
 use enforcer_policy::trial::{CaseReport, Report, run};
 use serde::Serialize;
 
-use super::load;
+use super::understood;
 use crate::cli::{Context, Exit, Failure};
 
 /// Run the `[[test]]` entries of a policy; exit code 7 when one fails
@@ -56,7 +56,7 @@ struct Coverage {
 impl Test {
     pub(super) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let file = self.file.clone().unwrap_or_else(|| context.policy_file());
-        let policy = load(&file)?;
+        let policy = understood(context, &file)?;
         let report = run(&policy);
         let name = file.display().to_string();
         match &self.junit {
