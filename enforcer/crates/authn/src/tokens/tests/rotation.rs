@@ -74,14 +74,14 @@ async fn a_thousand_unknown_keys_are_fetched_for_once_in_ten_seconds() {
     let at = now();
 
     let ask = |number: usize| {
-        let token = unknown.token(&claims_with(&issuer.url(), &json!({ "jti": number })));
-        let token = if number == 0 { unknown.token(&claims(&issuer.url())) } else { token };
+        let id = json!({ "jti": number.to_string() });
+        let token = unknown.token(&claims_with(&issuer.url(), &id));
         let tokens = tokens.clone();
         tokio::spawn(async move { bearer(&tokens, &token, at).await })
     };
     for asked in (0..1_000).map(ask).collect::<Vec<_>>() {
         let refused = asked.await.unwrap().unwrap_err();
-        assert!(matches!(refused, Reason::TokenKeyUnknown | Reason::TokenMalformed));
+        assert_eq!(refused, Reason::TokenKeyUnknown);
     }
     assert_eq!(issuer.asked(JWKS), 2, "the first fetch, and one for all");
 
