@@ -24,7 +24,7 @@ async fn a_request_is_answered_and_recorded_once() {
     assert_eq!(record.host.as_deref(), Some("api.test"));
     assert_eq!(record.path.as_deref(), Some("/app/x"));
     assert_eq!(record.route.as_deref(), Some("app"));
-    assert_eq!(record.rule.as_deref(), Some("app.allow[0]"));
+    assert_eq!(record.rule.as_deref(), Some("app.allow[1]"));
     let who = record.who.clone().unwrap();
     assert_eq!((who.key, who.role.unwrap().as_str()), (Some(id), "reader"));
     assert!(record.credential.is_some());
@@ -224,9 +224,15 @@ async fn the_upstream_sees_what_we_know_and_nothing_that_the_client_claims() {
     assert_eq!(status_of(&answer), 200);
     let seen = house.upstream.seen().remove(0);
     assert_eq!(seen.line, "GET /app/x?a=%20b");
-    for gone in ["authorization", "forwarded", "x-real-ip", "enforcer-identity", "expect"] {
+    for gone in ["authorization", "forwarded", "x-real-ip", "expect"] {
         assert!(!seen.headers.contains_key(gone), "{gone}");
     }
+    // Ours, and nobody else's.
+    let ours: Vec<_> = seen.headers.get_all("enforcer-identity").iter().collect();
+    assert!(
+        matches!(ours[..], [only] if only.to_str().unwrap().split('.').count() == 3),
+        "{ours:?}"
+    );
     assert!(!seen.headers.contains_key("connection"));
     assert_eq!(seen.headers["host"], "api.test");
     assert_eq!(seen.headers["accept"], "text/plain");
