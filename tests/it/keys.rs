@@ -250,6 +250,7 @@ fn a_webhook_hears_once_of_a_key_that_ends_even_if_it_refuses_at_first() {
     assert!((19 * 3_600..=20 * 3_600).contains(&left), "{first}");
     let records = stage.offline(&["audit", "tail", "-n", "50", "-o", "json"]).stdout;
     assert!(records.contains("keys notice"), "{records}");
+    assert!(posts.recv_timeout(Duration::from_secs(2)).is_err(), "what was taken is not repeated");
     assert!(stage.agent.take().unwrap().terminate().unwrap().success());
     stage.start();
     assert!(posts.recv_timeout(Duration::from_secs(2)).is_err(), "a restart repeats nothing");
