@@ -30,7 +30,7 @@ pub(crate) use questions::{allowed, answered};
 pub(crate) use world::moments;
 
 use self::search::{Found, STEPS_MAX};
-use self::world::{DEPTH_MAX, Issuer, Place, Values, World, decoded};
+use self::world::{DEPTH_MAX, HoursSeen, Issuer, Place, Values, World, decoded};
 use crate::Policy;
 use crate::parse::Route;
 use crate::routing::{Pattern, Segment};
@@ -44,6 +44,7 @@ pub(crate) struct Analysis<'p> {
     worlds: Vec<World<'p>>,
     depth: usize,
     literals: Rc<BTreeSet<String>>,
+    hours: Rc<HoursSeen>,
     /// Work that is left for all questions together.
     steps: Cell<usize>,
 }
@@ -88,6 +89,7 @@ impl<'p> Analysis<'p> {
             worlds: all.iter().map(|policy| world(policy)).collect(),
             depth: depth.unwrap_or_default().min(DEPTH_MAX),
             literals: Rc::new(literals),
+            hours: Rc::default(),
             steps: Cell::new(ALL_STEPS_MAX),
         }
     }
@@ -113,7 +115,12 @@ impl<'p> Analysis<'p> {
         formula: Formula<'_>,
         leads_here: &dyn Fn(&str, &str) -> bool,
     ) -> Answer {
-        let place = Place { pattern, depth: self.depth, literals: Rc::clone(&self.literals) };
+        let place = Place {
+            pattern,
+            depth: self.depth,
+            literals: Rc::clone(&self.literals),
+            hours: Rc::clone(&self.hours),
+        };
         let formula = Formula::All(vec![formula, Formula::Routed]);
         let budget = self.steps.get().min(STEPS_MAX);
         let (found, steps) = search::find(&formula, &self.worlds, &place, leads_here, budget);

@@ -9,12 +9,11 @@ use enforcer_authz::{
     Attribute, ClaimPath, Flag, Network, Networks, Number, Numbers, Numeric, Test, Text, Texts,
     Time,
 };
-use enforcer_model::Timestamp;
 
 use super::addresses;
 use super::formula::Formula;
 use super::texts::{Asked, Texts as Values};
-use super::world::{self, Place, WINDOWS_MAX, decoded, is_rest, is_segment};
+use super::world::{Moments, Place, WINDOWS_MAX, decoded, is_rest, is_segment};
 use crate::routing::Segment;
 
 /// Everything that a formula looks at, with stand-ins for every value.
@@ -25,7 +24,7 @@ pub(crate) struct Uses {
     flags: HashSet<ClaimPath>,
     there: HashSet<Attribute>,
     pub(crate) addresses: Vec<(IpAddr, Vec<bool>)>,
-    pub(crate) moments: Vec<(Timestamp, Vec<bool>)>,
+    pub(crate) moments: Moments,
     /// Some class of values has no stand-in: nothing follows from finding nothing.
     pub(crate) gaps: bool,
 }
@@ -257,8 +256,8 @@ impl Collected {
         }
         uses.gaps |= self.windows.len() > WINDOWS_MAX;
         if !self.windows.is_empty() {
-            let windows: Vec<&Time> = self.windows.iter().take(WINDOWS_MAX).collect();
-            uses.moments = world::moments(&windows);
+            self.windows.truncate(WINDOWS_MAX);
+            uses.moments = place.hours.of(&self.windows);
         }
         uses
     }

@@ -1,5 +1,6 @@
 //! What can arise at all: who can call, which requests lead to a route, which hours there are.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,30 @@ pub(crate) struct Place {
     pub(crate) depth: usize,
     /// Hosts and segments that patterns of the policy write out, decoded.
     pub(crate) literals: Rc<BTreeSet<String>>,
+    pub(crate) hours: Rc<HoursSeen>,
+}
+
+/// Moments by the windows that they are for: many routes read the same ones.
+#[derive(Debug, Default)]
+pub(crate) struct HoursSeen(RefCell<Vec<(Vec<Time>, Moments)>>);
+
+/// Moments, each with what the windows say of it.
+pub(crate) type Moments = Rc<[(Timestamp, Vec<bool>)]>;
+
+impl HoursSeen {
+    /// [`moments`] of `windows`, which are searched once.
+    pub(crate) fn of(&self, windows: &[Time]) -> Moments {
+        let known = |seen: &[(Vec<Time>, Moments)]| {
+            let found = seen.iter().find(|(known, _)| known == windows);
+            found.map(|(_, moments)| Rc::clone(moments))
+        };
+        if let Some(moments) = known(&self.0.borrow()) {
+            return moments;
+        }
+        let found: Moments = moments(&windows.iter().collect::<Vec<_>>()).into();
+        self.0.borrow_mut().push((windows.to_vec(), Rc::clone(&found)));
+        found
+    }
 }
 
 /// The deepest path that is tried below a `{**}`.

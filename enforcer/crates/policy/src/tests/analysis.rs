@@ -75,7 +75,6 @@ fn what_can_never_be_is_found_whatever_the_condition_reads() {
         "incident >= 2 && incident < 2",
         "path.startsWith(\"/v2/\")",
         "param.tenant == \"a/b\"",
-        "!has(principal)",
         "anonymous && \"reader\" in roles",
         "kind == \"token\" && owner == \"x\"",
         "kind == \"api-key\" && has(claims.tenant)",

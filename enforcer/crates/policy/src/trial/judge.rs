@@ -218,7 +218,10 @@ fn decide(
         return Err(Reason::CredentialMissing.because(NoCredential));
     }
     let shown = Shown {
-        mtls: request.proofs.mtls || request.proofs.certificate || request.spiffe.is_some(),
+        // Whoever is known by a certificate has one on the connection.
+        mtls: request.proofs.mtls
+            || request.spiffe.is_some()
+            || who.is_some_and(|who| who.kind == CredentialKind::Certificate),
         kind: who.map(|who| who.kind),
         bound: who.and_then(|who| who.bound),
     };
