@@ -74,7 +74,7 @@ impl Atom {
             4 => Self::IncidentAtLeast(u8::try_from(1 + random.below(5)).unwrap_or(1)),
             5 => Self::Tenant(random.word(&TENANTS)),
             6 => Self::TenantAmong([random.word(&TENANTS), random.word(&TENANTS)]),
-            7 => Self::TenantStarts(random.word(&["a", "acme", "b", ""])),
+            7 => Self::TenantStarts(random.word(&["a", "acme", "b", "c"])),
             8 => Self::TenantIsParam,
             9 => Self::HasTenant,
             10 => Self::ClearanceBelow(i64::try_from(random.below(5)).unwrap_or_default()),
