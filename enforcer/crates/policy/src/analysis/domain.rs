@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use enforcer_authz::{Attribute, ClaimPath, Grant, SpiffePattern};
 
-use super::search::{Search, Value, Variable};
+use super::model::{Value, Variable};
+use super::search::Search;
 use super::uses::REST;
 use super::world::Values;
 use crate::routing::Segment;

@@ -9,6 +9,7 @@ mod addresses;
 mod domain;
 mod formula;
 mod lint;
+mod model;
 mod overlap;
 mod questions;
 mod sample;

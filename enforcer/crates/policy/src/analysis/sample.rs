@@ -6,7 +6,7 @@ use std::sync::Arc;
 use enforcer_authz::{Attribute, ClaimPath, Grant};
 use enforcer_model::Value as Claim;
 
-use super::search::{Model, Value, Variable};
+use super::model::{Model, Value, Variable};
 use super::world::{Place, World, encoded};
 use crate::routing::Segment;
 use crate::trial::Request;
