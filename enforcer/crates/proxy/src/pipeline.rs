@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_authn::{Asked, Identity, Presented, ProofTarget, Scheme};
+use enforcer_authn::{Asked, Identity, Presented, Proof, ProofTarget, Scheme};
 use enforcer_inspect::{self as inspect, Head, Host};
-use enforcer_model::{Moment, Reason, Rejection, RequestId};
+use enforcer_model::{Moment, Reason, Rejection, RequestId, Thumbprint};
 use enforcer_policy::{Policy, Serves};
 use enforcer_upstream::{Opened, Pools};
 use http::header::{CONTENT_LENGTH, HOST};
@@ -244,44 +244,65 @@ impl Engine {
         if !scene.wants_caller(policy) {
             return Ok(None);
         }
-        let identity = self.identify(scene.origin, head, parts, policy, now, entry).await?;
+        let presented = Presented::from_headers(&parts.headers)?;
+        let origin = scene.origin;
+        let identity = match &presented {
+            Some(presented) => {
+                entry.credential(presented.fingerprint(&self.shared.fingerprints));
+                self.identify(presented, origin, head, parts, policy, now).await?
+            }
+            // A connection that has proven who it is needs no more.
+            None => match &origin.certificate {
+                Some(certificate) => Identity::from_certificate(certificate),
+                None => return Err(Reason::CredentialMissing.because(NoCredential)),
+            },
+        };
         let roles = roles_of(&identity, policy);
         entry.caller(&identity, policy.roles().named(roles));
         // Registered before the look-ups: whoever shuts the caller out finds the request here, or is
         // found there.
         let in_flight = self.shared.connections.enter(identity);
-        let caller = in_flight.caller();
-        if let Some(key) = caller.key_id() {
-            self.shared.quarantine.refuse_key(key, now.wall)?;
-        }
-        self.shared.revocations.check(caller, now.wall)?;
+        self.refuse_shut_out(in_flight.caller(), presented.as_ref(), origin, now)?;
         Ok(Some(Known { in_flight, roles }))
     }
 
-    /// Whose credential it is. The fingerprint is noted whether it is accepted or not.
+    /// Refuses who is under quarantine, or was taken back, since the credential was looked at.
+    fn refuse_shut_out(
+        &self,
+        caller: &Identity,
+        presented: Option<&Presented>,
+        origin: &Origin,
+        now: Moment,
+    ) -> Result<(), Rejection> {
+        let Shared { keys, quarantine, revocations, .. } = &*self.shared;
+        if let Proof::Key(key) = caller.proof() {
+            quarantine.refuse_key(key.id, now.wall)?;
+            if let Some(presented) = presented
+                && !keys.is_current(key)
+            {
+                keys.identify(presented, origin.source, thumbprint(origin), now)?;
+            }
+        }
+        revocations.check(caller, now.wall)
+    }
+
+    /// Whose credential it is: a key's by its form, else a token's.
     async fn identify(
         &self,
+        presented: &Presented,
         origin: &Origin,
         head: &Head,
         parts: &Parts,
         policy: &Policy,
         now: Moment,
-        entry: &mut Entry,
     ) -> Result<Identity, Rejection> {
-        let certificate = origin.certificate.as_ref();
-        let Some(presented) = Presented::from_headers(&parts.headers)? else {
-            // A connection that has proven who it is needs no more.
-            let alone = certificate.map(Identity::from_certificate);
-            return alone.ok_or_else(|| Reason::CredentialMissing.because(NoCredential));
-        };
-        entry.credential(presented.fingerprint(&self.shared.fingerprints));
         let Shared { keys, tokens, .. } = &*self.shared;
         let is_key = presented.scheme() == Scheme::ApiKey
             || policy.issuers().is_empty()
             || keys.looks_like_key(presented.as_bytes());
+        let certificate = origin.certificate.as_ref();
         let identity = if is_key {
-            let thumbprint = certificate.map(|certificate| certificate.thumbprint);
-            keys.identify(&presented, origin.source, thumbprint, now)?
+            keys.identify(presented, origin.source, thumbprint(origin), now)?
         } else {
             let request = ProofTarget {
                 method: head.method.as_str(),
@@ -289,10 +310,14 @@ impl Engine {
                 authority: authority(parts),
                 path: head.path.as_str(),
             };
-            tokens.identify(&presented, &Asked { request, certificate }, now).await?
+            tokens.identify(presented, &Asked { request, certificate }, now).await?
         };
         Ok(identity.with_certificate(certificate.cloned()))
     }
+}
+
+fn thumbprint(origin: &Origin) -> Option<Thumbprint> {
+    origin.certificate.as_ref().map(|certificate| certificate.thumbprint)
 }
 
 /// What the request says of the length of its body; nothing when it comes in chunks.

@@ -67,7 +67,7 @@ impl<'a> Watch<'a> {
             let caller = caller.map(|identity| (identity, roles_of(identity, policy)));
             authorise(&scene, caller, policy).map(|_| ())
         });
-        verdict(decided.as_ref().map(|()| ()))
+        verdict(decided.as_ref().copied())
     }
 
     /// As `policy explain` reads it.

@@ -22,7 +22,7 @@ use super::refused::Refused;
 use super::rows::StoredKey;
 use super::token::Token;
 use super::uses::LastUse;
-use crate::{Identity, Presented};
+use crate::{Identity, KeyFacts, Presented, Proof};
 
 /// All keys, shared by all threads. Only [`crate::KeyStore`] changes them.
 #[derive(Clone)]
@@ -76,6 +76,18 @@ impl ApiKeys {
         let is_three_parts = || credential.iter().filter(|byte| **byte == b'.').count() == 2;
         Token::begins(credential, &table.prefixes)
             || (!is_three_parts() && self.imported(&table, credential).is_some())
+    }
+
+    /// Whether nothing about the key has changed since [`Self::identify`] found `facts`. Where
+    /// something has, whoever holds them asks again.
+    pub fn is_current(&self, facts: &Arc<KeyFacts>) -> bool {
+        let table = self.0.table.load();
+        let Some(entry) = table.keys.get(&facts.id) else { return false };
+        let known = |secret: &Secret| match secret.identity.proof() {
+            Proof::Key(known) => Arc::ptr_eq(known, facts),
+            Proof::Certificate | Proof::Token(_) => false,
+        };
+        entry.revoked.is_none() && entry.secrets.iter().flatten().any(known)
     }
 
     fn check(

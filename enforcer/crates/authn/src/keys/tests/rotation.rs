@@ -45,6 +45,29 @@ fn a_rotated_key_keeps_its_id_and_record_and_both_secrets_live_for_the_grace() {
 }
 
 #[test]
+fn whoever_holds_what_a_key_was_notices_each_change_of_it_and_no_other() {
+    let mut home = Home::new();
+    let (record, key) = home.issue(|_| {});
+    let keys = home.keys();
+    let held = |who: &crate::Identity| match who.proof() {
+        crate::Proof::Key(key) => keys.is_current(key),
+        crate::Proof::Certificate | crate::Proof::Token(_) => panic!("it came with a key"),
+    };
+
+    let first = home.identify(key.expose()).unwrap();
+    home.issue(|new| new.name = "another".into());
+    assert!(held(&first));
+
+    home.store.rotate(record.id.as_str(), GRACE, now()).unwrap();
+    assert!(!held(&first));
+    let second = home.identify(key.expose()).unwrap();
+    assert!(held(&second));
+
+    home.store.revoke(record.id.as_str(), "test", now()).unwrap();
+    assert!(!held(&second));
+}
+
+#[test]
 fn without_grace_the_old_secret_ends_at_once() {
     let mut home = Home::new();
     let (record, old) = home.issue(|_| {});
