@@ -35,5 +35,6 @@ mod privileges;
 mod reload;
 mod request;
 mod stage;
+mod tokens;
 mod trouble;
 mod upgrade;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// A key and a certificate that a client of the lab trusts.
 #[derive(Clone, Debug)]
@@ -41,15 +42,30 @@ impl Certificate {
         Ok(())
     }
 
-    /// A client's view: this certificate and no other is trusted.
-    pub(super) fn trusting(&self, protocols: &[&[u8]]) -> Result<Arc<rustls::ClientConfig>> {
+    /// The public half.
+    pub fn pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// A client's view: this certificate and no other is trusted, and `own` is shown to whoever asks.
+    pub(super) fn trusting(
+        &self,
+        protocols: &[&[u8]],
+        own: Option<&Self>,
+    ) -> Result<Arc<rustls::ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes())?;
+                builder.with_client_auth_cert(vec![own.certificate.clone()], key)?
+            }
+        };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }

@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
@@ -35,6 +38,7 @@ pub struct Client {
     target: SocketAddr,
     name: String,
     trust: Option<Certificate>,
+    own: Option<Certificate>,
 }
 
 /// The version of HTTP.
@@ -115,7 +119,20 @@ impl Client {
         name: &str,
         trust: Option<&Certificate>,
     ) -> Self {
-        Self { namespace: namespace.clone(), target, name: name.to_owned(), trust: trust.cloned() }
+        Self {
+            namespace: namespace.clone(),
+            target,
+            name: name.to_owned(),
+            trust: trust.cloned(),
+            own: None,
+        }
+    }
+
+    /// The same client, that shows this certificate to a server that asks for one.
+    #[must_use]
+    pub fn showing(mut self, own: &Certificate) -> Self {
+        self.own = Some(own.clone());
+        self
     }
 
     /// Asks once, by HTTP/1.1 on a connection of its own.
@@ -137,7 +154,8 @@ impl Client {
                 Http::One => b"http/1.1",
                 Http::Two => b"h2",
             };
-            let tls = tokio_rustls::TlsConnector::from(trust.trusting(&[protocol])?);
+            let tls =
+                tokio_rustls::TlsConnector::from(trust.trusting(&[protocol], self.own.as_ref())?);
             let socket = tls.connect(self.server_name()?, socket).await.context("TLS")?;
             let agreed = socket.get_ref().1.alpn_protocol();
             if http == Http::Two && agreed != Some(protocol) {
@@ -163,7 +181,8 @@ impl Client {
     /// Opens a TLS connection, to write bytes of one's own into.
     pub fn tls_socket(&self, protocols: &[&[u8]]) -> Result<TlsStream> {
         let trust = self.trust.as_ref().context("a client without trust speaks no TLS")?;
-        let session = ClientConnection::new(trust.trusting(protocols)?, self.server_name()?)?;
+        let config = trust.trusting(protocols, self.own.as_ref())?;
+        let session = ClientConnection::new(config, self.server_name()?)?;
         Ok(StreamOwned::new(session, self.socket()?))
     }
 
@@ -225,6 +244,18 @@ async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .with_context(|| format!("no answer within {DEADLINE:?}"))?
 }
 
+async fn collected(response: Response<Incoming>, begun: Instant) -> Result<Answer> {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.context("reading the answer's body")?.to_bytes();
+    Ok(Answer {
+        status: parts.status,
+        version: parts.version,
+        headers: parts.headers,
+        body,
+        took: begun.elapsed(),
+    })
+}
+
 impl Connection {
     /// Asks, and reads the answer to its end.
     pub fn ask(&mut self, ask: &Ask) -> Result<Answer> {
@@ -242,15 +273,34 @@ impl Connection {
                     sender.send_request(request).await?
                 }
             };
-            let (parts, body) = response.into_parts();
-            let body = body.collect().await.context("reading the answer's body")?.to_bytes();
-            Ok(Answer {
-                status: parts.status,
-                version: parts.version,
-                headers: parts.headers,
-                body,
-                took: begun.elapsed(),
+            collected(response, begun).await
+        }))
+    }
+
+    /// Asks all of these at once, each on a stream of its own, and reads the answers to their ends.
+    pub fn ask_at_once(&mut self, asks: &[Ask]) -> Result<Vec<Result<Answer>>> {
+        let Sending::Two(sender) = &self.sender else {
+            bail!("only HTTP/2 has streams");
+        };
+        let requests = asks.iter().map(|ask| self.request(ask)).collect::<Result<Vec<_>>>()?;
+        let under_way: Vec<_> = requests
+            .into_iter()
+            .map(|request| {
+                let mut sender = sender.clone();
+                let exchange = async move {
+                    let begun = Instant::now();
+                    sender.ready().await?;
+                    collected(sender.send_request(request).await?, begun).await
+                };
+                self.runtime.spawn(within(exchange))
             })
+            .collect();
+        Ok(self.runtime.block_on(async {
+            let mut answers = Vec::new();
+            for answer in under_way {
+                answers.push(answer.await.map_err(Into::into).flatten());
+            }
+            answers
         }))
     }
 

@@ -10,6 +10,7 @@
 //! | `…/drip/N/MS` | N bytes, one every MS milliseconds |
 //! | `…/status/CODE` | that status |
 //! | `…/hang` | nothing, ever |
+//! | `…/socket` | a WebSocket, if one is asked for, that sends back every byte as it is |
 //! | `…/break/N` | a promise of one byte more than the N that are sent, then the end |
 //! | anything else | a line that repeats method and target |
 //!
@@ -26,8 +27,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -36,6 +40,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use ring::digest;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -169,7 +175,8 @@ async fn accept(listener: TcpListener, log: Arc<Log>) {
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             // A client that breaks off is the test's business, and the test sees its own end.
             drop(connection.await);
         });
@@ -204,6 +211,7 @@ enum Wish {
     Status(StatusCode),
     Hang,
     Break(u64),
+    Socket,
     Line,
 }
 
@@ -216,6 +224,7 @@ impl Wish {
             let wish = match segment {
                 "echo" => Some(Self::Echo),
                 "hang" => Some(Self::Hang),
+                "socket" => Some(Self::Socket),
                 "bytes" => number().map(|count| Self::Bytes(count.min(BYTES_MAX))),
                 "break" => number().map(|count| Self::Break(count.min(BYTES_MAX))),
                 "drip" => number().zip(number()).map(|(count, pause)| Self::Drip {
@@ -249,8 +258,35 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
         }
         Wish::Hang => std::future::pending().await,
         Wish::Break(count) => Response::new(Pieces::broken(count).boxed()),
+        Wish::Socket => socket(request),
         Wish::Line => line(format!("{} {}\n", request.method(), request.uri())),
     })
+}
+
+/// Agrees to a WebSocket (RFC 6455, section 4.2.2), and echoes what comes through it.
+fn socket(request: Request<Incoming>) -> Answer {
+    let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else {
+        return line("this is a socket\n".to_owned());
+    };
+    let mut digest = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    digest.update(key.as_bytes());
+    digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = BASE64_STANDARD.encode(digest.finish());
+    tokio::spawn(async {
+        // Who breaks off is the test's business, and the test sees its own end.
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        drop(tokio::io::copy(&mut from, &mut to).await);
+        drop(to.shutdown().await);
+    });
+    let mut response = line(String::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Base64 has no byte that a header cannot have.
+    headers.extend(HeaderValue::try_from(accept).map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
+    response
 }
 
 fn line(text: String) -> Answer {
@@ -327,6 +363,7 @@ mod tests {
             ("/x/status/503", Wish::Status(StatusCode::SERVICE_UNAVAILABLE)),
             ("/x/hang", Wish::Hang),
             ("/x/break/5", Wish::Break(5)),
+            ("/v1/socket", Wish::Socket),
             ("/v1/orders", Wish::Line),
             ("/bytes/many", Wish::Line),
             ("/status/100", Wish::Line),

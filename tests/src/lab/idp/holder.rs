@@ -58,7 +58,7 @@ impl Holder {
 }
 
 /// A fresh key.
-pub(super) fn fresh(random: &SystemRandom) -> Result<EcdsaKeyPair> {
+pub(crate) fn fresh(random: &SystemRandom) -> Result<EcdsaKeyPair> {
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let document = EcdsaKeyPair::generate_pkcs8(algorithm, random).ok().context("no random")?;
     let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), random);
@@ -66,7 +66,7 @@ pub(super) fn fresh(random: &SystemRandom) -> Result<EcdsaKeyPair> {
 }
 
 /// The public half.
-pub(super) fn jwk_of(pair: &EcdsaKeyPair) -> Result<String> {
+pub(crate) fn jwk_of(pair: &EcdsaKeyPair) -> Result<String> {
     let point = pair.public_key().as_ref();
     let (x, y) = (point.get(1..33).context("no point")?, point.get(33..65).context("no point")?);
     let (x, y) = (base64url(x), base64url(y));
@@ -74,7 +74,7 @@ pub(super) fn jwk_of(pair: &EcdsaKeyPair) -> Result<String> {
 }
 
 /// A signed token of these two pieces of JSON.
-pub(super) fn sign(
+pub(crate) fn sign(
     pair: &EcdsaKeyPair,
     random: &SystemRandom,
     header: &str,

@@ -32,6 +32,7 @@ mod holder;
 
 pub use broken::{BrokenIssuer, Manner};
 pub use holder::Holder;
+pub(crate) use holder::{fresh, jwk_of, sign};
 
 /// A client whose tokens carry the roles `reader` and `writer`.
 pub const ORDERS: &str = "svc-orders";
