@@ -76,7 +76,7 @@ impl Incident {
     /// Sets the level, from the next request on.
     pub(crate) fn set(
         &mut self,
-        asked: Asked,
+        asked: &Asked,
         by: &Author,
         now: Timestamp,
     ) -> Result<(IncidentStatus, Option<Ticket>), Refusal> {

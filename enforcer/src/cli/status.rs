@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::quarantine::span;
 use super::talkers::{self, Before};
+use super::tokens::issuer_told;
 use super::{Context, Exit, Failure, Format, Printed, counted, kernel, mismatched};
 
 /// How the agent is, read back from where it acts
@@ -134,6 +135,13 @@ fn told(status: &call::Status) -> Vec<String> {
     if !status.capabilities.is_empty() {
         lines.push(format!("rights   {}", status.capabilities.join(", ")));
     }
+    if status.incident > 0 {
+        lines.push(format!(
+            "incident level {}; `enforcer incident show` tells why",
+            status.incident
+        ));
+    }
+    lines.extend(status.issuers.iter().map(issuer_told));
     lines.extend(kernel::lines(&status.kernel));
     lines.push(format!("blocks   {} in force", status.blocks));
     if status.lists > 0 {

@@ -264,7 +264,7 @@ fn revocation_row(one: &RevocationRow) -> Vec<String> {
     ]
 }
 
-fn issuer_told(issuer: &IssuerRow) -> String {
+pub(super) fn issuer_told(issuer: &IssuerRow) -> String {
     let IssuerRow { name, url, usable, keys, skipped, last_good, failure, .. } = issuer;
     let mut line = format!("issuer {name}  {url}  {}", counted(*keys, "key"));
     if *skipped > 0 {

@@ -196,7 +196,7 @@ impl Desk {
             }
             Call::KeyFinish(asked) => self.finish_key(asked, by).await,
             Call::KeyImport(asked) => self.import_keys(asked, by).await,
-            Call::KeyIssue(asked) => self.issue_key(asked, by).await,
+            Call::KeyIssue(asked) => self.issue_key(*asked, by).await,
             Call::KeyList => self.list_keys(),
             Call::KeyRevoke { which, reason, dry_run } => {
                 self.revoke_key(&which, &reason, dry_run, by).await
@@ -245,7 +245,7 @@ impl Desk {
                 checked(&asked.reason)?;
                 let mut arguments = vec![asked.level.to_string(), asked.reason.clone()];
                 arguments.extend(asked.ttl_seconds.map(|seconds| format!("for {seconds} s")));
-                let done = self.incident.set(asked, by, self.clock.now().wall);
+                let done = self.incident.set(&asked, by, self.clock.now().wall);
                 let done = done.map(|(status, ticket)| (Answer::Incident(status), ticket));
                 self.clerk.recorded("incident level", arguments, by, done).await
             }
@@ -281,6 +281,8 @@ impl Desk {
                 summary: summary(&policy),
             },
             listeners: self.listeners.clone(),
+            incident: self.incident.status().level,
+            issuers: self.tokens.issuers(),
             blocks: view.blocks,
             lists: view.lists,
             listed_networks: view.listed_networks,

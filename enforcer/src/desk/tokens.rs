@@ -32,6 +32,11 @@ pub(crate) struct TokenDesk {
 }
 
 impl TokenDesk {
+    /// Every issuer of the policy in force, and how it is.
+    pub(super) fn issuers(&self) -> Vec<IssuerRow> {
+        self.tokens.status().into_iter().map(issuer).collect()
+    }
+
     pub(super) fn revoke(
         &mut self,
         asked: &TokenRevoke,
@@ -114,7 +119,7 @@ impl TokenDesk {
         Ok(Answer::Tokens(TokensListed {
             next: page.last().filter(|_| is_more).map(|last| last.id.to_string()),
             revocations: page.iter().map(|one| row(one)).collect(),
-            issuers: self.tokens.status().into_iter().map(issuer).collect(),
+            issuers: self.issuers(),
         }))
     }
 

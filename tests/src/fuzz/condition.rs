@@ -129,7 +129,7 @@ impl Request {
             Some((Arc::from(name), value))
         });
         Self {
-            ip: if a & 2 == 0 { v4.into() } else { Ipv6Addr::from(v4.to_ipv6_mapped()).into() },
+            ip: if a & 2 == 0 { v4.into() } else { v4.to_ipv6_mapped().into() },
             method: if byte(22) & 1 == 0 { Method::GET } else { Method::POST },
             query: query.collect(),
             headers,

@@ -39,7 +39,8 @@ impl CedarPolicies {
     pub fn new(world: &World) -> Result<Self> {
         let texts: Vec<String> =
             world.routes.iter().enumerate().map(|(n, rules)| route(n, rules)).collect();
-        let by_route: Result<Vec<PolicySet>, _> = texts.iter().map(|text| text.parse()).collect();
+        let by_route: Result<Vec<PolicySet>> =
+            texts.iter().map(|text| text.parse().map_err(anyhow::Error::from)).collect();
         let roles = world.roles.iter().map(|(name, includes)| {
             let parents: Result<HashSet<_>> =
                 includes.iter().map(|name| uid("Role", name)).collect();

@@ -1,4 +1,5 @@
-//! Who is believed here: RFC 9728's document, and the challenge that points to it.
+//! Documents about ourselves: whom we believe (RFC 9728), with the challenge that points there, and
+//! by which key upstreams know us.
 
 use bytes::Bytes;
 use enforcer_authn::{Bindings, Binds, Unbound, metadata as document};
@@ -10,35 +11,33 @@ use http::{HeaderValue, Method, Response};
 
 use crate::entry::Origin;
 use crate::problem::{X_REQUEST_ID, request_id};
+use crate::shared::Shared;
 
 /// RFC 9728, section 3.
-const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 
-/// The document, where it is asked for, no route has the path, and the policy believes an issuer.
+/// The public half of the key that signs `Enforcer-Identity`, for upstreams (RFC 7517).
+const IDENTITY_KEYS: &str = "/.well-known/enforcer/jwks.json";
+
+/// A document about ourselves, where one is asked for and no route has its path.
 pub(crate) fn metadata(
     head: &Head,
+    authority: &str,
     policy: &Policy,
+    shared: &Shared,
     origin: &Origin,
     id: RequestId,
 ) -> Option<Response<Bytes>> {
-    let asks =
-        matches!(head.method, Method::GET | Method::HEAD) && head.path.as_str() == WELL_KNOWN;
-    if !asks || policy.issuers().is_empty() {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
         return None;
     }
-    let issuers: Vec<&str> = policy.issuers().iter().map(|plan| &*plan.url).collect();
-    let takes = |wanted| {
-        policy.issuers().iter().any(|plan| [wanted, Bindings::Either].contains(&plan.bindings))
+    let body = match head.path.as_str() {
+        PROTECTED_RESOURCE if !policy.issuers().is_empty() => {
+            protected_resource(&resource(authority, origin), policy)
+        }
+        IDENTITY_KEYS => shared.assertions.jwks(),
+        _ => return None,
     };
-    let binds = Binds {
-        certificates: takes(Bindings::Mtls),
-        dpop: takes(Bindings::Dpop),
-        dpop_required: policy
-            .issuers()
-            .iter()
-            .all(|plan| plan.bindings == Bindings::Dpop && plan.unbound == Unbound::Refused),
-    };
-    let body = document(&resource(head.host.as_str(), origin), &issuers, &[], binds);
     let mut response = Response::new(Bytes::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -47,19 +46,35 @@ pub(crate) fn metadata(
     Some(response)
 }
 
+/// Whose tokens are believed, and how they may be bound.
+fn protected_resource(resource: &str, policy: &Policy) -> String {
+    let plans = policy.issuers();
+    let issuers: Vec<&str> = plans.iter().map(|plan| &*plan.url).collect();
+    let takes =
+        |wanted| plans.iter().any(|plan| [wanted, Bindings::Either].contains(&plan.bindings));
+    let binds = Binds {
+        certificates: takes(Bindings::Mtls),
+        dpop: takes(Bindings::Dpop),
+        dpop_required: plans
+            .iter()
+            .all(|plan| plan.bindings == Bindings::Dpop && plan.unbound == Unbound::Refused),
+    };
+    document(resource, &issuers, &[], binds)
+}
+
 /// What a 401 says: the same for every reason, and where to learn whose tokens are accepted.
-pub(crate) fn challenge(host: Option<&str>, policy: &Policy, origin: &Origin) -> HeaderValue {
+pub(crate) fn challenge(authority: Option<&str>, policy: &Policy, origin: &Origin) -> HeaderValue {
     let plain = HeaderValue::from_static("Bearer");
-    match host {
-        Some(host) if !policy.issuers().is_empty() => {
-            let place = format!("{}{WELL_KNOWN}", resource(host, origin));
+    match authority {
+        Some(authority) if !policy.issuers().is_empty() => {
+            let place = format!("{}{PROTECTED_RESOURCE}", resource(authority, origin));
             HeaderValue::try_from(format!("Bearer resource_metadata=\"{place}\"")).unwrap_or(plain)
         }
         Some(_) | None => plain,
     }
 }
 
-fn resource(host: &str, origin: &Origin) -> String {
+fn resource(authority: &str, origin: &Origin) -> String {
     let scheme = if origin.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{host}")
+    format!("{scheme}://{authority}")
 }

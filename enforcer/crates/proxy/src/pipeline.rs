@@ -15,7 +15,7 @@ use enforcer_policy::{Policy, Serves};
 use enforcer_upstream::{Opened, Pools};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, Uri};
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -81,6 +81,8 @@ impl Engine {
         let policy = self.shared.policy.load_full();
         let now = self.shared.clock.now();
         let id = self.ids.next();
+        let believes = !policy.issuers().is_empty();
+        let authority = believes.then(|| authority(request.uri(), request.headers()).to_owned());
         let reply = Reply::to(&request, id, arrival.origin.http);
 
         // No room in the audit log means no service: an unrecorded request cannot happen.
@@ -98,7 +100,9 @@ impl Engine {
         match self.serve(request, arrival, id, &policy, now, &mut entry).await {
             Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
             Err(rejection) => {
-                let challenge = challenge(entry.host(), &policy, origin);
+                // What the caller named is repeated only once it was understood.
+                let authority = entry.host().and(authority.as_deref());
+                let challenge = challenge(authority, &policy, origin);
                 reply.refuse(&rejection, challenge, entry, policy.audit().denied).await
             }
         }
@@ -149,7 +153,8 @@ impl Engine {
         let level = shared.incident.get();
         let watch = Watch::new(shared, &head, &parts.headers, origin, level, now.wall);
         let Some(matched) = policy.route(&head) else {
-            if let Some(document) = metadata(&head, policy, origin, id) {
+            let authority = authority(&parts.uri, &parts.headers);
+            if let Some(document) = metadata(&head, authority, policy, shared, origin, id) {
                 return Ok(document.map(Content::Whole));
             }
             let nowhere = Reason::NoRoute.because(NoRoute);
@@ -307,7 +312,7 @@ impl Engine {
             let request = ProofTarget {
                 method: head.method.as_str(),
                 scheme: if origin.tls.is_some() { "https" } else { "http" },
-                authority: authority(parts),
+                authority: authority(&parts.uri, &parts.headers),
                 path: head.path.as_str(),
             };
             tokens.identify(presented, &Asked { request, certificate }, now).await?
@@ -327,8 +332,7 @@ fn declared(headers: &HeaderMap, body: &Incoming) -> Option<u64> {
 }
 
 /// Host and port as the caller named them; a proof of possession names them as well.
-fn authority(parts: &Parts) -> &str {
-    let target = parts.uri.authority().map(Authority::as_str);
-    let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    target.or_else(host).unwrap_or_default()
+fn authority<'a>(target: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    let host = || headers.get(HOST).and_then(|host| host.to_str().ok());
+    target.authority().map(Authority::as_str).or_else(host).unwrap_or_default()
 }

@@ -69,7 +69,7 @@ pub(crate) struct Issue {
 
 impl Issue {
     pub(super) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        let call = Call::KeyIssue(KeyIssue {
+        let asked = KeyIssue {
             name: self.name.clone(),
             owner: self.owner.clone(),
             application: self.application.clone(),
@@ -84,8 +84,8 @@ impl Issue {
             notes: self.note.clone().unwrap_or_default(),
             test: self.test,
             dry_run: self.dry_run,
-        });
-        let answer = context.ask(&call)?;
+        };
+        let answer = context.ask(&Call::KeyIssue(Box::new(asked)))?;
         if let Answer::KeyRehearsed(rehearsed) = &answer {
             return told::rehearsed(context, rehearsed);
         }

@@ -18,7 +18,7 @@ pub(crate) struct Test {
     /// List the rules that no test made decisive
     #[arg(long)]
     coverage: bool,
-    /// Write the results as JUnit XML; `-` prints them instead of anything else
+    /// Write the results as `JUnit` XML; `-` prints them instead of anything else
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

@@ -128,7 +128,7 @@ pub enum Call {
         most: u32,
     },
     /// Makes an API key.
-    KeyIssue(KeyIssue),
+    KeyIssue(Box<KeyIssue>),
     /// Gives a key another secret.
     KeyRotate(KeyRotate),
     /// Ends the older of a key's two secrets.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::KernelStatus;
+use super::tokens::IssuerRow;
 
 /// How the agent is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +20,12 @@ pub struct Status {
     pub policy: PolicyStatus,
     /// One line each: `public 0.0.0.0:8443 tls`.
     pub listeners: Vec<String>,
+    /// The incident level in force.
+    #[serde(default)]
+    pub incident: u8,
+    /// Whose tokens are believed, and whether they can be checked.
+    #[serde(default)]
+    pub issuers: Vec<IssuerRow>,
     /// The kernel half.
     pub kernel: KernelStatus,
     /// Decisions in force, lists aside.

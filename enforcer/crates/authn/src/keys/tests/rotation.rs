@@ -49,9 +49,9 @@ fn whoever_holds_what_a_key_was_notices_each_change_of_it_and_no_other() {
     let mut home = Home::new();
     let (record, key) = home.issue(|_| {});
     let keys = home.keys();
-    let held = |who: &crate::Identity| match who.proof() {
-        crate::Proof::Key(key) => keys.is_current(key),
-        crate::Proof::Certificate | crate::Proof::Token(_) => panic!("it came with a key"),
+    let held = |who: &Identity| match who.proof() {
+        Proof::Key(key) => keys.is_current(key),
+        Proof::Certificate | Proof::Token(_) => panic!("it came with a key"),
     };
 
     let first = home.identify(key.expose()).unwrap();
