@@ -53,7 +53,7 @@ impl Clients {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use enforcer_model::{
         Clock, CredentialKind, HttpVersion, Principal, Reason, RequestId, SystemClock, Timestamp,
         Who,
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(clients.share("2001:db8::/32".parse().unwrap(), now), (2, 2));
     }
 
-    fn exchange(source: &str, known: bool, reason: Option<Reason>) -> Exchange {
+    pub(crate) fn exchange(source: &str, known: bool, reason: Option<Reason>) -> Exchange {
         let key = "k7Qx2mP9aB3c".parse().unwrap();
         Exchange {
             id: RequestId::from_bits(1),

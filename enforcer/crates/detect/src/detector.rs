@@ -50,9 +50,13 @@ struct Found {
 
 impl Failure {
     /// The failure that `exchange` is, if it is one: a credential was presented and not accepted.
+    ///
+    /// One that a rule had permitted was accepted, and was cut when its credential was taken back:
+    /// that is our doing, and no guess.
     pub fn from_exchange(exchange: &Exchange, at: Instant) -> Option<Self> {
         let reason = exchange.reason?;
-        reason.is_refused_credential().then(|| Self {
+        let was_accepted = exchange.rule.is_some();
+        (reason.is_refused_credential() && !was_accepted).then(|| Self {
             source: Source::new(exchange.peer.ip()),
             request: exchange.id,
             at,
@@ -187,9 +191,11 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
+    use enforcer_model::Reason;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clients::tests::exchange;
 
     #[test]
     fn the_threshold_inside_the_window_makes_one_finding() {
@@ -370,6 +376,15 @@ mod tests {
                 prop_assert_eq!(found, expected);
             }
         }
+    }
+
+    #[test]
+    fn a_request_that_was_cut_is_no_failure_of_whoever_sent_it() {
+        let refused = exchange("203.0.113.7", true, Some(Reason::KeyRevoked));
+        let cut = Exchange { rule: Some("orders.allow[1]".to_owned()), ..refused.clone() };
+
+        assert!(Failure::from_exchange(&refused, start()).is_some());
+        assert!(Failure::from_exchange(&cut, start()).is_none());
     }
 
     fn rule(failures: u32, within_seconds: u64) -> Rule {

@@ -19,7 +19,7 @@ const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// The public half of the key that signs `Enforcer-Identity`, for upstreams (RFC 7517).
 const IDENTITY_KEYS: &str = "/.well-known/enforcer/jwks.json";
 
-/// A document about ourselves, where one is asked for and no route has its path.
+/// A document about ourselves, where one is asked for and no public route has its path.
 pub(crate) fn metadata(
     head: &Head,
     authority: &str,

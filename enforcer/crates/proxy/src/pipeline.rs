@@ -152,11 +152,16 @@ impl Engine {
 
         let level = shared.incident.get();
         let watch = Watch::new(shared, &head, &parts.headers, origin, level, now.wall);
-        let Some(matched) = policy.route(&head) else {
+        let matched = policy.route(&head);
+        // A route that takes everything else would ask for a token to tell where tokens come from;
+        // what an operator shows to everybody under these paths stands.
+        if matched.as_ref().is_none_or(|matched| !matched.route.authz.is_public()) {
             let authority = authority(&parts.uri, &parts.headers);
             if let Some(document) = metadata(&head, authority, policy, shared, origin, id) {
                 return Ok(document.map(Content::Whole));
             }
+        }
+        let Some(matched) = matched else {
             let nowhere = Reason::NoRoute.because(NoRoute);
             watch.compare(None, None, Err(&nowhere));
             return Err(nowhere);
