@@ -2,23 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use enforcer_inspect::{
-    BLOCK_MAX, FIELDS_MAX, Head, Host, Path, fold, forwarding_headers, normalise, strip,
-};
+use enforcer_inspect::{BLOCK_MAX, FIELDS_MAX, Head, Host, forwarding_headers, normalise, strip};
 use enforcer_model::{RequestId, Source};
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::fields;
+use super::header_set::{as_cgi_sees, is_claim};
+use super::path::one_meaning;
 
 /// Fields whose meaning does not survive a second name in a CGI environment.
 const WITHOUT_TWIN: &[&str] =
     &["AUTHORIZATION", "CONTENT_LENGTH", "CONTENT_TYPE", "COOKIE", "HOST", "TRANSFER_ENCODING"];
-
-/// Fields that no client may speak in, and beginnings of such.
-const OURS: &[&str] = &["FORWARDED", "TRUE_CLIENT_IP", "X_CLIENT_IP", "X_REAL_IP", "X_REQUEST_ID"];
-const OURS_BEGIN: &[&str] = &["ENFORCER_", "X_FORWARDED"];
 
 /// Fields of one connection.
 const HOP_BY_HOP: &[&str] =
@@ -98,23 +94,8 @@ fn path(parts: &Parts, head: &Head) {
     assert_eq!(path, parts.uri.path(), "the path was repaired");
     assert_eq!(head.query.as_deref(), parts.uri.query(), "the query was repaired");
     assert_eq!(head.method, parts.method);
-    assert!(path.len() <= Path::MAX && head.target().bytes().all(|byte| byte.is_ascii_graphic()));
-
-    let decoded = decoded_segments(path);
-    let folded = fold(path);
-    assert_eq!(fold(&folded), folded, "folding is not done with one fold");
-    let trimmed = path.strip_suffix('/').filter(|shorter| !shorter.is_empty()).unwrap_or(path);
-    assert_eq!(decoded_segments(&folded), decoded_segments(trimmed), "folding changed the path");
-    for segment in &decoded {
-        let text = std::str::from_utf8(segment);
-        assert!(text.is_ok(), "{path} is not UTF-8");
-        assert!(!matches!(text, Ok("." | "..")), "{path} climbs");
-        let cuts = |byte: &u8| matches!(byte, 0..=31 | b'/' | b'\\' | b';' | b'?' | b'#' | 127);
-        assert!(!segment.iter().any(cuts), "{path} has other segments once it is decoded");
-        assert_eq!(&decode(segment), segment, "{path} is decoded twice");
-    }
-    let (_last, inner) = decoded.split_last().expect("a path begins with a slash");
-    assert!(!inner.iter().any(Vec::is_empty), "{path} has an empty segment");
+    assert!(head.target().bytes().all(|byte| byte.is_ascii_graphic()));
+    one_meaning(path);
 }
 
 fn host(parts: &Parts, host: &Host) {
@@ -167,8 +148,7 @@ fn upstream(mut headers: HeaderMap, host: &Host) {
         assert!(!HOP_BY_HOP.contains(&name), "{name} belongs to one connection");
         assert!(!named.iter().any(|other| other == name), "Connection named {name}");
         let seen = as_cgi_sees(name);
-        let claim = OURS.contains(&&*seen) || OURS_BEGIN.iter().any(|ours| seen.starts_with(ours));
-        assert!(!claim, "{name} is the client's claim");
+        assert!(!is_claim(&seen), "{name} is the client's claim");
         let twin = WITHOUT_TWIN.iter().any(|other| seen == *other && name.contains('_'));
         assert!(!twin, "{name} is read as another field");
         if name == AUTHORIZATION.as_str() || name == "x-api-key" {
@@ -190,45 +170,4 @@ fn upstream(mut headers: HeaderMap, host: &Host) {
         let told: Vec<_> = headers.get_all(name).iter().collect();
         assert_eq!(told, [ours], "{name}");
     }
-}
-
-/// The name in the environment of a CGI program, without its prefix.
-fn as_cgi_sees(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    name.chars().map(plain).collect()
-}
-
-/// What stands between the slashes, decoded once. The path begins with a slash.
-fn decoded_segments(path: &str) -> Vec<Vec<u8>> {
-    path.split('/').skip(1).map(|segment| decode(segment.as_bytes())).collect()
-}
-
-/// Decodes `%41` and, as some servers do, `%u0041`; leaves alone what is no escape.
-fn decode(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::new();
-    let mut rest = text;
-    while let [first, behind @ ..] = rest {
-        (decoded, rest) = match behind {
-            [high, low, behind @ ..] if *first == b'%' && hex(&[*high, *low]).is_some() => {
-                decoded.extend(hex(&[*high, *low]).and_then(|code| u8::try_from(code).ok()));
-                (decoded, behind)
-            }
-            [b'u' | b'U', a, b, c, d, behind @ ..]
-                if *first == b'%' && hex(&[*a, *b, *c, *d]).is_some() =>
-            {
-                let letter = hex(&[*a, *b, *c, *d]).and_then(char::from_u32).unwrap_or('\u{FFFD}');
-                decoded.extend(letter.to_string().bytes());
-                (decoded, behind)
-            }
-            _ => {
-                decoded.push(*first);
-                (decoded, behind)
-            }
-        };
-    }
-    decoded
-}
-
-fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
 }

@@ -18,11 +18,18 @@ mod condition;
 mod credential;
 mod evidence;
 mod head;
+mod header_set;
+mod introspection;
+mod json;
+mod jwks;
+mod key;
 mod log;
 mod networks;
 mod packet;
+mod path;
 mod policy;
 mod segment;
+mod token;
 mod words;
 
 use http::header::{HeaderName, HeaderValue};
@@ -33,10 +40,16 @@ pub use condition::condition;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
 pub use head::request_head;
+pub use header_set::header_set;
+pub use introspection::introspection;
+pub use jwks::jwks;
+pub use key::key;
 pub use networks::networks_file;
 pub use packet::packet;
+pub use path::path;
 pub use policy::{policy_file, route_table};
 pub use segment::audit_segment;
+pub use token::token;
 pub use words::selector;
 
 /// A parser's promises.
@@ -57,12 +70,18 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_segment", run: audit_segment },
     Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },
+    Target { name: "header_set", run: header_set },
+    Target { name: "introspection", run: introspection },
+    Target { name: "jwks", run: jwks },
+    Target { name: "key", run: key },
     Target { name: "networks_file", run: networks_file },
     Target { name: "packet", run: packet },
+    Target { name: "path", run: path },
     Target { name: "policy_file", run: policy_file },
     Target { name: "request_head", run: request_head },
     Target { name: "route_table", run: route_table },
     Target { name: "selector", run: selector },
+    Target { name: "token", run: token },
 ];
 
 /// A method that no policy of a corpus names.

@@ -10,7 +10,7 @@ use enforcer_inspect::{Host, fold};
 use enforcer_kernel::{Budget, Budgets};
 use enforcer_limits::By;
 use enforcer_model::{CredentialKind, Timestamp};
-use enforcer_policy::{Policy, Problem, Problems, Route, Serves, Severity, explain};
+use enforcer_policy::{Policy, Problem, Problems, Route, Serves, Severity, TrailingSlash, explain};
 use http::HeaderMap;
 
 use super::methods;
@@ -191,12 +191,18 @@ fn routed(policy: &Policy) {
     if policy.routes().len() > ROUTES_ASKED {
         return;
     }
+    let (exact, routes): (Vec<_>, Vec<_>) =
+        policy.routes().iter().partition(|route| !route.opt_outs.is_empty());
+    exact.into_iter().for_each(|route| alone(policy, route));
     let patterns: Vec<Pattern<'_>> =
-        policy.routes().iter().filter_map(|route| Pattern::read(&route.pattern)).collect();
-    assert_eq!(patterns.len(), policy.routes().len(), "a pattern without a host or a path");
+        routes.iter().filter_map(|route| Pattern::read(&route.pattern)).collect();
+    assert_eq!(patterns.len(), routes.len(), "a pattern without a host or a path");
     for one in &patterns {
         for other in &patterns {
             let host = if one.host == "*" { "elsewhere.example" } else { &*one.host };
+            if policy.host_rules(host).trailing_slash == TrailingSlash::Strict {
+                continue;
+            }
             for rest in ["", "/r", "/r/s"] {
                 let path = one.filled_like(other, rest);
                 let found = policy.route_for(host, &path).map(|matched| &*matched.route.name);
@@ -204,11 +210,25 @@ fn routed(policy: &Policy) {
                     .zip(&patterns)
                     .filter(|(_, pattern)| pattern.matches(host, &path))
                     .min_by(|(_, a), (_, b)| a.compared_to(b))
-                    .and_then(|(place, _)| policy.routes().get::<usize>(place));
+                    .and_then(|(place, _)| routes.get::<usize>(place));
                 let narrowest = narrowest.map(|route| &*route.name);
                 assert_eq!(found, narrowest, "{host}{path}");
             }
         }
+    }
+}
+
+/// A route that has opted out of refusals answers for its own text and for nothing else.
+fn alone(policy: &Policy, route: &Route) {
+    let (host, path) = route.pattern.split_at(route.pattern.find('/').unwrap_or_default());
+    assert!(!path.contains(['{', '}', '*']), "{} hides other paths", route.name);
+    let host = if host == "*" { "elsewhere.example" } else { host };
+    let found = policy.exact_route(host, path).map(|found| &*found.name);
+    assert_eq!(found, Some(&*route.name), "{host}{path}");
+    for other in [format!("{path}/"), format!("{path}x"), path.replace("%2F", "%2f")] {
+        let same = other == path;
+        let found = policy.exact_route(host, &other).map(|found| &*found.name);
+        assert!(same || found != Some(&*route.name), "{other} is taken for {path}");
     }
 }
 
