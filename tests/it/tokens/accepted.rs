@@ -59,7 +59,7 @@ fn a_refused_token_is_told_the_same_whatever_the_reason_which_is_on_record() {
 
     let refused = [
         ("token-wrong-audience", with(json!({ "aud": "https://other.test" }))),
-        ("token-wrong-audience", with(json!({ "aud": [] }))),
+        ("token-malformed", with(json!({ "aud": [] }))),
         ("token-issuer-unknown", with(json!({ "iss": "http://127.0.0.1:1" }))),
         ("token-issuer-unknown", with(json!({ "iss": format!("{}/", scene.lab.issuer()) }))),
         ("token-expired", with(json!({ "exp": gone }))),
@@ -70,7 +70,7 @@ fn a_refused_token_is_told_the_same_whatever_the_reason_which_is_on_record() {
             "token-key-unknown",
             with(json!({ "iss": scene.idp.issuer(), "aud": "https://api.test/es256" })),
         ),
-        ("token-malformed", format!("{}.{richer}.", encoded(&none))),
+        ("token-algorithm", format!("{}.{richer}.", encoded(&none))),
         ("token-malformed", "a.b.c".to_owned()),
         ("token-inactive", "nobody-issued-this".to_owned()),
         ("key-malformed", "enf_live_x".to_owned()),

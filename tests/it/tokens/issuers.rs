@@ -6,7 +6,7 @@ use enforcer_tests::lab::idp::{BrokenIssuer, Idp, IdpKey, IdpOptions, Manner, RE
 use enforcer_tests::lab::{DEADLINE, Family, wait_until};
 use serde_json::json;
 
-use super::{Scene, claims, issuer, policy, read, reason_of, status_of};
+use super::{Scene, claims, issuer, once, policy, read, reason_of, status_of};
 use crate::stage::Stage;
 
 #[test]
@@ -21,7 +21,8 @@ fn an_opaque_token_is_served_until_its_provider_takes_it_back() {
 
     scene.idp.revoke(READONLY, &ends).unwrap();
 
-    wait_until("the answer in memory is old", DEADLINE, || scene.status(&ends) == 401).unwrap();
+    wait_until("the answer in memory is old", DEADLINE, || once(&scene.stage, &ends) == 401)
+        .unwrap();
     assert_eq!(scene.reason(), "token-inactive");
     assert_eq!([scene.status(&ends), scene.status(&stays)], [401, 200]);
 }
@@ -43,8 +44,7 @@ fn without_its_provider_no_opaque_token_is_served_and_every_signed_one_is() {
 
     assert_eq!(status_of(&stage, &unknown), 503);
     assert_eq!(reason_of(&stage), "issuer-unavailable");
-    wait_until("the answer in memory is old", DEADLINE, || status_of(&stage, &known) == 503)
-        .unwrap();
+    wait_until("the answer in memory is old", DEADLINE, || once(&stage, &known) == 503).unwrap();
     let before = stage.upstream.requests();
     for _ in 0..5 {
         assert_eq!([status_of(&stage, &unknown), status_of(&stage, &known)], [503, 503]);
@@ -95,13 +95,12 @@ fn issuers_that_misbehave_harm_nobody_but_their_own() {
     stage.start();
     let token = |one: &BrokenIssuer| one.sign(&claims(one.issuer(), "alice", &json!({}))).unwrap();
     let theirs = token(&good);
-    wait_until("the good one is served", DEADLINE, || status_of(&stage, &theirs) == 200).unwrap();
+    wait_until("the good one is served", DEADLINE, || once(&stage, &theirs) == 200).unwrap();
     let steady = stage.client(Family::V4).steadily(read().key(&theirs), Duration::from_millis(2));
 
     for (name, one) in &odd {
         let token = token(one);
-        wait_until(&format!("{name} is served"), DEADLINE, || status_of(&stage, &token) == 200)
-            .unwrap();
+        wait_until(&format!("{name} is served"), DEADLINE, || once(&stage, &token) == 200).unwrap();
     }
     for (name, one) in &bad {
         assert_eq!(status_of(&stage, &token(one)), 503, "{name}");
@@ -118,7 +117,6 @@ fn issuers_that_misbehave_harm_nobody_but_their_own() {
     bad.iter().for_each(|(_, one)| one.set(Manner::Good));
     for (name, one) in &bad {
         let token = token(one);
-        wait_until(&format!("{name} is well"), DEADLINE, || status_of(&stage, &token) == 200)
-            .unwrap();
+        wait_until(&format!("{name} is well"), DEADLINE, || once(&stage, &token) == 200).unwrap();
     }
 }

@@ -174,7 +174,7 @@ introspection = {{ client = "enforcer", secret = "idp.secret", cache = "500ms" }
         status_of(&self.stage, token)
     }
 
-    /// Why the last request was refused, as the audit log has it.
+    /// Why the last request that was refused was, as the audit log has it.
     fn reason(&self) -> String {
         reason_of(&self.stage)
     }
@@ -236,9 +236,15 @@ fn status_of(stage: &Stage, token: &str) -> u16 {
     one
 }
 
+/// The status over HTTP/1.1 alone, to wait for one that changes.
+fn once(stage: &Stage, token: &str) -> u16 {
+    ask_of(stage, Http::One, &read().key(token)).status.as_u16()
+}
+
 fn reason_of(stage: &Stage) -> String {
-    let record = stage.records_of("http").pop().unwrap();
-    record["body"]["reason"].as_str().unwrap().to_owned()
+    let records = stage.records_of("http");
+    let reason = records.iter().rev().find_map(|record| record["body"]["reason"].as_str());
+    reason.unwrap().to_owned()
 }
 
 /// The claims of a token, not verified.

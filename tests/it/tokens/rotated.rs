@@ -3,7 +3,7 @@
 use enforcer_tests::lab::idp::{Idp, IdpKey, IdpOptions, READONLY};
 use enforcer_tests::lab::{DEADLINE, wait_until};
 
-use super::{POLICY, reason_of, status_of};
+use super::{POLICY, once, reason_of, status_of};
 use crate::stage::Stage;
 
 /// A stage with a provider, whose one key is `k1`, and a token of it that was served.
@@ -57,7 +57,7 @@ fn a_key_that_its_provider_withdraws_ends_what_it_signed() {
 
     let idp = idp.restart(vec![IdpKey::fresh("ES256", "k2")]).unwrap();
 
-    wait_until("the old key is gone", DEADLINE, || status_of(&stage, &old) == 401).unwrap();
+    wait_until("the old key is gone", DEADLINE, || once(&stage, &old) == 401).unwrap();
     assert_eq!(reason_of(&stage), "token-key-unknown");
     assert_eq!(status_of(&stage, &idp.token(READONLY, "es256").unwrap()), 200);
 }
