@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::fields;
 use super::header_set::{as_cgi_sees, is_claim};
+use super::key::is_any_key;
 use super::path::one_meaning;
 
 /// Fields whose meaning does not survive a second name in a CGI environment.
@@ -152,9 +153,10 @@ fn upstream(mut headers: HeaderMap, host: &Host) {
         let twin = WITHOUT_TWIN.iter().any(|other| seen == *other && name.contains('_'));
         assert!(!twin, "{name} is read as another field");
         if name == AUTHORIZATION.as_str() || name == "x-api-key" {
-            let value = value.as_bytes().to_ascii_lowercase();
-            let value = value.strip_prefix(b"bearer ").unwrap_or(&value);
-            assert!(!value.trim_ascii().starts_with(b"enf_"), "a key of ours goes on");
+            let mut words = value.as_bytes().split(|byte| b" \t,".contains(byte));
+            let ours = words
+                .any(|word| word.to_ascii_lowercase().starts_with(b"enf_") || is_any_key(word));
+            assert!(!ours, "a key of ours goes on");
         }
     }
 

@@ -72,6 +72,12 @@ pub(super) fn is_key(text: &[u8]) -> bool {
     begins_with(text, "enf")
 }
 
+/// The same behind any word that a policy may choose.
+pub(super) fn is_any_key(text: &[u8]) -> bool {
+    let word = text.split(|byte| *byte == b'_').next().unwrap_or_default();
+    std::str::from_utf8(word).is_ok_and(|word| begins_with(text, word))
+}
+
 /// The same behind another word than `enf`.
 fn begins_with(text: &[u8], prefix: &str) -> bool {
     let length = COVERED_LENGTH - "enf".len() + prefix.len();

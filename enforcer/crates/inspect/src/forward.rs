@@ -47,8 +47,7 @@ pub fn strip(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
     remove_where(headers, |name, _| is_identity(name.as_str()));
     remove_where(headers, |name, value| {
-        (name == AUTHORIZATION && is_our_key(bearer(value.as_bytes())))
-            || (name == X_API_KEY && is_our_key(value.as_bytes()))
+        (name == AUTHORIZATION || name == X_API_KEY) && has_our_key(value)
     });
     join_cookies(headers);
 }
@@ -118,17 +117,35 @@ fn remove_where(
     }
 }
 
-/// What stands behind the scheme `Bearer`, or the value itself.
-fn bearer(value: &[u8]) -> &[u8] {
-    match value.split_at_checked(6) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer") => token.trim_ascii_start(),
-        Some(_) | None => value,
-    }
+/// Whether one of the words is a key of ours, whatever scheme stands before it.
+fn has_our_key(value: &HeaderValue) -> bool {
+    let between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+    value.as_bytes().split(between).any(is_our_key)
 }
 
-/// The prefix of the key format; a token of somebody else's does not begin so.
+/// Whatever begins as keys do that no policy has named, mistyped or whole; and the whole form of a
+/// key behind any other word, because the word is the policy's to choose and to change. A credential
+/// of somebody else's has neither.
 fn is_our_key(value: &[u8]) -> bool {
-    value.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"enf_"))
+    value.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"enf_")) || is_key(value)
+}
+
+/// `WORD_live_<12 id>_<43 secret><6 checksum>`, or `test` in the place of `live`.
+fn is_key(value: &[u8]) -> bool {
+    let mut parts = value.split(|&byte| byte == b'_');
+    let (Some(word), Some(environment), Some(id), Some(secret), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let plain = |part: &[u8], length: usize| {
+        part.len() == length && part.iter().all(u8::is_ascii_alphanumeric)
+    };
+    !word.is_empty()
+        && plain(word, word.len())
+        && [&b"live"[..], b"test"].contains(&environment)
+        && plain(id, 12)
+        && plain(secret, 49)
 }
 
 fn join_cookies(headers: &mut HeaderMap) {

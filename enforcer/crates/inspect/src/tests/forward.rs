@@ -50,6 +50,30 @@ fn what_a_client_claims_about_itself_is_removed() {
 #[test]
 fn no_key_of_ours_reaches_an_upstream_and_foreign_credentials_do() {
     for (name, value, passes) in [
+        (
+            "x-api-key",
+            "acme2_live_k7Qx2mP9aB3c_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA4Zt9Pt",
+            false,
+        ),
+        (
+            "authorization",
+            "DPoP  acme2_live_k7Qx2mP9aB3c_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA4Zt9Pt",
+            false,
+        ),
+        (
+            "authorization",
+            "Bearer x,acme2_live_k7Qx2mP9aB3c_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA4Zt9Pt",
+            false,
+        ),
+        ("x-api-key", "sk_live_51HqLyjWDarjtT1zdp7dc", true),
+        (
+            "x-api-key",
+            "acme2_live_k7Qx2mP9aB3c_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA4Zt9P",
+            true,
+        ),
+        ("authorization", "DPoP enf_live_secret", false),
+        ("authorization", "ApiKey\tenf_live_secret", false),
+        ("authorization", "enf_live_secret x", false),
         ("authorization", "Bearer enf_live_secret", false),
         ("authorization", "bearer   enf_live_secret", false),
         ("authorization", "BEARER ENF_live_secret", false),
