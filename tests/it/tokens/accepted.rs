@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use enforcer_tests::lab::idp::{Idp, IdpOptions, ORDERS, READONLY};
+use enforcer_tests::lab::idp::{DPOP, Holder, Idp, IdpOptions, ORDERS, READONLY};
 use enforcer_tests::lab::{Ask, DEADLINE, Http, wait_until};
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::{Scene, claims, decoded, encoded, issuer, now, payload, read, told};
@@ -85,8 +85,16 @@ fn a_refused_token_is_told_the_same_whatever_the_reason_which_is_on_record() {
             assert_eq!(scene.reason(), *reason);
         }
     }
+    let elsewhere = HeaderValue::try_from(&good).unwrap();
+    let elsewhere = read().header(HeaderName::from_static("x-api-key"), elsewhere);
+    assert_eq!(told(&scene.ask(Http::Two, &elsewhere)), told(&missing), "not where it belongs");
+    let twice = scene.ask(Http::Two, &elsewhere.key(&good));
+    assert_eq!(told(&twice), told(&missing), "nobody says which of the two is meant");
+    assert_eq!(scene.reason(), "credential-duplicate");
     assert_eq!(scene.status(&good), 200);
     assert_eq!(scene.stage.upstream.requests(), 2);
+    let log = format!("{:?}", scene.stage.records());
+    assert!(!log.contains(signature) && !log.contains(&richer), "no token is on record");
 
     let records = scene.stage.records_of("http");
     let record = records.iter().find(|one| one["body"]["reason"] == "token-wrong-audience");
@@ -172,4 +180,40 @@ fn whoever_has_no_token_is_told_where_tokens_come_from() {
     );
     scene.stage.apply(&scene.policy(&own));
     assert_eq!(scene.ask(Http::One, &Ask::get(place)).text(), format!("GET {place}\n"));
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_operator_can_ask_what_would_become_of_a_token() {
+    let scene = Scene::open();
+    let holder = Holder::new().unwrap();
+    let good = scene.idp.token(READONLY, "es256").unwrap();
+    let (left, right) = good.split_at(good.len() - 8);
+    for (token, verdict, code) in [
+        (good.clone(), "accepted", 0),
+        (scene.idp.token(READONLY, "opaque").unwrap(), "accepted", 0),
+        (scene.idp.dpop_token(DPOP, "es256", &holder).unwrap(), "depends", 0),
+        (format!("{left}AAAAAAAA{}", &right[8..]), "token-signature", 7),
+        (scene.signed("alice", &json!({ "aud": "https://other.test" })), "token-wrong-audience", 7),
+        (scene.signed("alice", &json!({ "exp": 1 })), "token-expired", 7),
+        ("nobody-issued-this".to_owned(), "token-inactive", 7),
+    ] {
+        let inspected = scene.stage.typing(&["tokens", "inspect", "-", "--json"], &token);
+
+        assert_eq!(inspected.code, Some(code), "{verdict}: {inspected}");
+        let told: Value = serde_json::from_str(&inspected.stdout).unwrap();
+        assert_eq!(told["agent"]["verdict"], verdict, "{told}");
+        assert!(!inspected.stdout.contains(token.rsplit('.').next().unwrap()), "no signature");
+        if token.contains('.') {
+            assert!(told["unverified"]["claims"]["sub"].is_string(), "{told}");
+        }
+    }
+    assert_eq!(scene.stage.upstream.requests(), 0);
+    assert_eq!(scene.status(&good), 200);
+
+    let words = ["tokens", "revoke", "client:svc-readonly", "--reason", "leaked"];
+    assert!(scene.stage.enforcer(&words).is_success());
+    let inspected = scene.stage.typing(&["tokens", "inspect", "-", "--json"], &good);
+    let told: Value = serde_json::from_str(&inspected.stdout).unwrap();
+    assert_eq!(told["agent"]["verdict"], "token-revoked", "{told}");
 }

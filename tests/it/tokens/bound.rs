@@ -124,6 +124,17 @@ fn a_token_that_is_bound_to_a_key_is_served_once_for_each_proof_and_never_withou
     assert_eq!(bound.stage.upstream.requests(), 8);
     let record = bound.stage.records_of("http").remove(0);
     assert_eq!(record["body"]["who"]["bound"], "dpop");
+
+    // Other terms hold for tokens that were checked before.
+    let text = fs::read_to_string(bound.stage.site.policy()).unwrap();
+    let with =
+        |term: &str| bound.stage.apply(&text.replace("ca = \"127", &format!("{term}\nca = \"127")));
+    with("require_binding = true");
+    assert_eq!(bound.outcome(Http::One, &get().key(&free)), refused("token-unbound"));
+    let ask = || proven(get(), "DPoP", &token, &proof());
+    assert_eq!(bound.outcome(Http::One, &ask()), served);
+    with("bind = \"mtls\"");
+    assert_eq!(bound.outcome(Http::One, &ask()), refused("token-binding"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use enforcer_tests::lab::idp::{BrokenIssuer, Idp, IdpKey, IdpOptions, Manner, READONLY};
-use enforcer_tests::lab::{DEADLINE, Family, wait_until};
+use enforcer_tests::lab::{DEADLINE, Family, Http, wait_until};
 use serde_json::json;
 
 use super::{Scene, claims, issuer, once, policy, read, reason_of, status_of};
@@ -38,7 +38,7 @@ fn without_its_provider_no_opaque_token_is_served_and_every_signed_one_is() {
     let kept: Vec<_> = scene.idp.keys().iter().cloned().map(IdpKey::Kept).collect();
     let (port, issuer) = (scene.idp.port().unwrap(), scene.idp.issuer().to_owned());
     assert_eq!(scene.status(&known), 200);
-    let Scene { stage, idp, lab } = scene;
+    let Scene { mut stage, idp, lab } = scene;
 
     drop(idp);
 
@@ -52,9 +52,14 @@ fn without_its_provider_no_opaque_token_is_served_and_every_signed_one_is() {
     assert_eq!(stage.upstream.requests(), before, "nobody vouched, nothing arrived");
     assert_eq!(status_of(&stage, &signed), 200);
 
+    // Keys are not kept over a restart: nobody knows what has become of them meanwhile.
+    stage.kill();
+    stage.start();
+    assert_eq!([status_of(&stage, &signed), status_of(&stage, &unknown)], [503, 503]);
     let options = IdpOptions { port, keys: kept, ..IdpOptions::default() };
     let idp = Idp::start(Some(&stage.lab.host), options).unwrap();
     assert_eq!(idp.issuer(), issuer);
+    wait_until("the provider is found again", DEADLINE, || once(&stage, &signed) == 200).unwrap();
     assert_eq!(status_of(&stage, &idp.token(READONLY, "opaque").unwrap()), 200);
     assert_eq!(status_of(&stage, &signed), 200);
     assert_eq!(status_of(&stage, &known), 401, "it has forgotten what it issued");
@@ -84,6 +89,7 @@ fn issuers_that_misbehave_harm_nobody_but_their_own() {
         ("broken", start(Manner::Broken)),
         ("liar", start(Manner::Liar)),
         ("page", start(Manner::Page)),
+        ("moved", start(Manner::Redirect(format!("{}/jwks", good.issuer())))),
         ("keyless", start(Manner::Status(500))),
     ];
     let all: Vec<_> = odd.iter().chain(&bad).collect();
@@ -119,4 +125,32 @@ fn issuers_that_misbehave_harm_nobody_but_their_own() {
         let token = token(one);
         wait_until(&format!("{name} is well"), DEADLINE, || once(&stage, &token) == 200).unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_provider_that_says_nothing_keeps_nobody_waiting_but_whoever_needs_its_word() {
+    let scene = Scene::open();
+    let mute = BrokenIssuer::start(Some(&scene.stage.lab.host)).unwrap();
+    let more = "timeout = \"500ms\"\n\
+                introspection = { client = \"enforcer\", secret = \"idp.secret\" }";
+    scene.stage.apply(&scene.policy(&issuer("mute", mute.issuer(), more)));
+    scene.until_usable();
+    mute.set(Manner::Silent);
+    let signed = scene.idp.token(READONLY, "es256").unwrap();
+    let opaque = scene.idp.token(READONLY, "opaque").unwrap();
+    let client = scene.stage.client(Family::V4);
+    let steady = client.steadily(read().key(&signed), Duration::from_millis(1));
+
+    // Nobody knows these, and one that may know them does not say so.
+    let asks: Vec<_> = (0..40).map(|n| read().key(&format!("invented-{n}"))).collect();
+    let answers = client.connect(Http::Two).unwrap().ask_at_once(&asks).unwrap();
+
+    let statuses: Vec<_> = answers.iter().map(|one| one.as_ref().unwrap().status).collect();
+    assert_eq!(statuses, [503; 40]);
+    assert_eq!(scene.reason(), "issuer-unavailable");
+    assert_eq!(scene.status(&opaque), 200, "whoever vouches for it is asked first");
+    let tally = steady.finish().unwrap();
+    assert!(tally.is_spotless() && tally.served > 20, "{tally:?}");
+    assert!(tally.slowest < Duration::from_millis(450), "nobody else waited: {tally:?}");
 }
