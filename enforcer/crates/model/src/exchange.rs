@@ -46,7 +46,7 @@ pub struct Who {
     pub kind: CredentialKind,
     /// The role that the matching rule accepted; none when no rule matched.
     pub role: Option<Role>,
-    /// The roles that the credential gives under the policy, as granted.
+    /// The roles that the credential gives under the policy, included ones too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Role>,
     /// The scopes of the credential.
@@ -127,7 +127,7 @@ pub struct Exchange {
     pub reason: Option<Reason>,
     /// What happened, with its causes; never shown to the client.
     pub cause: Option<String>,
-    /// The rule that decided: `route.allow[0]`, a limit's name, …
+    /// The rule that decided: `route.allow[1]`, a limit's name, …
     pub rule: Option<String>,
     /// The upstream address that was asked.
     pub upstream: Option<String>,
