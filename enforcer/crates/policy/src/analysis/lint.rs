@@ -57,11 +57,23 @@ impl Examined<'_, '_> {
         for (rule, fields) in plan.deny().iter().zip(deny) {
             self.condition(rule, fields, Effect::Deny, report);
         }
+        let admitted = admitted(self.analysis.policy(), self.route);
         let mut earlier: Vec<&Rule> = Vec::new();
         let mut sound = false;
         for (rule, fields) in plan.allow().iter().zip(self.fields.tables("allow")) {
-            if self.condition(rule, fields, Effect::Allow, report) {
-                sound |= self.effect(rule, &earlier, fields, report);
+            let whole = vec![
+                admitted.clone(),
+                questions::rule(rule).surely(),
+                none_of(&earlier),
+                denied(plan).negated(),
+            ];
+            let decides = self.find(Formula::All(whole));
+            // What decides something can hold.
+            if matches!(decides, Answer::Sample(())) {
+                self.can_fail(rule, fields, Effect::Allow, report);
+                sound = true;
+            } else if self.condition(rule, fields, Effect::Allow, report) {
+                sound |= self.effect(rule, &decides, &earlier, fields, report);
             }
             earlier.push(rule);
         }
@@ -71,7 +83,7 @@ impl Examined<'_, '_> {
             return;
         }
         match self.find(answered(self.analysis.policy(), self.route)) {
-            Answer::Sample(_) => self.open_to_anybody(report),
+            Answer::Sample(()) => self.open_to_anybody(report),
             Answer::Open => self.undecided(&format!("route `{name}` is for anybody"), report),
             Answer::Never => {
                 let (message, hint) = if self.find(Formula::YES) == Answer::Never {
@@ -100,20 +112,18 @@ impl Examined<'_, '_> {
         report: &mut Report,
     ) -> bool {
         let name = rule.name();
-        let Some(condition) = rule.when() else { return true };
+        if rule.when().is_none() {
+            return true;
+        }
         let span = fields.span_of("when");
-        let holds = || match effect {
-            Effect::Allow => when(rule).surely(),
-            Effect::Deny => when(rule).maybe(),
-        };
-        match self.find(Formula::All(vec![reach(rule), holds()])) {
-            Answer::Sample(_) => {}
+        match self.find(Formula::All(vec![reach(rule), holds(rule, effect)])) {
+            Answer::Sample(()) => {}
             Answer::Open => {
                 self.undecided(&format!("the condition of {name} can hold"), report);
                 return true;
             }
             Answer::Never => {
-                let (message, hint) = if self.find(holds()) == Answer::Never {
+                let (message, hint) = if self.find(holds(rule, effect)) == Answer::Never {
                     (
                         format!("the condition of {name} can never be true"),
                         match effect {
@@ -133,10 +143,19 @@ impl Examined<'_, '_> {
                 return false;
             }
         }
+        self.can_fail(rule, fields, effect, report);
+        true
+    }
+
+    /// Tells when the condition of `rule`, which can hold, can be nothing else.
+    fn can_fail(&self, rule: &Rule, fields: Fields<'_>, effect: Effect, report: &mut Report) {
+        let name = rule.name();
+        let Some(condition) = rule.when() else { return };
         if *condition.expr() == Expr::Constant(true) {
-            return true;
+            return;
         }
-        match self.find(Formula::All(vec![reach(rule), holds().negated()])) {
+        let span = fields.span_of("when");
+        match self.find(Formula::All(vec![reach(rule), holds(rule, effect).negated()])) {
             Answer::Never => {
                 let message = format!("the condition of {name} is always true");
                 let hint = match effect {
@@ -152,31 +171,27 @@ impl Examined<'_, '_> {
             Answer::Open => {
                 self.undecided(&format!("the condition of {name} can fail"), report);
             }
-            Answer::Sample(_) => {}
+            Answer::Sample(()) => {}
         }
-        true
     }
 
-    /// Whether `rule`, which allows, ever decides; what keeps it from that is told.
+    /// Whether `rule`, which allows, ever decides, as far as that is known; what keeps it from that
+    /// is told.
     fn effect(
         &self,
         rule: &Rule,
+        decides: &Answer<()>,
         earlier: &[&Rule],
         fields: Fields<'_>,
         report: &mut Report,
     ) -> bool {
         let here = || questions::rule(rule).surely();
-        let not_before = || {
-            let before = earlier.iter().map(|earlier| questions::rule(earlier).surely());
-            Formula::Any(before.collect()).negated()
-        };
+        let not_before = || none_of(earlier);
         let plan = &self.route.authz;
         let admitted = admitted(self.analysis.policy(), self.route);
-        let whole =
-            Formula::All(vec![admitted.clone(), here(), not_before(), denied(plan).negated()]);
         let name = rule.name();
-        match self.find(whole) {
-            Answer::Sample(_) => return true,
+        match decides {
+            Answer::Sample(()) => return true,
             Answer::Open => {
                 self.undecided(&format!("{name} ever decides"), report);
                 return true;
@@ -221,7 +236,8 @@ impl Examined<'_, '_> {
             return;
         }
         let nobody = Formula::flag(Flag::Anonymous);
-        if let Answer::Sample(sample) = self.find(Formula::All(vec![nobody, allowed(plan)])) {
+        let open = Formula::All(vec![nobody, allowed(plan)]);
+        if let Answer::Sample(sample) = self.analysis.find(self.route, open) {
             let name = &self.route.name;
             let message =
                 format!("the rules of route `{name}` ask for no credential, and it is not public");
@@ -233,8 +249,8 @@ impl Examined<'_, '_> {
         }
     }
 
-    fn find(&self, formula: Formula<'_>) -> Answer {
-        self.analysis.find(self.route, formula)
+    fn find(&self, formula: Formula<'_>) -> Answer<()> {
+        self.analysis.has(self.route, formula)
     }
 
     fn undecided(&self, what: &str, report: &mut Report) {
@@ -243,6 +259,19 @@ impl Examined<'_, '_> {
             "nothing is wrong; simpler conditions, or fewer at one rule, can be decided".to_owned();
         report.add(&UNDECIDED, self.fields.span(), message, hint);
     }
+}
+
+/// That the condition of `rule` does what the rule is for.
+fn holds(rule: &Rule, effect: Effect) -> Formula<'_> {
+    match effect {
+        Effect::Allow => when(rule).surely(),
+        Effect::Deny => when(rule).maybe(),
+    }
+}
+
+/// That none of these rules, which allow, decides.
+fn none_of<'a>(rules: &[&'a Rule]) -> Formula<'a> {
+    Formula::Any(rules.iter().map(|rule| questions::rule(rule).surely()).collect()).negated()
 }
 
 /// Tells when a route inside the `{**}` of another answers what that one would refuse.

@@ -30,6 +30,7 @@ pub(crate) use lint::lint;
 pub(crate) use questions::{allowed, answered};
 pub(crate) use world::moments;
 
+use self::model::Model;
 use self::search::{Found, STEPS_MAX};
 use self::world::{DEPTH_MAX, HoursSeen, Issuer, Place, Values, World, decoded};
 use crate::Policy;
@@ -52,9 +53,9 @@ pub(crate) struct Analysis<'p> {
 
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Answer<S = Box<Request>> {
     /// It is so for this request.
-    Sample(Box<Request>),
+    Sample(S),
     /// It is so for no request.
     Never,
     /// It was not decided.
@@ -101,10 +102,24 @@ impl<'p> Analysis<'p> {
 
     /// A request to `route` of which `formula` is true.
     pub(crate) fn find(&self, route: &Route, formula: Formula<'_>) -> Answer {
+        self.search(route, formula, |model, place| self.sample(model, place))
+    }
+
+    /// Whether there is one; which, is not told.
+    pub(crate) fn has(&self, route: &Route, formula: Formula<'_>) -> Answer<()> {
+        self.search(route, formula, |_, _| ())
+    }
+
+    fn search<S>(
+        &self,
+        route: &Route,
+        formula: Formula<'_>,
+        tell: impl FnOnce(&Model, &Place) -> S,
+    ) -> Answer<S> {
         let leads_here =
             |host: &str, path: &str| leads_to(self.policy, host, path) == Some(route.number);
         match route.pattern.parse() {
-            Ok(pattern) => self.find_in(pattern, formula, &leads_here),
+            Ok(pattern) => self.search_in(pattern, formula, &leads_here, tell),
             Err(_) => Answer::Open,
         }
     }
@@ -116,6 +131,16 @@ impl<'p> Analysis<'p> {
         formula: Formula<'_>,
         leads_here: &dyn Fn(&str, &str) -> bool,
     ) -> Answer {
+        self.search_in(pattern, formula, leads_here, |model, place| self.sample(model, place))
+    }
+
+    fn search_in<S>(
+        &self,
+        pattern: Pattern,
+        formula: Formula<'_>,
+        leads_here: &dyn Fn(&str, &str) -> bool,
+        tell: impl FnOnce(&Model, &Place) -> S,
+    ) -> Answer<S> {
         let place = Place {
             pattern,
             depth: self.depth,
@@ -127,12 +152,14 @@ impl<'p> Analysis<'p> {
         let (found, steps) = search::find(&formula, &self.worlds, &place, leads_here, budget);
         self.steps.set(self.steps.get().saturating_sub(steps));
         match found {
-            Found::Sample(model) => {
-                Answer::Sample(Box::new(sample::request(&model, &self.worlds, &place)))
-            }
+            Found::Sample(model) => Answer::Sample(tell(&model, &place)),
             Found::Nothing => Answer::Never,
             Found::Open => Answer::Open,
         }
+    }
+
+    fn sample(&self, model: &Model, place: &Place) -> Box<Request> {
+        Box::new(sample::request(model, &self.worlds, place))
     }
 }
 
@@ -145,7 +172,7 @@ fn world(policy: &Policy) -> World<'_> {
             RoleValues::Claim(path) => Values::Claim(path.to_vec()),
         },
     });
-    World { roles: policy.roles(), issuers: issuers.collect() }
+    World::new(policy.roles(), issuers.collect())
 }
 
 /// The number of the route that a host and a path, as they would be sent, lead to.

@@ -259,13 +259,9 @@ impl Search<'_> {
     /// Whether the caller has `role`, by the credentials that give it or a role that includes it.
     fn ask_role(&self, role: &Role) -> Look {
         let Some(world) = self.worlds.get(self.at.get()) else { return Look::NO };
-        let Ok(satisfying) = world.roles.satisfying(role) else { return Look::NO };
-        let grants = satisfying
-            .iter()
-            .flat_map(|role| world.roles.grants(role).iter().map(move |grant| (role, grant)));
         self.ask_caller(|caller| {
             let mut any = Look::NO;
-            for (role, grant) in grants {
+            for &(role, grant) in world.givers(role) {
                 let look = match (grant, caller) {
                     (Grant::Key, Value::Key) => self.ask_switch(Variable::Granted(role.clone())),
                     (Grant::Issuer { issuer, value }, Value::Token(name)) if issuer == name => {
@@ -278,10 +274,14 @@ impl Search<'_> {
                             Seen::Absent | Seen::Foreign => Look::NO,
                         }
                     }
-                    (Grant::Key | Grant::Issuer { .. } | Grant::Spiffe(_), _) => Look::NO,
+                    (Grant::Key | Grant::Issuer { .. } | Grant::Spiffe(_), _) => continue,
                 };
                 any = Look { outcomes: any.outcomes | look.outcomes, next: any.next.or(look.next) }
                     .settled();
+                // Nothing that could also give it makes a difference.
+                if any.outcomes == Outcomes::TRUE {
+                    break;
+                }
             }
             any
         })

@@ -1,13 +1,13 @@
 //! What can arise at all: who can call, which requests lead to a route, which hours there are.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use enforcer_authz::{Roles, Time};
+use enforcer_authz::{Grant, Roles, Time};
 use enforcer_inspect::Path;
-use enforcer_model::Timestamp;
+use enforcer_model::{Role, Timestamp};
 
 use crate::routing::Pattern;
 
@@ -16,6 +16,24 @@ use crate::routing::Pattern;
 pub(crate) struct World<'a> {
     pub(crate) roles: &'a Roles,
     pub(crate) issuers: Vec<Issuer>,
+    /// By role; looked up once, for questions ask about the same roles again and again.
+    givers: BTreeMap<&'a Role, Vec<(&'a Role, &'a Grant)>>,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(roles: &'a Roles, issuers: Vec<Issuer>) -> Self {
+        let givers = roles.iter().map(|role| {
+            let satisfying = roles.satisfying(role).into_iter().flatten();
+            let grants = |giving| roles.grants(giving).iter().map(move |grant| (giving, grant));
+            (role, satisfying.flat_map(grants).collect())
+        });
+        Self { roles, issuers, givers: givers.collect() }
+    }
+
+    /// What gives `role`, or a role that includes it, each with the role that is given.
+    pub(crate) fn givers(&self, role: &Role) -> &[(&'a Role, &'a Grant)] {
+        self.givers.get(role).map(AsRef::as_ref).unwrap_or_default()
+    }
 }
 
 /// One `[issuer]`.
