@@ -23,7 +23,8 @@ pub fn path(bytes: &[u8]) {
     if let (Ok(path), Ok(rewrite)) = (path.parse::<Path>(), Rewrite::new(cut, front)) {
         rewritten(&path, &rewrite, cut, front);
     }
-    if !name.is_empty() {
+    // Another query is refused with the head that it came in.
+    if !name.is_empty() && query.bytes().all(|byte| byte.is_ascii_graphic()) {
         read(query, name);
     }
 }
