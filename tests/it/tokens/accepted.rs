@@ -36,10 +36,10 @@ fn tokens_of_every_algorithm_are_served_by_their_roles_and_claims() {
     }
 
     let records = scene.stage.records_of("http");
-    let who = &records[2]["body"]["who"];
+    let written = records.iter().find(|record| record["body"]["rule"] == "orders.allow[2]");
+    let who = &written.unwrap()["body"]["who"];
     assert_eq!(who["principal"], "token:corp/svc-orders", "{who}");
     assert_eq!((&who["issuer"], &who["role"]), (&"corp".into(), &"writer".into()), "{who}");
-    assert_eq!(records[2]["body"]["rule"], "orders.allow[2]");
     assert_eq!(scene.stage.upstream.requests(), 10, "nothing that was refused arrived");
 }
 
@@ -188,12 +188,12 @@ fn an_operator_can_ask_what_would_become_of_a_token() {
     let scene = Scene::open();
     let holder = Holder::new().unwrap();
     let good = scene.idp.token(READONLY, "es256").unwrap();
-    let (left, right) = good.split_at(good.len() - 8);
+    let (left, _) = good.split_at(good.len() - 8);
     for (token, verdict, code) in [
         (good.clone(), "accepted", 0),
         (scene.idp.token(READONLY, "opaque").unwrap(), "accepted", 0),
         (scene.idp.dpop_token(DPOP, "es256", &holder).unwrap(), "depends", 0),
-        (format!("{left}AAAAAAAA{}", &right[8..]), "token-signature", 7),
+        (format!("{left}AAAAAAAA"), "token-signature", 7),
         (scene.signed("alice", &json!({ "aud": "https://other.test" })), "token-wrong-audience", 7),
         (scene.signed("alice", &json!({ "exp": 1 })), "token-expired", 7),
         ("nobody-issued-this".to_owned(), "token-inactive", 7),

@@ -132,7 +132,7 @@ fn issuers_that_misbehave_harm_nobody_but_their_own() {
 fn a_provider_that_says_nothing_keeps_nobody_waiting_but_whoever_needs_its_word() {
     let scene = Scene::open();
     let mute = BrokenIssuer::start(Some(&scene.stage.lab.host)).unwrap();
-    let more = "timeout = \"500ms\"\n\
+    let more = "timeout = \"2s\"\n\
                 introspection = { client = \"enforcer\", secret = \"idp.secret\" }";
     scene.stage.apply(&scene.policy(&issuer("mute", mute.issuer(), more)));
     scene.until_usable();
@@ -152,5 +152,5 @@ fn a_provider_that_says_nothing_keeps_nobody_waiting_but_whoever_needs_its_word(
     assert_eq!(scene.status(&opaque), 200, "whoever vouches for it is asked first");
     let tally = steady.finish().unwrap();
     assert!(tally.is_spotless() && tally.served > 20, "{tally:?}");
-    assert!(tally.slowest < Duration::from_millis(450), "nobody else waited: {tally:?}");
+    assert!(tally.slowest < Duration::from_millis(1_500), "nobody else waited: {tally:?}");
 }

@@ -18,8 +18,7 @@ fn issuers_change_under_load_without_a_dropped_request() {
         scene.idp.token(READONLY, "opaque").unwrap(),
         scene.signed("alice", &json!({})),
     ];
-    let steady =
-        tokens.clone().map(|token| client.steadily(read().key(&token), Duration::from_millis(1)));
+    let steady = tokens.map(|token| client.steadily(read().key(&token), Duration::from_millis(1)));
     let good = scene.policy("");
 
     for round in 0..20 {

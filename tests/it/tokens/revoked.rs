@@ -7,7 +7,7 @@ use enforcer_tests::lab::idp::ORDERS;
 use enforcer_tests::lab::{
     ATTACKER, Ask, Connection, DEADLINE, Family, Http, TlsStream, wait_until,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Scene, now, payload, read};
 
@@ -46,14 +46,16 @@ fn what_is_revoked_is_refused_by_every_core_and_cut_wherever_it_is_open_until_it
         assert_eq!(statuses(&mut connections, &token), [200; 12], "{target}");
     }
 
-    let records = scene.stage.records_of("http");
-    let is_cut = |one: &&Value| {
-        let body = &one["body"];
-        body["reason"] == "token-revoked" && body["status"].as_u64() < Some(400)
+    let cut = || -> Vec<u64> {
+        let records = scene.stage.records_of("http");
+        let revoked = records.iter().filter(|one| one["body"]["reason"] == "token-revoked");
+        let statuses = revoked.map(|one| one["body"]["status"].as_u64().unwrap());
+        statuses.filter(|&status| status < 400).collect()
     };
-    let cut: Vec<_> = records.iter().filter(is_cut).map(|one| &one["body"]["status"]).collect();
-    assert_eq!(cut.len(), 15, "each that was cut is on record once");
-    assert_eq!(cut.iter().filter(|status| **status == 101).count(), 5, "{cut:?}");
+    wait_until("all that was cut is on record", DEADLINE, || cut().len() >= 15).unwrap();
+    let cut = cut();
+    assert_eq!(cut.len(), 15, "each of them once");
+    assert_eq!(cut.iter().filter(|&&status| status == 101).count(), 5, "{cut:?}");
 }
 
 #[test]
