@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Effort, Row};
 
+mod identity;
 mod kernel;
 mod r#loop;
 
@@ -19,7 +20,7 @@ pub struct Area {
 }
 
 /// All areas.
-pub const AREAS: &[Area] = &[kernel::AREA, r#loop::AREA];
+pub const AREAS: &[Area] = &[identity::AREA, kernel::AREA, r#loop::AREA];
 
 #[cfg(test)]
 mod tests {
