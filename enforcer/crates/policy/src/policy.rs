@@ -289,6 +289,7 @@ impl Policy {
             ("kernel", fixed(self) != fixed(next)),
             ("audit.origin", self.audit().origin != next.audit().origin),
             ("audit.queue", self.audit().queue != next.audit().queue),
+            ("identity", self.identity() != next.identity()),
         ];
         changes.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
     }

@@ -166,6 +166,7 @@ fn a_reload_says_which_changes_wait_for_a_restart() {
     assert_eq!(with("8443\"]", "8444\"]"), ["listen"]);
     assert_eq!(with("\"native\"", "\"generic\""), ["kernel"]);
     assert_eq!(with("demo.test/enforcer", "other.test/enforcer"), ["audit.origin"]);
+    assert_eq!(with("[agent]", "[identity]\nttl = \"30s\"\n\n[agent]"), ["identity"]);
     for (from, to) in [
         ("\"enforce\"", "\"observe\""),
         ("50000/s", "60000/s"),
