@@ -25,7 +25,7 @@ use crate::oracle::Random;
 
 const CALLERS: u32 = 1 << 20;
 const PLACES: usize = 1 << 21;
-const BURST: u32 = 1_000_000;
+const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 const ONE_MOST: f64 = 240.0;
 const TWO_MOST: f64 = 520.0;
 const BYTES_MOST: f64 = 40.0;
@@ -105,8 +105,8 @@ impl Ours {
         let places = NonZeroUsize::new(PLACES).context("no places")?;
         let limits = Limits::new(places, [0x5eed_5eed, 0xcafe_cafe], now.monotonic);
         let second = Duration::from_secs(1);
-        let rate = Rate::new(burst(), second).context("no rate")?;
-        let kind = Kind::Rate { rate, burst: burst() };
+        let rate = Rate::new(BURST, second).context("no rate")?;
+        let kind = Kind::Rate { rate, burst: BURST };
         // Past the beginning of time, so that a bucket is not full at zero.
         let now = Moment { monotonic: now.monotonic + second, ..now };
         Ok(Self { limits: Arc::new(limits), limit: Limit::new("per_ip", By::Ip, kind), now })
@@ -122,12 +122,8 @@ impl Ours {
 }
 
 fn governor() -> Governor {
-    let quota = Quota::per_second(burst()).allow_burst(burst());
+    let quota = Quota::per_second(BURST).allow_burst(BURST);
     RateLimiter::dashmap_with_clock(quota, FakeRelativeClock::default())
-}
-
-const fn burst() -> NonZeroU32 {
-    NonZeroU32::new(BURST).unwrap()
 }
 
 /// Two random orders of callers, as long as `calls`.
@@ -153,7 +149,7 @@ fn both(lists: [&[u32]; 2], one: &(impl Fn(&[u32]) -> Result<f64> + Sync)) -> Re
         let [first, second] = lists.map(run);
         [first.join(), second.join()]
     });
-    let [first, second] = costs.map(|cost| cost.map_err(|_| anyhow!("a thread panicked"))?);
+    let [first, second] = costs.map(|cost| cost.map_err(|_panic| anyhow!("a thread panicked"))?);
     Ok(f64::midpoint(first?, second?))
 }
 

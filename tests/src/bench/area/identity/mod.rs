@@ -7,6 +7,8 @@
 //! hash of 64 bytes: how fast the machine was in this run.
 //! `enforcer/docs/benchmarks.md` has the method and its limits.
 
+#![expect(clippy::indexing_slicing, reason = "lists are as long as the bench has made them")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context as Wake, Poll, Waker};

@@ -26,12 +26,12 @@ pub(super) fn ordinary() -> Result<String> {
     );
     for n in 0..ROLES {
         let from = format!("['key', 'issuer:corp/role{n:02}']");
-        match n % 5 {
-            0 => writeln!(text, "role{n:02} = {{ from = {from} }}")?,
-            _ => {
-                writeln!(text, "role{n:02} = {{ from = {from}, includes = ['role{:02}'] }}", n - 1)?
-            }
-        }
+        // Chains of five: each role includes the one before.
+        let includes = match n % 5 {
+            0 => String::new(),
+            _ => format!(", includes = ['role{:02}']", n - 1),
+        };
+        writeln!(text, "role{n:02} = {{ from = {from}{includes} }}")?;
     }
     for n in 0..ROUTES {
         let role = n % ROLES;
