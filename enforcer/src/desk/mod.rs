@@ -206,9 +206,7 @@ impl Desk {
             Call::TokenInspect { .. } => {
                 Err(Refusal::new(RefusalKind::Failed, "tokens are looked at beside the desk"))
             }
-            Call::TokenList { after } => {
-                self.tokens.list(after.as_deref(), self.clock.now().wall)
-            }
+            Call::TokenList { after } => self.tokens.list(after.as_deref(), self.clock.now().wall),
             Call::TokenRestore { id, reason } => {
                 checked(&reason)?;
                 let done = self.tokens.restore(&id, self.clock.now().wall);

@@ -32,12 +32,12 @@ mod rounds;
 mod sift;
 mod singles;
 mod store;
-mod throttle;
-mod throttled;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod throttled;
 mod view;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ mod networks;
 mod packet;
 mod path;
 mod policy;
+mod proof;
 mod segment;
 mod token;
 mod words;
@@ -48,6 +49,7 @@ pub use networks::networks_file;
 pub use packet::packet;
 pub use path::path;
 pub use policy::{policy_file, route_table};
+pub use proof::dpop_proof;
 pub use segment::audit_segment;
 pub use token::token;
 pub use words::selector;
@@ -70,6 +72,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_segment", run: audit_segment },
     Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },
+    Target { name: "dpop_proof", run: dpop_proof },
     Target { name: "header_set", run: header_set },
     Target { name: "introspection", run: introspection },
     Target { name: "jwks", run: jwks },

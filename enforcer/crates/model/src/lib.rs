@@ -15,7 +15,8 @@ mod units;
 pub use claims::{Claims, Value};
 pub use clock::{Clock, Moment, SystemClock, Timestamp, TimestampError};
 pub use decision::{
-    Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Finding, Target, TargetError,
+    Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Finding, Target,
+    TargetError,
 };
 pub use exchange::{Exchange, HttpVersion, RequestId, TlsVersion, Who};
 pub use identity::{

@@ -8,8 +8,7 @@ use super::server::{Server, Steps, get, local, read_head, request, until};
 use super::{OK, Plan, Pools};
 use crate::Opened;
 
-const SWITCH: &str =
-    "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
 
 #[tokio::test]
 async fn a_tunnel_begins_behind_the_head_and_carries_bytes_both_ways() {
