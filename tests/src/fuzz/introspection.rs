@@ -130,3 +130,17 @@ fn discovered(discovery: &Discovery, bytes: &[u8], url: &str) {
         assert!(scheme == "https" || plain, "{text} leads away from TLS");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_that_the_target_starts_from_lets_its_subject_in() {
+        let answer = json!({"active": true, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 60});
+
+        let facts = ask(answer.to_string().as_bytes());
+
+        assert_eq!(facts.map(|facts| facts.subject), Ok("alice".into()));
+    }
+}

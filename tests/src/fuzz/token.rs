@@ -206,3 +206,20 @@ impl Issuer {
         format!("{signed}.{}", in_base64url(signature.as_ref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_tokens_that_the_target_starts_from_are_good() {
+        assert!(verified(CORP.signed(HEADER, CLAIMS).as_bytes()).is_ok());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/token");
+        for name in ["good-eddsa", "good-es256", "good-rs256", "good-application-type"] {
+            let token = fs::read(format!("{folder}/{name}")).unwrap();
+            assert_eq!(verified(&token).map(|facts| facts.subject), Ok("alice".into()), "{name}");
+        }
+    }
+}
