@@ -29,7 +29,7 @@ struct Defined {
 
 static DEFINED: LazyLock<Defined> = LazyLock::new(Defined::new);
 
-/// The first [`REQUEST_BYTES`] are a request, the others the text of a condition.
+/// The first `REQUEST_BYTES` are a request, the others the text of a condition.
 ///
 /// The text is read, or each problem has a place inside it, a message and a hint, and moves no cursor.
 /// What is read prints as a text with the same meaning, of the same request it says the same twice,
