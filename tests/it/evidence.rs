@@ -29,7 +29,7 @@ fn every_request_every_admin_action_and_every_map_change_is_a_record() {
     let body = &served.unwrap()["body"];
     assert_eq!(body["path"], "/v1/orders");
     assert_eq!(body["route"], "orders");
-    assert_eq!(body["rule"], "orders.allow[0]");
+    assert_eq!(body["rule"], "orders.allow[1]");
     assert!(body["peer"].as_str().unwrap().starts_with(&CLIENT.v4.to_string()));
     let id = reader.split('_').nth(2).unwrap();
     assert_eq!(body["who"]["principal"], format!("key:{id}"));
