@@ -407,7 +407,7 @@ mod tests {
         let inspected = Inspected {
             unverified: Some(json!({
                 "header": { "alg": "ES256", "kid": null },
-                "claims": { "sub": "alice", "exp": 1_795_341_600 },
+                "claims": { "exp": 1_795_341_600, "sub": "alice" },
             })),
             unreadable: None,
             agent: Some(TokenInspected {

@@ -15,7 +15,7 @@ use enforcer_authn::{
     Identity, IssuerStatus, NewRevocation, Outcome, RevocationError, RevocationId, RevocationStore,
     TokenRevocation, TokenTarget, Tokens,
 };
-use enforcer_model::{Author, Expiry, Moment, Reason, Timestamp};
+use enforcer_model::{Author, Expiry, Moment, Timestamp};
 use enforcer_proxy::Connections;
 use tracing::{info, warn};
 
@@ -79,15 +79,8 @@ impl TokenDesk {
             Err(error) => return Err(refusal(&error)),
         };
         let hit = |identity: &Identity| revocation.hits(identity);
-        let why = match revocation.target {
-            TokenTarget::Certificate(_) => Reason::CertificateRevoked,
-            TokenTarget::Client(_)
-            | TokenTarget::IssuedBefore(_)
-            | TokenTarget::Key(_)
-            | TokenTarget::Subject(_)
-            | TokenTarget::Token(_) => Reason::TokenRevoked,
-        };
-        let cut = u64::try_from(self.connections.close_where(why, &hit)).unwrap_or(u64::MAX);
+        let cut = self.connections.close_where(revocation.target.reason(), &hit);
+        let cut = u64::try_from(cut).unwrap_or(u64::MAX);
         info!(id = %revocation.id, cut, "tokens taken back");
         let revocation = row(&revocation);
         Ok(Answer::TokensRevoked(Box::new(TokensRevoked {

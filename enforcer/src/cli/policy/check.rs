@@ -6,7 +6,7 @@ use enforcer_policy::Problem;
 use serde::Serialize;
 
 use super::load;
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::{Context, Exit, Failure, counted};
 
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -41,7 +41,11 @@ pub(super) fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Fail
         context.printer.warning(&warning.to_string());
     }
     let Checked { file, sha256, routes, .. } = &checked;
-    let line = format!("{}: good; {routes} routes, sha256 {sha256}", file.display());
+    let line = format!(
+        "{}: good; {}, sha256 {sha256}",
+        file.display(),
+        counted(u64::try_from(*routes).unwrap_or(u64::MAX), "route")
+    );
     context.printer.item(&checked, &[line])?;
     Ok(Exit::Done)
 }

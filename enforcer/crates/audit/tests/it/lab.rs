@@ -164,7 +164,7 @@ pub(crate) fn request(id: u128, peer: &str) -> Exchange {
         status: 200,
         reason: None,
         cause: None,
-        rule: Some("orders.allow[0]".to_owned()),
+        rule: Some("orders.allow[1]".to_owned()),
         upstream: Some("127.0.0.1:9000".to_owned()),
         bytes_in: 0,
         bytes_out: 512,

@@ -154,14 +154,7 @@ impl TakenBack {
 
     /// What the audit record says.
     pub(crate) const fn reason(&self) -> Reason {
-        match self.target {
-            TokenTarget::Certificate(_) => Reason::CertificateRevoked,
-            TokenTarget::Client(_)
-            | TokenTarget::IssuedBefore(_)
-            | TokenTarget::Key(_)
-            | TokenTarget::Subject(_)
-            | TokenTarget::Token(_) => Reason::TokenRevoked,
-        }
+        self.target.reason()
     }
 }
 

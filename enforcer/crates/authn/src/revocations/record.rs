@@ -5,7 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use enforcer_model::{Author, Expiry, Thumbprint, ThumbprintError, Timestamp, TimestampError};
+use enforcer_model::{
+    Author, Expiry, Reason, Thumbprint, ThumbprintError, Timestamp, TimestampError,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Identity, Proof, TokenFacts};
@@ -114,6 +116,18 @@ impl RevocationId {
 }
 
 impl TokenTarget {
+    /// What the record of a request that it ends says.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Certificate(_) => Reason::CertificateRevoked,
+            Self::Client(_)
+            | Self::IssuedBefore(_)
+            | Self::Key(_)
+            | Self::Subject(_)
+            | Self::Token(_) => Reason::TokenRevoked,
+        }
+    }
+
     /// Bytes of an id, a subject, a client or the name of a key.
     pub const TEXT_MAX: usize = 1_024;
 }
