@@ -17,7 +17,7 @@ use crate::scene::{Scene, seen};
 
 /// What one request is measured by.
 pub(crate) struct Till<'a> {
-    pub(crate) scene: &'a Scene<'a>,
+    pub(crate) scene: &'a Scene<'a, 'a>,
     pub(crate) policy: &'a Policy,
     pub(crate) limits: &'a Arc<Limits>,
     /// What the request says of the length of its body.

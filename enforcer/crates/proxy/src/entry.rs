@@ -152,7 +152,7 @@ impl Entry {
         self.note(|exchange| exchange.credential = Some(fingerprint));
     }
 
-    pub(crate) fn scene(&mut self, scene: &Scene<'_>) {
+    pub(crate) fn scene(&mut self, scene: &Scene<'_, '_>) {
         self.note(|exchange| {
             exchange.incident = scene.incident;
             exchange.region = scene.region.map(Into::into);

@@ -41,7 +41,7 @@ impl Onward<'_> {
         &self,
         assertions: &Assertions,
         caller: Option<(&Identity, RoleSet)>,
-        scene: &Scene<'_>,
+        scene: &Scene<'_, '_>,
         policy: &Policy,
         now: Timestamp,
     ) -> Option<HeaderValue> {
@@ -105,7 +105,7 @@ impl Onward<'_> {
 /// own: the route that it belongs to, if there is one, must allow it to the same caller.
 pub(crate) fn rewritten(
     head: &Head,
-    scene: &Scene<'_>,
+    scene: &Scene<'_, '_>,
     caller: Option<(&Identity, RoleSet)>,
     policy: &Policy,
 ) -> Result<Option<Path>, Rejection> {
@@ -114,7 +114,7 @@ pub(crate) fn rewritten(
     if let Some(other) = policy.route_for(head.host.as_str(), path.as_str())
         && other.route.number != scene.route.number
     {
-        authorise(&scene.on(&other)?, caller, policy)?;
+        authorise(&scene.on(&other, policy)?, caller, policy)?;
     }
     Ok(Some(path))
 }

@@ -15,8 +15,10 @@ use crate::entry::Origin;
 use crate::under_way::InFlight;
 
 /// A request as its route sees it, before anybody is asked who they are.
-pub(crate) struct Scene<'a> {
-    pub(crate) route: &'a Arc<Route>,
+///
+/// The route is the policy's (`'p`) and outlives what is borrowed from the request (`'a`).
+pub(crate) struct Scene<'p, 'a> {
+    pub(crate) route: &'p Arc<Route>,
     pub(crate) origin: &'a Origin,
     pub(crate) region: Option<&'a str>,
     pub(crate) incident: u8,
@@ -44,10 +46,10 @@ struct TooWeak(Require);
 #[error("no credential in the request")]
 pub(crate) struct NoCredential;
 
-impl<'a> Scene<'a> {
+impl<'p, 'a> Scene<'p, 'a> {
     /// Refuses a query that the route's conditions could read two ways.
     pub(crate) fn new(
-        matched: &'a Matched<'a>,
+        matched: &'a Matched<'p>,
         head: &'a Head,
         headers: &'a HeaderMap,
         origin: &'a Origin,
@@ -66,23 +68,13 @@ impl<'a> Scene<'a> {
     }
 
     /// The same request, as the route of a path that is written anew sees it.
-    pub(crate) fn on<'b>(&self, matched: &'b Matched<'b>) -> Result<Scene<'b>, Rejection>
-    where
-        'a: 'b,
-    {
-        let route = matched.route;
-        Ok(Scene {
-            route,
-            origin: self.origin,
-            region: self.region,
-            incident: self.incident,
-            head: self.head,
-            headers: self.headers,
-            path: &matched.path,
-            params: matched.params(),
-            query: route.query(self.head.query.as_deref())?,
-            now: self.now,
-        })
+    pub(crate) fn on<'b>(
+        &'b self,
+        matched: &'b Matched<'b>,
+        policy: &'b Policy,
+    ) -> Result<Scene<'b, 'b>, Rejection> {
+        let Self { head, headers, origin, incident, now, .. } = *self;
+        Scene::new(matched, head, headers, origin, policy, incident, now)
     }
 
     /// As `caller` brings it; nobody was identified without one.
@@ -133,11 +125,11 @@ impl<'a> Scene<'a> {
 }
 
 /// May they: enough was shown, the key is for this route, and the rules allow it.
-pub(crate) fn authorise<'a>(
-    scene: &Scene<'a>,
+pub(crate) fn authorise<'p>(
+    scene: &Scene<'p, '_>,
     caller: Option<(&Identity, RoleSet)>,
     policy: &Policy,
-) -> Result<Permit<'a>, Rejection> {
+) -> Result<Permit<'p>, Rejection> {
     let identity = caller.map(|(identity, _)| identity);
     if identity.is_none() && scene.wants_caller(policy) {
         return Err(Reason::CredentialMissing.because(NoCredential));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use enforcer_authn::Identity;
 use enforcer_authz::Permit;
 use enforcer_inspect::Head;
-use enforcer_model::{Rejection, Timestamp};
+use enforcer_model::{Reason, Rejection, Timestamp};
 use enforcer_policy::{Policy, Route};
 use http::HeaderMap;
 
@@ -82,6 +82,24 @@ impl<'a> Watch<'a> {
 fn verdict(decided: Result<(), &Rejection>) -> Verdict {
     match decided {
         Ok(()) => Verdict::Allow,
-        Err(rejection) => Verdict::Deny(rejection.chain().into()),
+        Err(rejection) if matches!(rejection.reason, Reason::DeniedByRule | Reason::NotAllowed) => {
+            Verdict::Deny(rejection.chain().into())
+        }
+        // What the policy's own rules say is bounded by the policy; other causes repeat what clients
+        // send, who could make any number of kinds of it.
+        Err(rejection) => Verdict::Deny(rejection.reason.as_str().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_makes_no_kinds_of_difference() {
+        let told = |reason: Reason, cause: &str| verdict(Err(&reason.because(cause.to_owned())));
+
+        assert_eq!(told(Reason::KeyUnknown, "one"), told(Reason::KeyUnknown, "another"));
+        assert_eq!(told(Reason::NotAllowed, "a.allow[1]"), Verdict::Deny("a.allow[1]".into()));
     }
 }
