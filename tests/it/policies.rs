@@ -107,6 +107,36 @@ fn a_confirmed_policy_stays_and_one_that_was_not_is_gone_after_a_crash() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn reading_the_same_policy_again_confirms_nothing_and_keeps_the_way_back() {
+    let stage = Stage::with_policy(LAYER_7);
+    let reader = stage.key("client", "reader");
+    let create = Ask::post("/v1/orders", "{}").key(&reader);
+    let status = || stage.client(Family::V4).ask(&create).unwrap().status;
+    let first = stage.file("looser.toml", &looser());
+    let second = stage.file("another.toml", &(looser() + "\n# another\n"));
+    let apply = |file: &str| {
+        let words = ["policy", "apply", file, "--confirm-within", "10m"];
+        assert!(stage.enforcer(&words).is_success());
+    };
+
+    apply(&first);
+    // As a hook does that has renewed the certificates.
+    assert!(stage.enforcer(&["policy", "apply"]).is_success());
+    assert!(stage.json(&["policy", "state"])["confirm_until"].is_string());
+    apply(&second);
+    assert_eq!(status(), 200);
+
+    assert!(stage.enforcer(&["policy", "rollback"]).is_success());
+    assert_eq!(status(), 403);
+    assert_eq!(std::fs::read_to_string(stage.site.policy()).unwrap(), LAYER_7);
+    // Nothing waits any more, and what is read again is not its own predecessor.
+    assert!(stage.enforcer(&["policy", "apply"]).is_success());
+    assert!(stage.enforcer(&["policy", "rollback"]).is_success());
+    assert_eq!(status(), 200);
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn a_policy_whose_own_tests_fail_never_comes_into_force() {
     let stage = Stage::with_policy(LAYER_7);
     let failing = format!(

@@ -8,6 +8,7 @@
 
 mod probation;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -226,13 +227,25 @@ impl Policies {
             let refusal = Refusal::new(RefusalKind::Failed, crate::cli::chain(&error));
             return Err(self.refused(refusal, by, &before));
         }
+        let known = text.clone().or_else(|| text_of(&next, &self.file));
+        let is_same = known.is_some() && known == self.text;
+        if is_same && confirm_until.is_some() {
+            let message = "this policy is in force already, so there is nothing to confirm";
+            return Err(self.refused(Refusal::new(RefusalKind::Usage, message), by, &before));
+        }
+        // What is read again, for its certificates, is neither another policy nor confirmed by that.
+        let confirm_until = if is_same { self.confirm_until } else { confirm_until };
         // Nothing is in force until the files are safe: a restart must not bring back the old one,
         // nor keep one that nobody confirmed.
-        let previous = match self.write(text.as_deref(), confirm_until) {
+        let written = match is_same {
+            true => self.replace_file(text.as_deref()).map(|()| None),
+            false => self.write(text.as_deref(), confirm_until),
+        };
+        let previous = match written {
             Ok(previous) => previous,
             Err(refusal) => return Err(self.refused(refusal, by, &before)),
         };
-        self.text = text.or_else(|| text_of(&next, &self.file));
+        self.text = known;
         self.confirm_until = confirm_until;
 
         let swapping = self.clock.now().monotonic;
@@ -292,14 +305,14 @@ impl Policies {
         confirm_until: Option<Timestamp>,
     ) -> Result<Option<PathBuf>, Refusal> {
         let failed = |what: String| Refusal::new(RefusalKind::Failed, what);
-        let is_same = text.is_some() && self.text.as_deref() == text;
-        if is_same && confirm_until.is_some() {
-            let message = "this policy is in force already, so there is nothing to confirm";
-            return Err(Refusal::new(RefusalKind::Usage, message));
-        }
-        let before = self.text.as_deref().filter(|_| !is_same);
         let previous = self.probation.previous();
-        match (before.map(|before| self.probation.keep(before)).transpose(), confirm_until) {
+        let keep = |before: &str| match (self.confirm_until, confirm_until) {
+            // One unconfirmed policy after another: the way back leads to the one that was.
+            (Some(_), Some(_)) => Ok(()),
+            (None, _) | (_, None) => self.probation.keep(before),
+        };
+        let before = self.text.as_deref();
+        match (before.map(keep).transpose(), confirm_until) {
             (Ok(Some(())), Some(until)) => self.probation.begin(until).map_err(|error| {
                 failed(format!("the probation cannot be noted, so it was not begun: {error}"))
             })?,
@@ -315,17 +328,11 @@ impl Policies {
             (Err(error), None) => warn!(%error, "the policy before is not kept"),
             (Ok(_), None) => {}
         }
-        if let Some(text) = text
-            && let Err(error) = files::replace(&self.file, text)
-        {
-            drop(self.probation.end());
-            let file = self.file.display();
-            let whose = if error.kind() == std::io::ErrorKind::PermissionDenied {
-                "; it must belong to the agent's user and to a group of that user"
-            } else {
-                ""
-            };
-            return Err(failed(format!("cannot write {file}: {error}{whose}")));
+        if let Err(refusal) = self.replace_file(text) {
+            if self.confirm_until.is_none() {
+                drop(self.probation.end());
+            }
+            return Err(refusal);
         }
         if confirm_until.is_none()
             && let Err(error) = self.probation.end()
@@ -333,6 +340,19 @@ impl Policies {
             warn!(%error, "the end of a probation is not noted; a restart would go back");
         }
         Ok(before.map(|_| previous.to_owned()))
+    }
+
+    fn replace_file(&self, text: Option<&str>) -> Result<(), Refusal> {
+        let Some(text) = text else { return Ok(()) };
+        files::replace(&self.file, text).map_err(|error| {
+            let file = self.file.display();
+            let whose = if error.kind() == ErrorKind::PermissionDenied {
+                "; it must belong to the agent's user and to a group of that user"
+            } else {
+                ""
+            };
+            Refusal::new(RefusalKind::Failed, format!("cannot write {file}: {error}{whose}"))
+        })
     }
 
     fn read(&self, text: Option<&str>) -> Result<Policy, Refusal> {
