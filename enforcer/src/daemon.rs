@@ -4,9 +4,7 @@
 //! the files. Then the kernel half is attached or adopted, the blocks are put back, privileges are
 //! given up, and only then is the first request served.
 
-use std::fs::{DirBuilder, File};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,7 +26,6 @@ use enforcer_policy::{Policy, Serves};
 use enforcer_proxy::{Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -39,6 +36,7 @@ use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
+use crate::state::{lock, make_private, warn_of_loss};
 use crate::{files, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
@@ -53,13 +51,6 @@ const CALLS_MAX: usize = 32;
 /// Connections served at once, in all and from one source; one too many is closed. A source may be
 /// a whole company behind one address, or a client of HTTP/1.1 with a large pool.
 const CAPS: Caps = Caps { total: 16_384, per_source: 1_024 };
-
-/// A lock file that is a link would lock, or make, somebody else's file.
-const NOFOLLOW: i32 = {
-    #[expect(clippy::as_conversions, reason = "a flag of one bit, in a constant")]
-    let flag = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    flag
-};
 
 /// How often expired blocks are cleared away and interfaces looked after.
 const TICK: Duration = Duration::from_secs(1);
@@ -372,22 +363,6 @@ fn rehearse_reload(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A state directory that was used before and lacks a database begins anew; somebody should know.
-fn warn_of_loss(state: &Path) {
-    if !state.join("pepper").exists() {
-        return;
-    }
-    for (name, lost) in [
-        ("keys.db", "every key that was issued is unknown"),
-        ("blocks.db", "blocks are known only as far as the kernel holds them"),
-        ("quotas.db", "every quota of the running period begins anew"),
-    ] {
-        if !state.join(name).exists() {
-            warn!(name, lost, "a database of the last run is gone; a new one begins");
-        }
-    }
-}
-
 /// Asks the desk to read the policy file again, as a call like any other.
 async fn reload(calls: mpsc::Sender<Incoming>) {
     let (reply, answer) = oneshot::channel();
@@ -460,42 +435,6 @@ fn own_sha256() -> Option<String> {
     let program = std::fs::read("/proc/self/exe").ok()?;
     let digest = ring::digest::digest(&ring::digest::SHA256, &program);
     Some(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn make_private(folder: &Path) -> Result<()> {
-    let told = folder.display();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .with_context(|| format!("cannot make the state directory {told}"))?;
-    let found = std::fs::metadata(folder).with_context(|| format!("cannot look at {told}"))?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        bail!("the state directory {told} belongs to another user; chown it, or name another");
-    }
-    if found.mode() & 0o022 != 0 {
-        bail!("the state directory {told} can be changed by others; chmod 700 {told}");
-    }
-    Ok(())
-}
-
-fn lock(path: &Path) -> Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .custom_flags(NOFOLLOW)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => bail!(
-            "another agent runs on this state directory (it holds {}); stop it first, or give this \
-             one a [agent] state of its own",
-            path.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
 }
 
 fn limit_seed() -> Result<[u64; 2]> {

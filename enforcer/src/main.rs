@@ -13,6 +13,7 @@ mod policies;
 mod privileges;
 mod respond;
 mod shutdown;
+mod state;
 mod watcher;
 
 use std::process::ExitCode;
