@@ -37,13 +37,11 @@ use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
 use crate::shutdown::{self, Wish, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
+use crate::watcher::Finished;
 use crate::{files, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
-
-/// Finished requests that may wait for detection; more are dropped and counted.
-const FINISHED_MAX: usize = 8_192;
 
 /// Operators' calls that may wait.
 const CALLS_MAX: usize = 32;
@@ -121,7 +119,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         anyhow!("quotas cannot be kept: {}\nhint: {hint}", crate::cli::chain(&error))
     })?;
     let keeper = limits.remember(quotas, Arc::clone(&clock))?;
-    let (finished, finished_requests) = mpsc::channel(FINISHED_MAX);
+    let (finished, observer) = Finished::new();
     let shared = Arc::new(Shared {
         assertions,
         audit: audit.clone(),
@@ -133,7 +131,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         incident: Arc::clone(&level),
         keys: keys.index(),
         limits: Arc::clone(&limits),
-        observer: watcher::observer(finished),
+        observer,
         policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
         quarantine: Arc::clone(&quarantine),
         revocations: revocations.index(),
@@ -212,7 +210,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     privileges::reduce_to(Thread::Other)?;
     let listening = tokio::task::spawn_local(admin.serve(calls.clone(), stop.clone()));
     let watching = tokio::task::spawn_local(watcher::watch(
-        finished_requests,
+        finished,
         policies_seen,
         clients,
         orders.clone(),

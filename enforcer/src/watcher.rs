@@ -1,6 +1,7 @@
 //! The loop back: finished requests in, findings out, each handed on without waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
@@ -13,7 +14,8 @@ use enforcer_model::{
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::desk::committed;
@@ -26,23 +28,89 @@ const LAST_ANSWER: Duration = Duration::from_millis(20);
 /// A disk that takes longer does not keep a blocked source's connections open.
 const LAST_RECORD: Duration = Duration::from_secs(1);
 
+/// Finished requests that may wait for detection.
+const FINISHED_MAX: usize = 8_192;
+
+/// What is known of a client may be this old when an operator asks.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// What stands for the policy's `[throttle]` in blocks and records.
 const THROTTLE: &str = "throttle";
 
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
-/// Hands every finished request on, or says that there was no room.
-pub(crate) fn observer(finished: mpsc::Sender<Exchange>) -> Observer {
-    Box::new(move |exchange| match finished.try_send(exchange.clone()) {
-        Ok(()) => Observed::Seen,
-        Err(_) => Observed::Dropped,
-    })
+/// Finished requests on their way to detection.
+///
+/// One that nothing was wrong with waits [`MOMENT`] for others: to wake another thread for each
+/// costs more than all that is done with it. One that was refused is looked at at once. When
+/// [`FINISHED_MAX`] wait, the next ones are dropped and counted.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    waiting: Mutex<Vec<Arc<Exchange>>>,
+    some: Notify,
+    urgent: Notify,
+    ended: AtomicBool,
+}
+
+/// Where requests come from; once it is dropped there are no more.
+struct Arrivals(Arc<Finished>);
+
+impl Finished {
+    /// What the observer has seen.
+    pub(crate) fn new() -> (Arc<Self>, Observer) {
+        let finished = Arc::<Self>::default();
+        let arrivals = Arrivals(Arc::clone(&finished));
+        (finished, Box::new(move |exchange| arrivals.0.take(exchange)))
+    }
+
+    fn take(&self, exchange: &Arc<Exchange>) -> Observed {
+        let mut waiting = self.waiting.lock();
+        let before = waiting.len();
+        if before >= FINISHED_MAX {
+            return Observed::Dropped;
+        }
+        waiting.push(Arc::clone(exchange));
+        drop(waiting);
+        if before == 0 {
+            self.some.notify_one();
+        }
+        if exchange.reason.is_some() || before == FINISHED_MAX / 2 {
+            self.urgent.notify_one();
+        }
+        Observed::Seen
+    }
+
+    /// Moves what waits to `into`, which is empty; none when there will be no more.
+    ///
+    /// Whoever stops waiting loses nothing.
+    async fn next(&self, into: &mut Vec<Arc<Exchange>>) -> Option<()> {
+        while self.waiting.lock().is_empty() {
+            if self.ended.load(Ordering::Acquire) {
+                return None;
+            }
+            self.some.notified().await;
+        }
+        if !self.ended.load(Ordering::Acquire) {
+            // Whichever of the two comes first.
+            timeout(MOMENT, self.urgent.notified()).await.unwrap_or_default();
+        }
+        std::mem::swap(&mut *self.waiting.lock(), into);
+        Some(())
+    }
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.some.notify_one();
+        self.0.urgent.notify_one();
+    }
 }
 
 /// Watches finished requests until the proxy is gone.
 pub(crate) async fn watch(
-    mut finished: mpsc::Receiver<Exchange>,
+    finished: Arc<Finished>,
     mut policies: watch::Receiver<Arc<Policy>>,
     clients: Arc<Mutex<Clients>>,
     orders: mpsc::Sender<Order>,
@@ -53,22 +121,27 @@ pub(crate) async fn watch(
     let mut detector = Detector::new(policy.rules());
     let mut offenders = Offenders::default();
     offenders.replace(policy.throttle());
+    let mut batch = Vec::new();
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            exchange = finished.recv() => {
-                let Some(exchange) = exchange else { return };
+            more = finished.next(&mut batch) => {
+                let Some(()) = more else { return };
                 let now = clock.now().monotonic;
-                clients.lock().observe(&exchange, now);
-                if let (Some(step), Some(plan)) =
-                    (offenders.observe(&exchange, now), policy.throttle())
-                {
-                    throttle(step, exchange.id, plan, &orders, &audit);
-                }
-                let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
-                for (finding, mode) in detector.observe(failure) {
-                    respond(finding, mode, &orders, &audit);
+                let mut clients = clients.lock();
+                batch.iter().for_each(|exchange| clients.observe(exchange, now));
+                drop(clients);
+                for exchange in batch.drain(..) {
+                    if let (Some(step), Some(plan)) =
+                        (offenders.observe(&exchange, now), policy.throttle())
+                    {
+                        throttle(step, exchange.id, plan, &orders, &audit);
+                    }
+                    let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
+                    for (finding, mode) in detector.observe(failure) {
+                        respond(finding, mode, &orders, &audit);
+                    }
                 }
             }
             Ok(()) = policies.changed() => {
@@ -149,7 +222,7 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
         let recorded = record(finding, mode, outcome, &audit);
         if blocked {
             // Records are committed in order: behind this one stands that of the request.
-            if tokio::time::timeout(LAST_RECORD, committed(recorded)).await.is_ok() {
+            if timeout(LAST_RECORD, committed(recorded)).await.is_ok() {
                 tokio::time::sleep(LAST_ANSWER).await;
             }
             // A responder that is gone has nobody left to close.

@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 #[serde(untagged)]
 pub enum Record {
     /// A request and its answer.
-    Http(Box<Exchange>),
+    Http(Arc<Exchange>),
     /// An operator asked for something.
     Admin(AdminAction),
     /// A block came, went, or was refused.
@@ -312,7 +312,7 @@ impl Record {
     /// Cuts every text and list that somebody outside chose to `longest` bytes or entries.
     pub(crate) fn cut(&mut self, longest: usize) {
         match self {
-            Self::Http(exchange) => cut_exchange(exchange, longest),
+            Self::Http(exchange) => cut_exchange(Arc::make_mut(exchange), longest),
             Self::Admin(action) => {
                 cut_author(&mut action.operator, longest);
                 cut_text(&mut action.verb, longest);

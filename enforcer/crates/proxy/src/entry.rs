@@ -53,7 +53,8 @@ pub(crate) struct Entry {
 
 struct Open {
     slot: Slot,
-    exchange: Box<Exchange>,
+    /// Nobody else has it before it is complete.
+    exchange: Arc<Exchange>,
     began: Instant,
     received: Rc<Cell<u64>>,
     active: Option<Active>,
@@ -82,7 +83,7 @@ impl Entry {
         now: Moment,
         shared: &Arc<Shared>,
     ) -> Self {
-        let exchange = Box::new(Exchange {
+        let exchange = Arc::new(Exchange {
             id,
             at: now.wall,
             peer: origin.peer,
@@ -241,7 +242,8 @@ impl Entry {
     }
 
     fn write(&self, open: Open) -> Ticket {
-        let Open { slot, mut exchange, began, received, active, admitted } = open;
+        let Open { slot, exchange: mut shared, began, received, active, admitted } = open;
+        let exchange = Arc::make_mut(&mut shared);
         exchange.bytes_in = received.get();
         if let Some(admitted) = admitted {
             admitted.settle(exchange.bytes_out, exchange.bytes_in);
@@ -254,14 +256,14 @@ impl Entry {
             None => counters.allowed.add_one(),
         }
         // A bug of the observer's costs neither the record nor the answer.
-        let observe = AssertUnwindSafe(|| (self.shared.observer)(&exchange));
+        let observe = AssertUnwindSafe(|| (self.shared.observer)(&shared));
         match catch_unwind(observe) {
             Ok(Observed::Seen) => {}
             Ok(Observed::Dropped) => counters.observations_dropped.add_one(),
             Err(_) => counters.panics.add_one(),
         }
         drop(active);
-        slot.write(Record::Http(exchange))
+        slot.write(Record::Http(shared))
     }
 
     /// Why the request ended before its answer did: a reason if that was our doing, and a cause.
@@ -289,7 +291,7 @@ impl Entry {
 
     fn note(&mut self, fact: impl FnOnce(&mut Exchange)) {
         if let Some(open) = &mut self.open {
-            fact(&mut open.exchange);
+            fact(Arc::make_mut(&mut open.exchange));
         }
     }
 }
@@ -298,7 +300,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let Some(mut open) = self.open.take() else { return };
         let (reason, cause) = self.abandoned(&open);
-        let exchange = &mut open.exchange;
+        let exchange = Arc::make_mut(&mut open.exchange);
         if exchange.status == 0 {
             exchange.status = reason.map_or(CLIENT_LEFT, Reason::status);
         }

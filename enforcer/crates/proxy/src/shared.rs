@@ -74,7 +74,7 @@ impl IncidentLevel {
 }
 
 /// Sees every finished request, on the thread that served it: must neither wait nor work long.
-pub type Observer = Box<dyn Fn(&Exchange) -> Observed + Send + Sync>;
+pub type Observer = Box<dyn Fn(&Arc<Exchange>) -> Observed + Send + Sync>;
 
 /// What an observer did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

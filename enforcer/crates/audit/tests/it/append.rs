@@ -72,7 +72,7 @@ async fn every_class_of_record_has_its_documented_form() {
         evidence: vec![enforcer_model::RequestId::from_bits(0x1f)],
     };
     let records = [
-        Record::Http(Box::new(request(0xfeed, "203.0.113.7:4711"))),
+        Record::Http(Arc::new(request(0xfeed, "203.0.113.7:4711"))),
         note(0),
         Record::Block(block("B-7K2Q4XW", "203.0.113.7")),
         Record::Config(ConfigChange {
@@ -145,7 +145,7 @@ async fn a_record_that_an_attacker_made_long_is_cut_and_says_how_much_is_missing
     exchange.cause = Some("\u{1}".repeat(70_000));
     exchange.host = Some("\u{1}".repeat(70_000));
 
-    audit.append(Record::Http(Box::new(exchange))).await.unwrap();
+    audit.append(Record::Http(Arc::new(exchange))).await.unwrap();
 
     let stored = Log::open_read_only(&lab.directory()).unwrap().record(0).unwrap();
     let json = stored.json().unwrap();

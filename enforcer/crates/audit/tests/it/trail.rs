@@ -1,5 +1,7 @@
 //! Finding again what happened to one key, one source, one request, one block.
 
+use std::sync::Arc;
+
 use enforcer_audit::{Log, Record, Selector};
 use enforcer_model::{Reason, Timestamp};
 
@@ -14,9 +16,9 @@ async fn log() -> (Lab, Log) {
     forged.credential = None;
     forged.route = None;
     for record in [
-        Record::Http(Box::new(request(1, "192.0.2.4:1"))),
-        Record::Http(Box::new(refused(2, "203.0.113.7:2", Reason::KeyUnknown))),
-        Record::Http(Box::new(forged)),
+        Record::Http(Arc::new(request(1, "192.0.2.4:1"))),
+        Record::Http(Arc::new(refused(2, "203.0.113.7:2", Reason::KeyUnknown))),
+        Record::Http(Arc::new(forged)),
         Record::Block(block("B-7K2Q4XW", "203.0.113.0/24")),
         Record::Block(block("B-0000001", "key:k7Qx2mP9aB3c")),
         note(9),

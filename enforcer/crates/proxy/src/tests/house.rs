@@ -121,7 +121,7 @@ impl House {
                 clock.now().monotonic,
             )),
             observer: Box::new(move |exchange| {
-                noted.lock().push(exchange.clone());
+                noted.lock().push(Exchange::clone(exchange));
                 on_finish(exchange);
                 Observed::Seen
             }),
