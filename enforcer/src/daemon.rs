@@ -24,6 +24,7 @@ use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
 use enforcer_proxy::{Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
+use enforcer_upstream::Fleet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -120,6 +121,10 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     })?;
     let keeper = limits.remember(quotas, Arc::clone(&clock))?;
     let (finished, observer) = Finished::new();
+    let fleet = Arc::new(Fleet::new());
+    let upstreams: Vec<_> = policy.upstreams().map(Arc::clone).collect();
+    fleet.prepare(&upstreams).await;
+    fleet.apply(&upstreams, started);
     let shared = Arc::new(Shared {
         assertions,
         audit: audit.clone(),
@@ -128,6 +133,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         connections: Arc::clone(&connections),
         counters: Arc::clone(&counters),
         fingerprints,
+        fleet: Arc::clone(&fleet),
         incident: Arc::clone(&level),
         keys: keys.index(),
         limits: Arc::clone(&limits),
@@ -175,6 +181,14 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         let (clock, until) = (Arc::clone(&clock), stop.clone());
         thread("issuers", Thread::Other, &stop, move || {
             control_runtime()?.block_on(issuers.run(clock, until.cancelled()));
+            Ok(())
+        })?
+    };
+    let tending = {
+        let until = stop.clone();
+        thread("upstreams", Thread::Other, &stop, move || {
+            let tend = fleet.look_after(until.cancelled());
+            tokio::task::LocalSet::new().block_on(&control_runtime()?, tend);
             Ok(())
         })?
     };
@@ -246,6 +260,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         attending,
         serving,
         asking,
+        tending,
         limits,
         keeping,
         shared,
@@ -277,6 +292,7 @@ struct Running {
     attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
     asking: JoinHandle<()>,
+    tending: JoinHandle<()>,
     limits: Arc<Limits>,
     keeping: JoinHandle<()>,
     shared: Arc<Shared>,
@@ -291,7 +307,7 @@ impl Running {
         ended("admin socket", self.listening, patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
-        join(vec![self.asking], patience).await;
+        join(vec![self.asking, self.tending], patience).await;
         // Nobody spends any more: what was spent is written as it is.
         self.limits.close();
         join(vec![self.keeping], patience).await;

@@ -248,6 +248,9 @@ impl Policies {
         self.text = known;
         self.confirm_until = confirm_until;
 
+        // Names of upstreams lead somewhere before the first request is sent there.
+        let upstreams: Vec<_> = next.upstreams().map(Arc::clone).collect();
+        self.proxy.fleet.prepare(&upstreams).await;
         let swapping = self.clock.now().monotonic;
         let mut problems = Vec::new();
         if let Err(error) = self.proxy.certificates.reload(&next) {
@@ -255,6 +258,7 @@ impl Policies {
         }
         // Who is believed first: a token of a new issuer must not meet the old list.
         self.proxy.tokens.replace(next.issuers());
+        self.proxy.fleet.apply(&upstreams, swapping);
         self.proxy.policy.store(Arc::clone(&next));
         let swapped = self.clock.now().monotonic.saturating_duration_since(swapping);
         self.rules.send_replace(Arc::clone(&next));
@@ -451,7 +455,7 @@ pub(crate) fn guards(policy: &Policy) -> Guards {
         never_block: lists.map(|list| (list.name.to_string(), list.networks.clone())).collect(),
         upstreams: policy
             .upstreams()
-            .flat_map(|plan| plan.hosts.iter().map(|host| host.ip()))
+            .flat_map(|plan| plan.addresses().map(|host| host.ip()))
             .filter(|address| !address.is_loopback())
             .collect(),
         clients_percent_max: policy.guard().max_clients.get(),

@@ -363,7 +363,7 @@ fn cut_exchange(exchange: &mut Exchange, longest: usize) {
     cut_option(&mut exchange.path, longest);
     cut_option(&mut exchange.cause, longest);
     cut_option(&mut exchange.rule, longest);
-    cut_option(&mut exchange.upstream, longest);
+    cut_shared(&mut exchange.upstream, longest);
     cut_shared(&mut exchange.route, longest);
     exchange.who.iter_mut().for_each(|who| cut_who(who, longest));
 }

@@ -129,8 +129,8 @@ pub struct Exchange {
     pub cause: Option<String>,
     /// The rule that decided: `route.allow[1]`, a limit's name, …
     pub rule: Option<String>,
-    /// The upstream address that was asked.
-    pub upstream: Option<String>,
+    /// The host of the upstream that was asked: its address, or `unix:` and the path of its socket.
+    pub upstream: Option<Arc<str>>,
     /// Body bytes received from the client.
     pub bytes_in: u64,
     /// Body bytes sent to the client.

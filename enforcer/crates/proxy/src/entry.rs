@@ -204,9 +204,9 @@ impl Entry {
         });
     }
 
-    pub(crate) fn upstream(&mut self, upstream: Option<SocketAddr>, waited: Duration) {
+    pub(crate) fn upstream(&mut self, upstream: Option<Arc<str>>, waited: Duration) {
         self.note(|exchange| {
-            exchange.upstream = upstream.map(|address| address.to_string());
+            exchange.upstream = upstream;
             exchange.upstream_wait = waited;
         });
     }

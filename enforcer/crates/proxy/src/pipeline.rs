@@ -64,7 +64,8 @@ struct NoRoute;
 impl Engine {
     /// An engine without connections; needs a `LocalSet` around it.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pools: Pools::new(), ids: Ids::new() }
+        let pools = Pools::new(Arc::clone(&shared.fleet));
+        Self { shared, pools, ids: Ids::new() }
     }
 
     /// Answers `request`, whatever happens, and leaves exactly one audit record behind.
@@ -219,7 +220,7 @@ impl Engine {
         let opened = match unless_cut(in_flight.as_ref(), forwarded).await? {
             Ok(opened) => opened,
             Err(failure) => {
-                entry.upstream(failure.upstream, Duration::ZERO);
+                entry.upstream(failure.upstream.clone(), Duration::ZERO);
                 return Err(blame(failure, &notes));
             }
         };
@@ -228,12 +229,12 @@ impl Engine {
         let answer = match opened {
             Opened::Answered(answer) => answer,
             Opened::Switched(switched) => {
-                entry.upstream(Some(switched.upstream), switched.waited);
+                entry.upstream(Some(Arc::clone(&switched.upstream)), switched.waited);
                 let head = tunnel::agreed(&switched, id);
                 return Ok(head.map(|()| Content::Tunnel(Tunnel::new(switched, in_flight))));
             }
         };
-        entry.upstream(Some(answer.upstream), answer.waited);
+        entry.upstream(Some(Arc::clone(&answer.upstream)), answer.waited);
         Ok(told.add_to(tidy(answer.response, id)).map(|body| Content::Streamed {
             body,
             request: notes,

@@ -11,6 +11,7 @@ use enforcer_authz::Quarantine;
 use enforcer_limits::Limits;
 use enforcer_model::{Clock, Exchange};
 use enforcer_policy::Policy;
+use enforcer_upstream::Fleet;
 
 use crate::connections::Connections;
 use crate::counters::Counters;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// What happened how often.
     pub counters: Arc<Counters>,
+    /// The upstreams, and how their hosts do.
+    pub fleet: Arc<Fleet>,
     /// Names credentials in the audit log.
     pub fingerprints: FingerprintKey,
     /// The incident level.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_model::{Reason, Rejection};
@@ -16,7 +16,7 @@ pub struct Failure {
     /// Whether the request may be sent again without being carried out twice.
     pub retry: Retry,
     /// The host that was asked last; none when none could be.
-    pub upstream: Option<SocketAddr>,
+    pub upstream: Option<Arc<str>>,
     /// What happened.
     pub cause: Cause,
 }
@@ -92,7 +92,7 @@ pub enum Misplaced {
 }
 
 impl Failure {
-    pub(crate) const fn new(upstream: Option<SocketAddr>, cause: Cause) -> Self {
+    pub(crate) fn new(upstream: Option<Arc<str>>, cause: Cause) -> Self {
         let (whose, retry) = cause.verdict();
         Self { whose, retry, upstream, cause }
     }
@@ -139,7 +139,7 @@ impl Cause {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.upstream {
+        match &self.upstream {
             Some(upstream) => write!(f, "{upstream}: {}", self.cause),
             None => self.cause.fmt(f),
         }

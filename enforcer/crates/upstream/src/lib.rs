@@ -10,16 +10,27 @@
 mod body;
 mod connection;
 mod failure;
+mod fleet;
 mod plan;
 mod pool;
 mod progress;
+mod target;
+mod tls;
 mod tunnel;
 
 pub use body::{Body, BodyFailure};
 pub use failure::{Cause, Failure, Fault, Misplaced, Retry};
-pub use plan::Plan;
+pub use fleet::{
+    BreakerState, Event, Few, Fleet, Happening, HostView, Link, Meant, NotFound, State,
+    UpstreamView, Why, Wish,
+};
+pub use plan::{
+    Balance, BreakerPlan, EjectPlan, HashKey, HealthPlan, HostPlan, Plan, Protocol, RetryPlan,
+};
 pub use pool::{Answer, Pools};
 pub use progress::Sending;
+pub use target::{Target, TargetError};
+pub use tls::{Own, Roots, Tls, TlsError};
 pub use tunnel::{Opened, Place, Tunnel};
 
 #[cfg(test)]

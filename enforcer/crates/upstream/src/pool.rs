@@ -23,6 +23,7 @@ use tracing::debug;
 use crate::body::Body;
 use crate::connection::{BoxError, Line};
 use crate::failure::{Cause, Failure, Misplaced, Retry};
+use crate::fleet::Fleet;
 use crate::plan::Plan;
 use crate::progress::{Progress, Sending};
 
@@ -32,6 +33,7 @@ const COOL_OFF: Duration = Duration::from_secs(2);
 /// The connections of one thread to every upstream; needs a `LocalSet` around it.
 pub struct Pools<B> {
     pools: RefCell<HashMap<Arc<str>, Home<B>>>,
+    _fleet: Arc<Fleet>,
 }
 
 /// An answer, of which the body is still arriving.
@@ -39,7 +41,7 @@ pub struct Answer<B> {
     /// Head as received; no 1xx, no upgrade, one framing.
     pub response: Response<Body<B>>,
     /// Who answered.
-    pub upstream: SocketAddr,
+    pub upstream: Arc<str>,
     /// From handing over the request to the head of the answer.
     pub waited: Duration,
 }
@@ -92,20 +94,14 @@ struct Unanswered<B> {
     unsent: Option<Box<Request<Sending<B>>>>,
 }
 
-impl<B> Default for Pools<B> {
-    fn default() -> Self {
-        Self { pools: RefCell::default() }
-    }
-}
-
 impl<B> Pools<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// No connections yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// No connections yet; what all threads know is in `fleet`.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { pools: RefCell::default(), _fleet: fleet }
     }
 
     /// Sends `request` to one host of `plan` and returns the answer once its head is there.
@@ -155,7 +151,7 @@ where
             let slot = Slot::take(&home, host, plan.connections);
             let opened = match slot {
                 Ok(slot) => Line::open(host, None, plan).await.map(|line| (line, slot)),
-                Err(cause) => return Err(Failure::new(Some(host), cause)),
+                Err(cause) => return Err(Failure::new(Some(host.to_string().into()), cause)),
             };
             home.borrow_mut().heard_of(host, opened.is_ok());
             match opened {
@@ -166,7 +162,7 @@ where
                     let (response, waited) = asked.map_err(|unanswered| unanswered.failure)?;
                     return Ok((response, lease, waited));
                 }
-                Err(cause) => failure = Failure::new(Some(host), cause),
+                Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
             }
         }
         Err(failure)
@@ -189,7 +185,7 @@ where
                 home
             }
         };
-        home.borrow_mut().adopt(&plan.hosts);
+        home.borrow_mut().adopt(&plan.addresses().collect::<Vec<_>>());
         home
     }
 }
@@ -208,7 +204,7 @@ where
         }
         match connect_to(host, home, plan).await {
             Ok(line) => return Ok((line, Origin::Fresh)),
-            Err(cause) => failure = Failure::new(Some(host), cause),
+            Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
         }
     }
     Err(failure)
@@ -225,7 +221,7 @@ where
     for host in order {
         match connect_to(host, home, plan).await {
             Ok(line) => return Ok(line),
-            Err(cause) => failure = Failure::new(Some(host), cause),
+            Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
         }
     }
     Err(failure)
@@ -346,7 +342,10 @@ where
         plan: &Plan,
     ) -> Result<(Response<Incoming>, Duration), Unanswered<B>> {
         let host = self.line.host;
-        let refused = |cause| Unanswered { failure: Failure::new(Some(host), cause), unsent: None };
+        let refused = |cause| Unanswered {
+            failure: Failure::new(Some(host.to_string().into()), cause),
+            unsent: None,
+        };
         let started = Instant::now();
         self.progress.begin(started);
 
@@ -355,7 +354,8 @@ where
             Some(Ok(response)) => response,
             Some(Err(mut error)) => {
                 let unsent = error.take_message().map(Box::new);
-                let mut failure = Failure::new(Some(host), Cause::from(error.into_error()));
+                let mut failure =
+                    Failure::new(Some(host.to_string().into()), Cause::from(error.into_error()));
                 if unsent.is_some() {
                     failure.retry = Retry::Safe;
                 }
@@ -374,10 +374,11 @@ where
         plan: &Plan,
     ) -> Result<Answer<B>, Failure> {
         let upstream = self.line.host;
-        refuse_misplaced(&response)
-            .map_err(|misplaced| Failure::new(Some(upstream), Cause::Misplaced(misplaced)))?;
+        refuse_misplaced(&response).map_err(|misplaced| {
+            Failure::new(Some(upstream.to_string().into()), Cause::Misplaced(misplaced))
+        })?;
         let response = response.map(|incoming| Body::new(incoming, self, plan.between_bytes));
-        Ok(Answer { response, upstream, waited })
+        Ok(Answer { response, upstream: upstream.to_string().into(), waited })
     }
 
     pub(crate) const fn host(&self) -> SocketAddr {

@@ -4,7 +4,7 @@
 //! [`Plan::connections`] for as long as it lives. Nothing of it is ever sent twice. Only a 101 that
 //! names the protocol asked for makes a tunnel; every other answer is an answer like any.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub struct Tunnel<B> {
     /// The head of the upstream's 101.
     pub response: Response<()>,
     /// Who is at the other end.
-    pub upstream: SocketAddr,
+    pub upstream: Arc<str>,
     /// From handing over the request to the head of the answer.
     pub waited: Duration,
     /// What the upstream has sent behind the head already.
@@ -72,7 +72,7 @@ where
         headers.insert(UPGRADE, HeaderValue::from_static(protocol));
         let (mut response, lease, waited) = self.ask_alone(request, plan).await?;
         let host = lease.host();
-        let refused = |cause| Failure::new(Some(host), cause);
+        let refused = |cause| Failure::new(Some(host.to_string().into()), cause);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Opened::Answered(lease.answer(response, waited, plan)?));
         }
@@ -90,7 +90,7 @@ where
         Ok(Opened::Switched(Tunnel {
             protocol,
             response: response.map(drop),
-            upstream: host,
+            upstream: host.to_string().into(),
             waited,
             early: parts.read_buf,
             stream: parts.io.into_inner(),

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
+use std::time::Duration;
 
 use enforcer_authz::Roles;
 use enforcer_limits::{Class, GatePlan};
 use enforcer_model::Role;
-use enforcer_upstream::Plan;
+use enforcer_upstream::{Balance, HostPlan, Link, Plan, Protocol, RetryPlan, Target};
 
 use super::{DAY, HOUR, Listener, MILLISECOND, unknown_name};
 use crate::codes::{MISSING_PART, NAME_TWICE, UPSTREAM_IS_LISTENER};
@@ -95,20 +96,28 @@ pub(super) fn read(
     let mut upstreams = Vec::new();
     for entry in root.named("upstream") {
         let Some(fields) = entry.fields(KEYS) else { continue };
-        let hosts = fields.all_parsed::<SocketAddr>("hosts");
+        let hosts = fields.all_parsed::<Target>("hosts");
         let mut seen = HashSet::new();
-        for &(host, span) in &hosts {
+        for (host, span) in &hosts {
+            let span = *span;
             if !seen.insert(host) {
                 let message = format!("host {host} is named twice");
                 report.add(&NAME_TWICE, span, message, "remove one of the two".to_owned());
             }
-            if let Some(listener) = own.meets(host) {
+            if let Some(listener) = host.address().and_then(|host| own.meets(host)) {
                 let message = format!("{host} is this agent's own listener `{listener}`");
                 let hint = "requests would circle; name the address of the service".to_owned();
                 report.add(&UPSTREAM_IS_LISTENER, span, message, hint);
             }
         }
-        let hosts = hosts.into_iter().map(|(host, _)| host).collect();
+        let hosts = hosts
+            .into_iter()
+            .map(|(target, _)| HostPlan {
+                name: target.to_string().into(),
+                target,
+                weight: NonZeroU16::MIN,
+            })
+            .collect();
         let gate = gate(entry.name, fields, root, roles, report);
         upstreams.extend(upstream(entry.name, hosts, gate, fields));
     }
@@ -117,7 +126,7 @@ pub(super) fn read(
 
 fn upstream(
     name: &str,
-    hosts: Vec<SocketAddr>,
+    hosts: Vec<HostPlan>,
     gate: Option<Option<GatePlan>>,
     fields: Fields<'_>,
 ) -> Option<Upstream> {
@@ -166,10 +175,21 @@ fn gate(
     Some(Some(GatePlan { name: name.into(), concurrent, shed: shed.into() }))
 }
 
-fn plan(name: &str, hosts: Vec<SocketAddr>, fields: Fields<'_>) -> Option<Plan> {
+fn plan(name: &str, hosts: Vec<HostPlan>, fields: Fields<'_>) -> Option<Plan> {
     Some(Plan {
         name: name.into(),
-        hosts,
+        tiers: vec![hosts],
+        protocol: Protocol::Http1,
+        tls: None,
+        balance: Balance::LeastLoaded,
+        health: None,
+        eject: None,
+        breaker: None,
+        retry: RetryPlan { attempts: 1, budget_percent: 20 },
+        slow_start: Duration::ZERO,
+        dns: Duration::from_secs(30),
+        body_rate_min: 0,
+        link: Link::default(),
         connect_timeout: fields.duration("connect_timeout")?,
         first_byte: fields.duration("first_byte")?,
         between_bytes: fields.duration("between_bytes")?,

@@ -86,7 +86,7 @@ fn the_demo_policy_becomes_what_it_says() {
     assert_eq!((rule.ttl, rule.mode), (Duration::from_secs(900), Mode::Auto));
     let orders = policy.route_for("api.demo.test", "/v1/orders/7").unwrap().route;
     assert_eq!(&*orders.name, "orders");
-    assert_eq!(orders.upstream.hosts, addresses(["127.0.0.1:9000"]));
+    assert_eq!(orders.upstream.addresses().collect::<Vec<_>>(), addresses(["127.0.0.1:9000"]));
     assert_eq!(
         orders.limits.iter().map(|charged| &**charged.limit.name()).collect::<Vec<_>>(),
         ["per_key", "per_ip"]

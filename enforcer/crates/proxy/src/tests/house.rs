@@ -113,6 +113,7 @@ impl House {
             certificates: Arc::new(Certificates::load(&policy).unwrap()),
             connections: Arc::new(Connections::new(plan.caps)),
             counters: Arc::new(Counters::default()),
+            fleet: Arc::default(),
             fingerprints: FingerprintKey::load_or_create(&folder.path().join("fp")).unwrap(),
             keys: keys.index(),
             limits: Arc::new(Limits::new(

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use crate::{Failure, Plan, Pools};
+use crate::{Balance, Failure, HostPlan, Link, Plan, Pools, Protocol, RetryPlan, Target};
 
 pub(super) struct Server {
     pub(super) address: SocketAddr,
@@ -113,14 +114,30 @@ pub(super) async fn get(pools: &Pools<Steps>, plan: &Plan) -> Result<Bytes, Fail
 }
 
 pub(super) fn plan(hosts: Vec<SocketAddr>) -> Plan {
+    let hosts = hosts.into_iter().map(|address| HostPlan {
+        name: address.to_string().into(),
+        target: Target::Address(address),
+        weight: NonZeroU16::MIN,
+    });
     Plan {
         name: "test".into(),
-        hosts,
+        tiers: vec![hosts.collect()],
+        protocol: Protocol::Http1,
+        tls: None,
+        balance: Balance::RoundRobin,
+        health: None,
+        eject: None,
+        breaker: None,
+        retry: RetryPlan { attempts: 0, budget_percent: 20 },
+        slow_start: Duration::ZERO,
+        dns: Duration::from_secs(30),
         connect_timeout: Duration::from_millis(500),
         first_byte: Duration::from_millis(250),
         between_bytes: Duration::from_millis(250),
+        body_rate_min: 0,
         idle: Duration::from_secs(60),
         connections: 16,
+        link: Link::default(),
     }
 }
 
