@@ -23,7 +23,7 @@ use enforcer_detect::Clients;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
-use enforcer_proxy::{Caps, Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
+use enforcer_proxy::{Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
 use enforcer_upstream::Fleet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -46,10 +46,6 @@ const QUARANTINE_MAX: usize = 1 << 20;
 
 /// Operators' calls that may wait.
 const CALLS_MAX: usize = 32;
-
-/// Connections served at once, in all and from one source; one too many is closed. A source may be
-/// a whole company behind one address, or a client of HTTP/1.1 with a large pool.
-const CAPS: Caps = Caps { total: 16_384, per_source: 1_024 };
 
 /// How often expired blocks are cleared away and interfaces looked after.
 const TICK: Duration = Duration::from_secs(1);
@@ -111,7 +107,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clock.now().wall,
     );
     let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
-    let connections = Arc::new(Connections::new(CAPS));
+    let connections = Arc::new(Connections::new());
     let counters = Arc::new(Counters::default());
     let limits = Limits::new(policy.agent().limit_entries, limit_seed()?, started);
     let limits = Arc::new(limits);

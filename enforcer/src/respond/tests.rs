@@ -6,7 +6,6 @@ use std::time::Duration;
 use enforcer_admin::RefusalKind;
 use enforcer_admin::call::{self, Imported, Which};
 use enforcer_model::{Author, Expiry, Reason, Source, SystemClock};
-use enforcer_proxy::Caps;
 use parking_lot::Mutex;
 
 use super::testing::prefix;
@@ -41,7 +40,7 @@ fn responder(folder: &Path, clock: Arc<Hands>) -> Responder {
         files,
         kernel: KernelPart::new(None, Vec::new()),
         quarantine: Arc::new(Quarantine::new(64)),
-        connections: Arc::new(Connections::new(Caps { total: 8, per_source: 8 })),
+        connections: Arc::new(Connections::new()),
         audit,
         guards: Guards { clients_percent_max: 50, ..Guards::default() },
         when_full: WhenFull::default(),

@@ -27,7 +27,7 @@ pub mod trial;
 
 pub use codes::{Explained, explain};
 pub use parse::{
-    Agent, AuditPlan, Case, Charged, Clients, Durability, Guard, HostRules, IdentityPlan, Listener,
+    Agent, AuditPlan, Case, Charged, ConnectionsPlan, Clients, Durability, Guard, HostRules, IdentityPlan, Listener,
     Matched, NeverBlock, Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts,
     Tls, TrailingSlash, WhenFull,
 };

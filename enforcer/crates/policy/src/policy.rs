@@ -16,7 +16,7 @@ use toml::de::DeTable;
 use crate::analysis::lint;
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
-    Agent, AuditPlan, Base, Case, Charged, Guard, HostRules, IdentityPlan, LEVEL_MAX, Listener,
+    Agent, AuditPlan, Base, Case, Charged, ConnectionsPlan, Guard, HostRules, IdentityPlan, LEVEL_MAX, Listener,
     Matched, Route, Sections, Serves, Tightening, Timeouts, WhenFull, read,
 };
 use crate::problem::{Problem, Problems, Report};
@@ -170,6 +170,11 @@ impl Policy {
     /// `[timeouts]`.
     pub const fn timeouts(&self) -> &Timeouts {
         &self.sections.timeouts
+    }
+
+    /// `[connections]`.
+    pub const fn connections(&self) -> &ConnectionsPlan {
+        &self.sections.connections
     }
 
     /// `[role]`: every role, closed over inclusion.

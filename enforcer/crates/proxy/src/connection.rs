@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::trace;
 
 use crate::answer::AnswerBody;
-use crate::connections::Crowded;
+use crate::connections::{Crowded, Registered, Share};
 use crate::counters::Counters;
 use crate::entry::Origin;
 use crate::pipeline::{Arrival, Engine};
@@ -127,10 +127,11 @@ pub(crate) async fn serve(
     let source = Source::new(peer.ip());
     // Registered before the look-up: whoever blocks the source finds the connection there, or it
     // finds the block here.
-    let _registered = match shared.connections.register(source, ends.cut.clone()) {
+    let plan = *shared.policy.load().connections();
+    let share = Share::of(source, false);
+    let registered = match shared.connections.register(source, share, ends.cut.clone(), &plan) {
         Ok(registered) => registered,
-        Err(Crowded::Source) => return counters.connections_over_source.add_one(),
-        Err(Crowded::Total) => return counters.connections_over_total.add_one(),
+        Err(crowded) => return count_crowded(crowded, &counters),
     };
     if shared.quarantine.refuse_source(source, shared.clock.now().wall).is_err() {
         return counters.connections_quarantined.add_one();
@@ -142,13 +143,29 @@ pub(crate) async fn serve(
     // Whatever way the connection ends, its streams end with it.
     let cut = ends.cut.clone();
     let _streams = cut.clone().drop_guard();
-    cut.run_until_cancelled(meet(stream, peer, door, ends, engine)).await;
+    cut.run_until_cancelled(meet(stream, peer, door, ends, &registered, engine)).await;
+}
+
+fn count_crowded(crowded: Crowded, counters: &Counters) {
+    match crowded {
+        Crowded::Handshakes => counters.handshakes_over_source.add_one(),
+        Crowded::Source => counters.connections_over_source.add_one(),
+        Crowded::Total => counters.connections_over_total.add_one(),
+    }
 }
 
 /// Shakes hands, where that is due, and serves. Each kind of connection has a box of its own size.
-async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, engine: Rc<Engine>) {
+async fn meet(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Rc<Door>,
+    ends: Ends,
+    registered: &Registered,
+    engine: Rc<Engine>,
+) {
     // A connection keeps the time-outs under which it was made; its requests follow the policy.
-    let timeouts = *engine.shared.policy.load().timeouts();
+    let policy = engine.shared.policy.load_full();
+    let timeouts = *policy.timeouts();
     let mut origin = Origin {
         peer,
         source: Source::new(peer.ip()),
@@ -165,7 +182,14 @@ async fn meet(stream: TcpStream, peer: SocketAddr, door: Rc<Door>, ends: Ends, e
     // A listener whose certificate is gone cannot have been bound; if it were, nobody is served.
     let Some(settings) = certificates.of(&door.name) else { return };
     let handshake = TlsAcceptor::from(Arc::clone(&settings.config)).accept(stream);
-    let stream = match timeout(timeouts.handshake, handshake).await {
+    let shaking = match registered.shake_hands(policy.connections()) {
+        Ok(shaking) => shaking,
+        Err(crowded) => return count_crowded(crowded, counters),
+    };
+    drop(policy);
+    let shaken = timeout(timeouts.handshake, handshake).await;
+    drop(shaking);
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if is_about_certificates(&error) => {
             return counters.certificates_refused.add_one();

@@ -2,7 +2,9 @@
 //!
 //! One registry for all threads, in shards so that accepting on one thread does not wait for
 //! another. It bounds connections in total and per source (IPv6 by /64, which one host can fill at
-//! will); one too many is closed at once, because a queue would let an attacker choose its length.
+//! will), and handshakes under way per source; one too many is closed at once, because a queue would
+//! let an attacker choose its length. A source that speaks for many, on this host or a trusted
+//! proxy, is bounded by the total alone.
 //! Requests under way are known by caller ([`crate::under_way`]), so that somebody can be shut out
 //! in the middle of an answer.
 
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use enforcer_authn::Identity;
 use enforcer_model::{KeyId, Prefix, Reason, Source};
+use enforcer_policy::ConnectionsPlan;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -22,23 +25,13 @@ use crate::under_way::{InFlight, UnderWay};
 
 const SHARDS: usize = 16;
 
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caps {
-    /// In all.
-    pub total: usize,
-    /// From one source address, or one IPv6 /64.
-    pub per_source: usize,
-}
-
 /// The open connections and the requests under way, of all threads.
 #[derive(Debug)]
 pub struct Connections {
-    caps: Caps,
     open: AtomicUsize,
     next: AtomicU64,
     hasher: RandomState,
-    sources: [Mutex<HashMap<Prefix, Vec<Open>>>; SHARDS],
+    sources: [Mutex<HashMap<Prefix, Neighbours>>; SHARDS],
     under_way: UnderWay,
 }
 
@@ -48,36 +41,63 @@ pub(crate) struct Registered {
     connections: Arc<Connections>,
     around: Prefix,
     id: u64,
+    share: Share,
+}
+
+/// A handshake under way; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Shaking<'a>(&'a Registered);
+
+/// How many connections a source may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// A share of its own.
+    Own,
+    /// It speaks for many, so the total alone bounds it.
+    Total,
 }
 
 /// Why a connection is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Crowded {
+    /// Its source has as many handshakes under way as it may have.
+    Handshakes,
     /// Its source has as many as it may have.
     Source,
     /// There are as many as there may be.
     Total,
 }
 
+/// The connections of one neighbourhood.
+#[derive(Debug, Default)]
+struct Neighbours {
+    open: HashMap<u64, Open>,
+    handshakes: usize,
+}
+
 #[derive(Debug)]
 struct Open {
-    id: u64,
     source: Source,
     cut: CancellationToken,
 }
 
-impl Default for Caps {
-    /// Room for a busy host, and for no single client to fill it.
+impl Share {
+    /// Of a connection from `source`; `trusted` says that the policy calls it a proxy of ours.
+    pub(crate) fn of(source: Source, trusted: bool) -> Self {
+        if trusted || source.address().is_loopback() { Self::Total } else { Self::Own }
+    }
+}
+
+impl Default for Connections {
     fn default() -> Self {
-        Self { total: 16_384, per_source: 256 }
+        Self::new()
     }
 }
 
 impl Connections {
     /// Nobody is connected.
-    pub fn new(caps: Caps) -> Self {
+    pub fn new() -> Self {
         Self {
-            caps,
             open: AtomicUsize::new(0),
             next: AtomicU64::new(0),
             hasher: RandomState::new(),
@@ -97,10 +117,10 @@ impl Connections {
     /// Block the prefix first: a connection is registered before its source is looked up in the
     /// quarantine, so each one is either found here or refused there.
     pub fn close_from(&self, prefix: Prefix, spared: impl Fn(IpAddr) -> bool) -> usize {
-        let close = |shard: &Mutex<HashMap<Prefix, Vec<Open>>>| {
+        let close = |shard: &Mutex<HashMap<Prefix, Neighbours>>| {
             let shard = shard.lock();
             let near = shard.iter().filter(|(around, _)| around.overlaps(prefix));
-            let hit = near.flat_map(|(_, open)| open);
+            let hit = near.flat_map(|(_, neighbours)| neighbours.open.values());
             let hit = hit.filter(|open| {
                 let address = open.source.address();
                 prefix.contains(address) && !spared(address)
@@ -128,22 +148,24 @@ impl Connections {
     pub(crate) fn register(
         self: &Arc<Self>,
         source: Source,
+        share: Share,
         cut: CancellationToken,
+        plan: &ConnectionsPlan,
     ) -> Result<Registered, Crowded> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.caps.total {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= plan.total {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Crowded::Total);
         }
         let around = source.neighbourhood();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut shard = self.shard_of(&self.sources, &around).lock();
-        let open = shard.entry(around).or_default();
-        if open.len() >= self.caps.per_source {
+        let open = &mut shard.entry(around).or_default().open;
+        if share == Share::Own && open.len() >= plan.per_source {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Crowded::Source);
         }
-        open.push(Open { id, source, cut });
-        Ok(Registered { connections: Arc::clone(self), around, id })
+        open.insert(id, Open { source, cut });
+        Ok(Registered { connections: Arc::clone(self), around, id, share })
     }
 
     /// A request of `caller` is under way; to be asked before the caller is looked up anywhere.
@@ -158,15 +180,40 @@ impl Connections {
     }
 }
 
+impl Registered {
+    /// A handshake begins, and is under way until what comes back is dropped.
+    pub(crate) fn shake_hands(&self, plan: &ConnectionsPlan) -> Result<Shaking<'_>, Crowded> {
+        let connections = &self.connections;
+        let mut shard = connections.shard_of(&connections.sources, &self.around).lock();
+        // Whoever is registered has neighbours: at least itself.
+        let neighbours = shard.entry(self.around).or_default();
+        if self.share == Share::Own && neighbours.handshakes >= plan.handshakes {
+            return Err(Crowded::Handshakes);
+        }
+        neighbours.handshakes += 1;
+        Ok(Shaking(self))
+    }
+}
+
+impl Drop for Shaking<'_> {
+    fn drop(&mut self) {
+        let Registered { connections, around, .. } = self.0;
+        let mut shard = connections.shard_of(&connections.sources, around).lock();
+        if let Some(neighbours) = shard.get_mut(around) {
+            neighbours.handshakes = neighbours.handshakes.saturating_sub(1);
+        }
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         let connections = &self.connections;
         connections.open.fetch_sub(1, Ordering::Relaxed);
         let mut shard = connections.shard_of(&connections.sources, &self.around).lock();
-        if let Entry::Occupied(mut open) = shard.entry(self.around) {
-            open.get_mut().retain(|open| open.id != self.id);
-            if open.get().is_empty() {
-                open.remove();
+        if let Entry::Occupied(mut neighbours) = shard.entry(self.around) {
+            neighbours.get_mut().open.remove(&self.id);
+            if neighbours.get().open.is_empty() {
+                neighbours.remove();
             }
         }
     }
@@ -178,12 +225,13 @@ mod tests {
 
     #[test]
     fn a_network_is_closed_and_nobody_else() {
-        let connections = registry(Caps::default());
+        let house = House::default();
         let (hit, spared) = (CancellationToken::new(), CancellationToken::new());
-        let _one = connections.register(source("192.0.2.7"), hit.clone()).unwrap();
-        let _two = connections.register(source("192.0.3.7"), spared.clone()).unwrap();
+        let _one = house.open_with("192.0.2.7", &hit).unwrap();
+        let _two = house.open_with("192.0.3.7", &spared).unwrap();
 
-        assert_eq!(connections.close_from("192.0.2.0/24".parse().unwrap(), |_| false), 1);
+        let network = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(house.connections.close_from(network, |_| false), 1);
 
         assert!(hit.is_cancelled());
         assert!(!spared.is_cancelled());
@@ -191,12 +239,13 @@ mod tests {
 
     #[test]
     fn one_address_inside_a_neighbourhood_is_closed_alone() {
-        let connections = registry(Caps::default());
+        let house = House::default();
         let (hit, spared) = (CancellationToken::new(), CancellationToken::new());
-        let _one = connections.register(source("2001:db8::1"), hit.clone()).unwrap();
-        let _two = connections.register(source("2001:db8::2"), spared.clone()).unwrap();
+        let _one = house.open_with("2001:db8::1", &hit).unwrap();
+        let _two = house.open_with("2001:db8::2", &spared).unwrap();
 
-        assert_eq!(connections.close_from("2001:db8::1".parse().unwrap(), |_| false), 1);
+        let address = "2001:db8::1".parse().unwrap();
+        assert_eq!(house.connections.close_from(address, |_| false), 1);
 
         assert!(hit.is_cancelled());
         assert!(!spared.is_cancelled());
@@ -204,35 +253,92 @@ mod tests {
 
     #[test]
     fn a_source_fills_its_own_share_and_a_64_is_one_source() {
-        let connections = registry(Caps { total: 10, per_source: 2 });
-        let open = |address| connections.register(source(address), CancellationToken::new());
+        let house = House::with(10, 2);
 
-        let first = open("2001:db8::1").unwrap();
-        let _second = open("2001:db8::2").unwrap();
+        let first = house.open("2001:db8::1").unwrap();
+        let _second = house.open("2001:db8::2").unwrap();
 
-        assert_eq!(open("2001:db8::3").unwrap_err(), Crowded::Source);
-        let _other = open("2001:db8:0:1::1").unwrap();
+        assert_eq!(house.open("2001:db8::3").unwrap_err(), Crowded::Source);
+        let _other = house.open("2001:db8:0:1::1").unwrap();
         drop(first);
-        let _again = open("2001:db8::3").unwrap();
-        assert_eq!(connections.open(), 3);
+        let _again = house.open("2001:db8::3").unwrap();
+        assert_eq!(house.connections.open(), 3);
+    }
+
+    #[test]
+    fn who_speaks_for_many_is_bounded_by_the_total_alone() {
+        let house = House::with(5, 1);
+        let here = source("127.0.0.1");
+        let proxy = source("192.0.2.1");
+
+        let held: Vec<_> = [(here, false), (here, false), (proxy, true), (proxy, true)]
+            .map(|(source, trusted)| {
+                house.register(source, Share::of(source, trusted), &CancellationToken::new())
+            })
+            .into();
+
+        assert!(held.iter().all(Result::is_ok));
+        let _stranger = house.open("192.0.2.9").unwrap();
+        assert_eq!(house.open("127.0.0.1").unwrap_err(), Crowded::Total);
     }
 
     #[test]
     fn the_total_is_never_passed() {
-        let connections = registry(Caps { total: 2, per_source: 2 });
-        let open = |address| connections.register(source(address), CancellationToken::new());
+        let house = House::with(2, 2);
 
-        let _one = open("192.0.2.1").unwrap();
-        let two = open("192.0.2.2").unwrap();
+        let _one = house.open("192.0.2.1").unwrap();
+        let two = house.open("192.0.2.2").unwrap();
 
-        assert_eq!(open("192.0.2.3").unwrap_err(), Crowded::Total);
+        assert_eq!(house.open("192.0.2.3").unwrap_err(), Crowded::Total);
         drop(two);
-        assert_eq!(connections.open(), 1);
-        assert!(open("192.0.2.3").is_ok());
+        assert_eq!(house.connections.open(), 1);
+        assert!(house.open("192.0.2.3").is_ok());
     }
 
-    fn registry(caps: Caps) -> Arc<Connections> {
-        Arc::new(Connections::new(caps))
+    #[test]
+    fn a_source_has_only_so_many_handshakes_under_way() {
+        let house = House::default();
+        let plan = ConnectionsPlan { handshakes: 1, ..house.plan };
+        let [one, two, other] =
+            ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|address| house.open(address).unwrap());
+
+        let first = one.shake_hands(&plan).unwrap();
+
+        assert_eq!(two.shake_hands(&plan).unwrap_err(), Crowded::Handshakes);
+        assert!(other.shake_hands(&plan).is_ok());
+        drop(first);
+        assert!(two.shake_hands(&plan).is_ok());
+    }
+
+    #[derive(Default)]
+    struct House {
+        connections: Arc<Connections>,
+        plan: ConnectionsPlan,
+    }
+
+    impl House {
+        fn with(total: usize, per_source: usize) -> Self {
+            let plan = ConnectionsPlan { total, per_source, ..ConnectionsPlan::default() };
+            Self { plan, ..Self::default() }
+        }
+
+        fn open(&self, address: &str) -> Result<Registered, Crowded> {
+            self.open_with(address, &CancellationToken::new())
+        }
+
+        fn open_with(&self, address: &str, cut: &CancellationToken) -> Result<Registered, Crowded> {
+            let source = source(address);
+            self.register(source, Share::of(source, false), cut)
+        }
+
+        fn register(
+            &self,
+            source: Source,
+            share: Share,
+            cut: &CancellationToken,
+        ) -> Result<Registered, Crowded> {
+            self.connections.register(source, share, cut.clone(), &self.plan)
+        }
     }
 
     fn source(address: &str) -> Source {

@@ -31,6 +31,8 @@ pub struct Counters {
     pub certificates_refused: Count,
     /// TLS handshakes that failed or took too long, for another reason.
     pub handshakes_failed: Count,
+    /// Connections closed at once because their source has too many handshakes under way.
+    pub handshakes_over_source: Count,
     /// Connections closed because a request's head took too long.
     pub heads_too_slow: Count,
     /// Connections that became tunnels.
@@ -70,6 +72,7 @@ impl Default for Counters {
             accepts_failed: Count::default(),
             certificates_refused: Count::default(),
             handshakes_failed: Count::default(),
+            handshakes_over_source: Count::default(),
             heads_too_slow: Count::default(),
             tunnels: Count::default(),
             panics: Count::default(),
@@ -103,7 +106,7 @@ impl Counters {
         self.refused.get(place)
     }
 
-    const fn named(&self) -> [(&'static str, &Count); 14] {
+    const fn named(&self) -> [(&'static str, &Count); 15] {
         [
             ("allowed", &self.allowed),
             ("clients left", &self.clients_left),
@@ -115,6 +118,7 @@ impl Counters {
             ("accepts failed", &self.accepts_failed),
             ("certificates refused", &self.certificates_refused),
             ("handshakes failed", &self.handshakes_failed),
+            ("handshakes over source", &self.handshakes_over_source),
             ("heads too slow", &self.heads_too_slow),
             ("panics", &self.panics),
             ("tunnels", &self.tunnels),

@@ -36,7 +36,7 @@ mod unread;
 mod watch;
 mod wire;
 
-pub use connections::{Caps, Connections};
+pub use connections::Connections;
 pub use counters::{Count, Counters};
 pub use holder::Holder;
 pub use listeners::{BindError, Listeners, ThreadListeners};

@@ -9,6 +9,7 @@ mod audit;
 mod budgets;
 mod cases;
 mod conditions;
+mod connections;
 mod guard;
 mod hosts;
 mod identity;
@@ -46,6 +47,7 @@ use toml::de::DeTable;
 pub use agent::Agent;
 pub use audit::{AuditPlan, Durability};
 pub use cases::Case;
+pub use connections::ConnectionsPlan;
 pub use guard::{Guard, NeverBlock, Percent};
 pub use hosts::{HostRules, TrailingSlash};
 pub use identity::IdentityPlan;
@@ -81,6 +83,7 @@ pub(crate) struct Sections {
     pub(crate) guard: Guard,
     pub(crate) audit: AuditPlan,
     pub(crate) timeouts: Timeouts,
+    pub(crate) connections: ConnectionsPlan,
     pub(crate) identity: IdentityPlan,
     pub(crate) keys: KeyPlan,
     pub(crate) throttle: Option<Throttle>,
@@ -172,6 +175,11 @@ pub(crate) static KEYS: &[Key] = &[
     Key::optional("upstream", Shape::Named(&Shape::Table(upstreams::KEYS)), "Where requests go."),
     Key::optional("timeouts", Shape::Table(timeouts::KEYS), "How long a client may take."),
     Key::optional(
+        "connections",
+        Shape::Table(connections::KEYS),
+        "How many clients may be connected, and for how long.",
+    ),
+    Key::optional(
         "route",
         Shape::List(&Shape::Table(routes::KEYS)),
         "What is served, to whom. What no route matches is answered with 404.",
@@ -258,6 +266,7 @@ pub(crate) fn read(
             guard: guard?,
             audit: audit::read(root.table("audit"))?,
             timeouts: timeouts::read(root.table("timeouts"))?,
+            connections: connections::read(root.table("connections"))?,
             identity: identity::read(root.table("identity"))?,
             keys: keys?,
             throttle: throttle?,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enforcer_authz::Plan;
 use enforcer_inspect::{OptOuts, Pairs, Rewrite, query_values};
@@ -10,6 +11,7 @@ use enforcer_model::{Bytes, Rejection};
 
 use super::limits::Charged;
 use super::require::Requires;
+use super::timeouts::Timeouts;
 
 /// What is served under one pattern, and to whom.
 #[derive(Clone, Debug)]
@@ -32,6 +34,11 @@ pub struct Route {
     pub gate: Option<Arc<GatePlan>>,
     /// The longest body of a request.
     pub body_max: Bytes,
+    /// So much of a request's body is read before a place at the upstream is taken.
+    pub buffer: Bytes,
+    /// How long a whole request may take instead of [`Timeouts::request`]; inner none: as long as it
+    /// takes.
+    pub total: Option<Option<Duration>>,
     /// Whether a client may go on as a WebSocket.
     pub websocket: bool,
     /// What its path has against it, and is accepted all the same.
@@ -60,6 +67,11 @@ pub struct Matched<'p> {
 }
 
 impl Route {
+    /// How long a whole request may take, until the end of its answer.
+    pub fn total(&self, timeouts: &Timeouts) -> Option<Duration> {
+        self.total.unwrap_or(timeouts.request)
+    }
+
     /// What the query says for each key that is read, decoded; refused where it can be read in two
     /// ways.
     pub fn query<'a>(&'a self, query: Option<&'a str>) -> Result<Pairs<'a>, Rejection> {

@@ -17,6 +17,7 @@ use super::paths::{fits, rewrite};
 use super::require::{Require, Requires, WORD};
 use super::rights::{self, ALLOW_KEYS, DENY_KEYS};
 use super::route::Route;
+use super::timeouts::{WHOLE, whole};
 use super::upstreams::Upstream;
 use super::{unknown_name, unused};
 use crate::codes::{
@@ -48,6 +49,19 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Size(0, 1 << 40),
         Need::Text("1MiB"),
         "The longest body of a request.",
+    ),
+    Key::with_default(
+        "buffer",
+        Shape::Size(0, 1 << 20),
+        Need::Text("64KiB"),
+        "So much of a request's body is read before an upstream connection is taken; `0` streams at \
+         once.",
+    ),
+    Key::optional(
+        "total",
+        WHOLE,
+        "For a whole request until the end of its answer, instead of `timeouts.request`; `0s`: as \
+         long as it takes.",
     ),
     Key::optional(
         "upgrade",
@@ -270,6 +284,8 @@ fn route<'a>(
         upstream: Arc::clone(&upstream.plan),
         gate: upstream.gate.as_ref().map(Arc::clone),
         body_max: fields.size("body_max")?,
+        buffer: fields.size("buffer")?,
+        total: whole(fields, "total"),
         websocket: fields.texts("upgrade").iter().any(|(word, _)| *word == "websocket"),
         opt_outs: pattern?.needs(),
         rewrite: rewrite?,

@@ -20,7 +20,7 @@ use enforcer_kernel::Attach;
 use enforcer_model::{Bytes, Role};
 use proptest::prelude::*;
 
-use crate::{Durability, Policy, Problems, Serves, Tls, schema};
+use crate::{ConnectionsPlan, Durability, Policy, Problems, Serves, Tls, schema};
 
 #[test]
 fn every_shipped_policy_is_valid_and_free_of_warnings() {
@@ -116,7 +116,9 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!(policy.timeouts().handshake, Duration::from_secs(10));
     assert_eq!(policy.timeouts().head, Duration::from_secs(10));
     assert_eq!(policy.timeouts().body_rate, Bytes(1_024));
+    assert_eq!(policy.timeouts().answer_rate, Bytes(1_024));
     assert_eq!(policy.timeouts().idle, Duration::from_secs(60));
+    assert_eq!(policy.timeouts().request, None);
     assert_eq!(policy.timeouts().shutdown, Duration::from_secs(30));
     let upstream = policy.upstreams().next().unwrap();
     assert_eq!(upstream.connect_timeout, Duration::from_secs(1));
@@ -124,7 +126,25 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!(upstream.between_bytes, Duration::from_secs(30));
     assert_eq!(upstream.idle, Duration::from_secs(60));
     assert_eq!(upstream.connections, 512);
-    assert_eq!(policy.routes().first().unwrap().body_max, Bytes(1 << 20));
+    assert_eq!(*policy.connections(), ConnectionsPlan::default());
+    let route = policy.routes().first().unwrap();
+    assert_eq!((route.body_max, route.buffer), (Bytes(1 << 20), Bytes(64 << 10)));
+    assert_eq!(route.total(policy.timeouts()), None);
+}
+
+#[test]
+fn a_route_says_how_long_a_request_may_take_and_zero_is_for_ever() {
+    let with = |timeouts: &str, route: &str| {
+        let text = SMALL.replace("upstream = \"orders\"", &format!("upstream = \"orders\"\n{route}"));
+        let policy = read(&format!("{text}[timeouts]\n{timeouts}\n")).unwrap();
+        policy.routes().first().unwrap().total(policy.timeouts())
+    };
+
+    assert_eq!(with("request = \"1m\"", ""), Some(Duration::from_secs(60)));
+    assert_eq!(with("request = \"0s\"", ""), None);
+    assert_eq!(with("request = \"1m\"", "total = \"5s\""), Some(Duration::from_secs(5)));
+    assert_eq!(with("request = \"1m\"", "total = \"0s\""), None);
+    assert_eq!(with("", "total = \"5s\""), Some(Duration::from_secs(5)));
 }
 
 #[test]

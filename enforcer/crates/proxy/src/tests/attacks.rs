@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use super::client::{self, raw, request, status_of};
 use super::house::Plan;
 use super::{House, Http2};
-use crate::Caps;
 
 #[tokio::test]
 async fn requests_with_two_meanings_never_reach_an_upstream() {
@@ -229,9 +228,8 @@ async fn what_is_not_tls_ends_the_handshake_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_source_cannot_take_all_connections() {
-    let caps = Caps { total: 100, per_source: 3 };
-    let house = House::with(Plan { caps, ..Plan::default() });
+async fn one_connection_too_many_is_closed_and_makes_no_difference_to_the_others() {
+    let house = House::with(Plan { connections: "total = 3", ..Plan::default() });
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(TcpStream::connect(house.plain()).await.unwrap());
@@ -241,7 +239,7 @@ async fn one_source_cannot_take_all_connections() {
     let mut one_more = TcpStream::connect(house.plain()).await.unwrap();
 
     assert_eq!(one_more.read(&mut [0]).await.unwrap_or(0), 0);
-    assert_eq!(house.shared.counters.connections_over_source.get(), 1);
+    assert_eq!(house.shared.counters.connections_over_total.get(), 1);
     held.pop();
     house.until(|| house.shared.connections.open() == 2).await;
     assert_eq!(status_of(&raw(house.plain(), request("GET /open/x", &[])).await), 200);

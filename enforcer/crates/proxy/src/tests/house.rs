@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authority::Authority;
 use super::upstream::Upstream;
-use crate::{Caps, Certificates, Connections, Counters, Listeners, Observed, Shared, serve_thread};
+use crate::{Certificates, Connections, Counters, Listeners, Observed, Shared, serve_thread};
 
 pub(super) struct House {
     pub(super) shared: Arc<Shared>,
@@ -48,7 +48,7 @@ pub(super) struct House {
 pub(super) struct Plan {
     pub(super) timeouts: &'static str,
     pub(super) audit: &'static str,
-    pub(super) caps: Caps,
+    pub(super) connections: &'static str,
     pub(super) threads: usize,
     pub(super) on_finish: fn(&Exchange),
     /// The clock panics once, when this is set.
@@ -71,7 +71,7 @@ impl Default for Plan {
         Self {
             timeouts: "",
             audit: "",
-            caps: Caps::default(),
+            connections: "",
             threads: 1,
             on_finish: |_| (),
             bug: Arc::default(),
@@ -92,7 +92,7 @@ impl House {
         let authority = Authority::new("ours");
         authority.write(folder.path(), &[]);
         let policy =
-            parse(&text(upstream.address, plan.timeouts, plan.audit, plan.clients), folder.path());
+            parse(&text(upstream.address, plan.timeouts, plan.audit, plan.connections, plan.clients), folder.path());
 
         let clock: Arc<dyn Clock> = Arc::new(TestClock(plan.bug));
         let audit = Config::new(folder.path().join("audit"), "proxy.test/enforcer");
@@ -111,7 +111,7 @@ impl House {
             assertions: Assertions::load_or_create(&identity, "proxy.test", life).unwrap(),
             audit,
             certificates: Arc::new(Certificates::load(&policy).unwrap()),
-            connections: Arc::new(Connections::new(plan.caps)),
+            connections: Arc::new(Connections::new()),
             counters: Arc::new(Counters::default()),
             fleet: Arc::default(),
             fingerprints: FingerprintKey::load_or_create(&folder.path().join("fp")).unwrap(),
@@ -166,7 +166,7 @@ impl House {
 
     /// The policy once more, with other sections.
     pub(super) fn policy(&self, timeouts: &str, audit: &str) -> Policy {
-        parse(&text(self.upstream.address, timeouts, audit, ""), self.folder.path())
+        parse(&text(self.upstream.address, timeouts, audit, "", ""), self.folder.path())
     }
 
     /// A fresh key with these roles.
@@ -277,7 +277,13 @@ fn write_certificate(folder: &Path) {
     std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
 }
 
-fn text(upstream: SocketAddr, timeouts: &str, audit: &str, clients: &str) -> String {
+fn text(
+    upstream: SocketAddr,
+    timeouts: &str,
+    audit: &str,
+    connections: &str,
+    clients: &str,
+) -> String {
     format!(
         r#"
 version = 1
@@ -295,6 +301,9 @@ redirect = "https"
 
 [timeouts]
 {timeouts}
+
+[connections]
+{connections}
 
 [audit]
 {audit}
