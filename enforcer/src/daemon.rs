@@ -19,6 +19,7 @@ use enforcer_authn::{
     Assertions, DpopProofs, FingerprintKey, KeyStore, Pepper, RevocationStore, Tokens,
 };
 use enforcer_authz::Quarantine;
+use enforcer_cache::Cache;
 use enforcer_detect::Clients;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
@@ -124,6 +125,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let shared = Arc::new(Shared {
         assertions,
         audit: audit.clone(),
+        cache: Arc::new(Cache::new(policy.cache())),
         certificates,
         clock: Arc::clone(&clock),
         connections: Arc::clone(&connections),

@@ -259,6 +259,7 @@ impl Policies {
         // Who is believed first: a token of a new issuer must not meet the old list.
         self.proxy.tokens.replace(next.issuers());
         self.proxy.fleet.apply(&upstreams, swapping);
+        self.proxy.cache.resize(next.cache());
         self.proxy.policy.store(Arc::clone(&next));
         let swapped = self.clock.now().monotonic.saturating_duration_since(swapping);
         self.rules.send_replace(Arc::clone(&next));

@@ -127,6 +127,7 @@ pub(crate) mod tests {
             cause: None,
             rule: None,
             upstream: None,
+            cache: None,
             bytes_in: 0,
             bytes_out: 0,
             duration: Duration::ZERO,

@@ -35,6 +35,20 @@ pub enum HttpVersion {
     H2,
 }
 
+/// Where an answer came from, on a route that keeps answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheUse {
+    /// From the cache, and fresh.
+    Hit,
+    /// From the upstream.
+    Miss,
+    /// From the cache after the upstream had said that nothing has changed.
+    Revalidated,
+    /// From the cache, no longer fresh, where that is allowed.
+    Stale,
+}
+
 /// What authentication learned about the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Who {
@@ -131,6 +145,9 @@ pub struct Exchange {
     pub rule: Option<String>,
     /// The host of the upstream that was asked: its address, or `unix:` and the path of its socket.
     pub upstream: Option<Arc<str>>,
+    /// Where the answer came from; none on a route that keeps no answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheUse>,
     /// Body bytes received from the client.
     pub bytes_in: u64,
     /// Body bytes sent to the client.

@@ -18,7 +18,7 @@ pub use decision::{
     Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Finding, Target,
     TargetError,
 };
-pub use exchange::{Exchange, HttpVersion, RequestId, TlsVersion, Who};
+pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, TlsVersion, Who};
 pub use identity::{
     CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role, Thumbprint, ThumbprintError,
 };

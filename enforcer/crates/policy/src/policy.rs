@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use enforcer_authn::{IssuerPlan, KeyPlan};
 use enforcer_authz::{Roles, Vocabulary};
+use enforcer_cache::Bounds;
 use enforcer_inspect::Head;
 use enforcer_limits::Throttle;
 use ring::digest::{SHA256, digest};
@@ -16,8 +17,8 @@ use toml::de::DeTable;
 use crate::analysis::lint;
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
-    Agent, AuditPlan, Base, Case, Charged, ConnectionsPlan, Guard, HostRules, IdentityPlan, LEVEL_MAX, Listener,
-    Matched, Route, Sections, Serves, Tightening, Timeouts, WhenFull, read,
+    Agent, AuditPlan, Base, Case, Charged, ConnectionsPlan, Guard, HostRules, IdentityPlan,
+    LEVEL_MAX, Listener, Matched, Route, Sections, Serves, Tightening, Timeouts, WhenFull, read,
 };
 use crate::problem::{Problem, Problems, Report};
 use crate::text::{Span, Text};
@@ -165,6 +166,11 @@ impl Policy {
     /// `[audit]`.
     pub const fn audit(&self) -> &AuditPlan {
         &self.sections.audit
+    }
+
+    /// `[cache]`.
+    pub const fn cache(&self) -> Bounds {
+        self.sections.cache
     }
 
     /// `[timeouts]`.

@@ -73,6 +73,7 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::WordOr(word, of) => json!({ "anyOf": [{ "enum": [word] }, self::shape(of)] }),
         Shape::Table(keys) => table(keys),
+        Shape::FlagOr(keys) => json!({ "anyOf": [{ "type": "boolean" }, table(keys)] }),
         Shape::Named(of) => keyed(&NAME, of),
         Shape::Keyed(form, of) => keyed(form, of),
         Shape::Factor => json!({ "type": "number", "minimum": 0, "maximum": 1 }),

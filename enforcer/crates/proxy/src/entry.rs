@@ -16,8 +16,8 @@ use enforcer_authz::Permit;
 use enforcer_inspect::Head;
 use enforcer_limits::Exceeded;
 use enforcer_model::{
-    Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Role, Source,
-    TlsVersion, Who,
+    CacheUse, Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Role,
+    Source, TlsVersion, Who,
 };
 use http::StatusCode;
 use tokio::time::timeout;
@@ -103,6 +103,7 @@ impl Entry {
             cause: None,
             rule: None,
             upstream: None,
+            cache: None,
             bytes_in: 0,
             bytes_out: 0,
             duration: Duration::ZERO,
@@ -209,6 +210,11 @@ impl Entry {
             exchange.upstream = upstream;
             exchange.upstream_wait = waited;
         });
+    }
+
+    /// Where the answer came from.
+    pub(crate) fn cache(&mut self, used: CacheUse) {
+        self.note(|exchange| exchange.cache = Some(used));
     }
 
     /// The client gets an answer with this status.

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use enforcer_audit::Audit;
 use enforcer_authn::{ApiKeys, Assertions, FingerprintKey, Revocations, Tokens};
 use enforcer_authz::Quarantine;
+use enforcer_cache::Cache;
 use enforcer_limits::Limits;
 use enforcer_model::{Clock, Exchange};
 use enforcer_policy::Policy;
@@ -24,6 +25,8 @@ pub struct Shared {
     pub assertions: Assertions,
     /// Where every request is recorded.
     pub audit: Audit,
+    /// Answers that are kept.
+    pub cache: Arc<Cache>,
     /// For handshakes; reloaded with the policy.
     pub certificates: Arc<Certificates>,
     /// The time.

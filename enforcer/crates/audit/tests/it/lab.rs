@@ -166,6 +166,7 @@ pub(crate) fn request(id: u128, peer: &str) -> Exchange {
         cause: None,
         rule: Some("orders.allow[1]".to_owned()),
         upstream: Some("127.0.0.1:9000".into()),
+        cache: None,
         bytes_in: 0,
         bytes_out: 512,
         duration: Duration::from_micros(1_500),

@@ -67,8 +67,14 @@ fn shape(route: &Route) -> Vec<(&'static str, String)> {
         ("the upstream", format!("`{}`", route.upstream.name)),
         ("what it charges", format!("[{}]", limits.join(", "))),
         ("the longest body", route.body_max.to_string()),
+        ("what is kept of its answers", kept(route)),
         ("the rewrite", format!("{:?}", route.rewrite)),
     ]
+}
+
+fn kept(route: &Route) -> String {
+    let shared = route.cache.as_ref().map(|plan| plan.shared);
+    shared.map_or("nothing", |shared| if shared { "shared" } else { "for each caller" }).to_owned()
 }
 
 fn limit(charged: &Charged) -> Vec<(&'static str, String)> {

@@ -76,7 +76,7 @@ fn check_value(
         report.add(&WRONG_VALUE, span, format!("`{path}`: {}", refused.message), refused.hint);
     };
     match (shape, value.get_ref()) {
-        (Shape::Flag, DeValue::Boolean(_)) => {}
+        (Shape::Flag | Shape::FlagOr(_), DeValue::Boolean(_)) => {}
         (Shape::Count(min, max), DeValue::Integer(written)) => {
             if !whole(value.get_ref()).is_some_and(|count| (*min..=*max).contains(&count)) {
                 refuse(Refused::with(
@@ -137,7 +137,7 @@ fn check_value(
         }
         (Shape::WordOr(_, of), _) => check_value(value, key, of, path, report),
         // The table of a header has no place worth showing; its name has.
-        (Shape::Table(keys), DeValue::Table(table)) => {
+        (Shape::Table(keys) | Shape::FlagOr(keys), DeValue::Table(table)) => {
             let inline = span.start > key.end;
             check(table, if inline { span } else { key }, keys, path, report);
         }
@@ -174,6 +174,7 @@ fn check_value(
             | Shape::Choice(_)
             | Shape::Text(_)
             | Shape::List(_)
+            | Shape::FlagOr(_)
             | Shape::Table(_)
             | Shape::Named(_)
             | Shape::Keyed(..)
@@ -254,6 +255,7 @@ fn wanted(shape: &Shape) -> String {
         Shape::List(_) => "a list".to_owned(),
         Shape::OneOrMore(of) => wanted(of),
         Shape::WordOr(word, of) => format!("\"{word}\" or {}", wanted(of)),
+        Shape::FlagOr(_) => "true, false or a table".to_owned(),
         Shape::Table(_) | Shape::Named(_) | Shape::Keyed(..) => "a table".to_owned(),
         Shape::Factor => "a number from 0 to 1".to_owned(),
         Shape::CountOr(_, _, form) => format!("a whole number, or {} in quotes", form.what),
@@ -263,7 +265,7 @@ fn wanted(shape: &Shape) -> String {
 /// How a value of the shape is written.
 fn form(shape: &Shape) -> Option<String> {
     let text = match shape {
-        Shape::Flag => "`true` or `false`".to_owned(),
+        Shape::Flag | Shape::FlagOr(_) => "`true` or `false`".to_owned(),
         Shape::Count(min, max) => format!("a number from {min} to {max} without quotes"),
         Shape::Span(..) => "such as \"10s\"".to_owned(),
         Shape::Size(..) => "such as \"64KiB\"".to_owned(),
@@ -283,7 +285,7 @@ fn form(shape: &Shape) -> Option<String> {
 /// One value that is right.
 fn sample(shape: &Shape) -> Option<String> {
     Some(match shape {
-        Shape::Flag => "true".to_owned(),
+        Shape::Flag | Shape::FlagOr(_) => "true".to_owned(),
         Shape::Count(min, _) => min.to_string(),
         Shape::Span(..) => "\"10s\"".to_owned(),
         Shape::Size(..) => "\"1MiB\"".to_owned(),

@@ -134,7 +134,9 @@ impl<'a> Fields<'a> {
     /// The table of `key`; an absent one reads as empty, so that its defaults hold.
     pub(crate) fn table(&self, key: &str) -> Self {
         let keys: &'static [Key] = match self.shape(key) {
-            Some(Shape::Table(keys) | Shape::WordOr(_, Shape::Table(keys))) => keys,
+            Some(
+                Shape::Table(keys) | Shape::FlagOr(keys) | Shape::WordOr(_, Shape::Table(keys)),
+            ) => keys,
             _ => &[],
         };
         let table = self.value(key).and_then(|value| value.get_ref().as_table());

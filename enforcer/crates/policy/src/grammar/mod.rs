@@ -68,6 +68,8 @@ pub(crate) enum Shape {
     OneOrMore(&'static Self),
     /// This word, or a value of a shape that is no string.
     WordOr(&'static str, &'static Self),
+    /// `true`, `false`, or a table with these keys.
+    FlagOr(&'static [Key]),
     /// A table with these keys.
     Table(&'static [Key]),
     /// A table whose keys are names that the operator chooses.

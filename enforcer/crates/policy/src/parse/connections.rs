@@ -24,7 +24,12 @@ pub struct ConnectionsPlan {
 }
 
 pub(super) static KEYS: &[Key] = &[
-    Key::with_default("total", Shape::Count(1, 1 << 20), Need::Count(16_384), "Connections in all."),
+    Key::with_default(
+        "total",
+        Shape::Count(1, 1 << 20),
+        Need::Count(16_384),
+        "Connections in all.",
+    ),
     Key::with_default(
         "per_source",
         Shape::Count(1, 1 << 20),

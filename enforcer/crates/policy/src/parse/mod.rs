@@ -7,6 +7,7 @@
 mod agent;
 mod audit;
 mod budgets;
+mod cache;
 mod cases;
 mod conditions;
 mod connections;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use enforcer_authn::{IssuerPlan, KeyPlan};
 use enforcer_authz::{Networks, Roles, Vocabulary, Window};
+use enforcer_cache::Bounds;
 use enforcer_limits::Throttle;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -84,6 +86,7 @@ pub(crate) struct Sections {
     pub(crate) audit: AuditPlan,
     pub(crate) timeouts: Timeouts,
     pub(crate) connections: ConnectionsPlan,
+    pub(crate) cache: Bounds,
     pub(crate) identity: IdentityPlan,
     pub(crate) keys: KeyPlan,
     pub(crate) throttle: Option<Throttle>,
@@ -173,6 +176,11 @@ pub(crate) static KEYS: &[Key] = &[
         "How much callers may ask for, alone and together.",
     ),
     Key::optional("upstream", Shape::Named(&Shape::Table(upstreams::KEYS)), "Where requests go."),
+    Key::optional(
+        "cache",
+        Shape::Table(cache::KEYS),
+        "How much is kept of the answers of routes with `cache`.",
+    ),
     Key::optional("timeouts", Shape::Table(timeouts::KEYS), "How long a client may take."),
     Key::optional(
         "connections",
@@ -267,6 +275,7 @@ pub(crate) fn read(
             audit: audit::read(root.table("audit"))?,
             timeouts: timeouts::read(root.table("timeouts"))?,
             connections: connections::read(root.table("connections"))?,
+            cache: cache::read(root.table("cache"))?,
             identity: identity::read(root.table("identity"))?,
             keys: keys?,
             throttle: throttle?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_authz::Plan;
+use enforcer_cache as cache;
 use enforcer_inspect::{OptOuts, Pairs, Rewrite, query_values};
 use enforcer_limits::GatePlan;
 use enforcer_model::{Bytes, Rejection};
@@ -39,6 +40,8 @@ pub struct Route {
     /// How long a whole request may take instead of [`Timeouts::request`]; inner none: as long as it
     /// takes.
     pub total: Option<Option<Duration>>,
+    /// Which of its answers are kept, and for whom; none when none is.
+    pub cache: Option<Arc<cache::Plan>>,
     /// Whether a client may go on as a WebSocket.
     pub websocket: bool,
     /// What its path has against it, and is accepted all the same.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use enforcer_authz::{Plan, Roles};
 use enforcer_limits::{By, DEMANDS_MAX};
 
+use super::cache;
 use super::conditions::{Names, Reads};
 use super::hosts::{HostRules, TrailingSlash};
 use super::incident::{impossible, on_public};
@@ -62,6 +63,12 @@ pub(super) static KEYS: &[Key] = &[
         WHOLE,
         "For a whole request until the end of its answer, instead of `timeouts.request`; `0s`: as \
          long as it takes.",
+    ),
+    Key::with_default(
+        "cache",
+        Shape::FlagOr(cache::ROUTE_KEYS),
+        Need::False,
+        "Keep answers as far as they allow it (RFC 9111), and use them again.",
     ),
     Key::optional(
         "upgrade",
@@ -274,6 +281,7 @@ fn route<'a>(
     used.reads.add(reads);
     // After all of the above, so that each of them tells its problems.
     let upstream = upstream?;
+    let cache = cache::of_route(fields, upstream, report).map(Arc::new);
     Some(Route {
         name: fields.text("name")?.into(),
         number,
@@ -286,6 +294,7 @@ fn route<'a>(
         body_max: fields.size("body_max")?,
         buffer: fields.size("buffer")?,
         total: whole(fields, "total"),
+        cache,
         websocket: fields.texts("upgrade").iter().any(|(word, _)| *word == "websocket"),
         opt_outs: pattern?.needs(),
         rewrite: rewrite?,

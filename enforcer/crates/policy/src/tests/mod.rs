@@ -135,7 +135,8 @@ fn what_is_not_written_has_the_documented_default() {
 #[test]
 fn a_route_says_how_long_a_request_may_take_and_zero_is_for_ever() {
     let with = |timeouts: &str, route: &str| {
-        let text = SMALL.replace("upstream = \"orders\"", &format!("upstream = \"orders\"\n{route}"));
+        let text =
+            SMALL.replace("upstream = \"orders\"", &format!("upstream = \"orders\"\n{route}"));
         let policy = read(&format!("{text}[timeouts]\n{timeouts}\n")).unwrap();
         policy.routes().first().unwrap().total(policy.timeouts())
     };

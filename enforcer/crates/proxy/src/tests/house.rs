@@ -14,6 +14,7 @@ use enforcer_authn::{
     Assertions, DpopProofs, FingerprintKey, KeyStore, NewKey, Pepper, RevocationStore, Tokens,
 };
 use enforcer_authz::Quarantine;
+use enforcer_cache::Cache;
 use enforcer_limits::Limits;
 use enforcer_model::{
     Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock,
@@ -91,8 +92,10 @@ impl House {
         write_certificate(folder.path());
         let authority = Authority::new("ours");
         authority.write(folder.path(), &[]);
-        let policy =
-            parse(&text(upstream.address, plan.timeouts, plan.audit, plan.connections, plan.clients), folder.path());
+        let policy = parse(
+            &text(upstream.address, plan.timeouts, plan.audit, plan.connections, plan.clients),
+            folder.path(),
+        );
 
         let clock: Arc<dyn Clock> = Arc::new(TestClock(plan.bug));
         let audit = Config::new(folder.path().join("audit"), "proxy.test/enforcer");
@@ -110,6 +113,7 @@ impl House {
         let shared = Arc::new(Shared {
             assertions: Assertions::load_or_create(&identity, "proxy.test", life).unwrap(),
             audit,
+            cache: Arc::new(Cache::new(policy.cache())),
             certificates: Arc::new(Certificates::load(&policy).unwrap()),
             connections: Arc::new(Connections::new()),
             counters: Arc::new(Counters::default()),
