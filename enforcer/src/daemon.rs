@@ -24,7 +24,9 @@ use enforcer_detect::Clients;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
-use enforcer_proxy::{Certificates, Connections, Counters, IncidentLevel, Listeners, Shared};
+use enforcer_proxy::{
+    Certificates, Connections, Counters, Endpoints, IncidentLevel, Listeners, Shared,
+};
 use enforcer_upstream::Fleet;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -32,7 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::desk::{Clerk, Desk, ListDesk, TokenDesk};
+use crate::desk::{Clerk, Desk, EndpointDesk, ListDesk, TokenDesk};
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
@@ -107,6 +109,13 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         audit.clone(),
         clock.now().wall,
     );
+    let gate = Arc::new(Endpoints::default());
+    let endpoints = EndpointDesk::open(
+        state.join("endpoints.json"),
+        Arc::clone(&gate),
+        audit.clone(),
+        clock.now().wall,
+    )?;
     let quarantine = Arc::new(Quarantine::new(QUARANTINE_MAX));
     let connections = Arc::new(Connections::new());
     let counters = Arc::new(Counters::default());
@@ -130,6 +139,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clock: Arc::clone(&clock),
         connections: Arc::clone(&connections),
         counters: Arc::clone(&counters),
+        endpoints: gate,
         fingerprints,
         fleet: Arc::clone(&fleet),
         incident: Arc::clone(&level),
@@ -204,6 +214,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let desk = Desk {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
+        endpoints,
         keys,
         limits: Arc::clone(&limits),
         tokens: TokenDesk { tokens, revocations, connections },

@@ -5,6 +5,7 @@ mod blocks;
 mod confirm;
 mod detach;
 mod doctor;
+mod endpoint;
 mod escape;
 mod explain;
 mod failure;
@@ -97,6 +98,9 @@ enum Verb {
     /// Show or set the incident level
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// Disable endpoints, or let them be used less, for a while
+    #[command(subcommand)]
+    Endpoint(endpoint::Endpoint),
     /// The kernel half: how it is, put in force, upgraded, taken off this host
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -159,6 +163,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
         Verb::Incident(verb) => verb.execute(&context),
+        Verb::Endpoint(verb) => verb.execute(&context),
         Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),

@@ -17,6 +17,10 @@ pub(crate) fn told(record: &Stored) -> String {
         "config" => config(&json),
         "finding" => finding(&json),
         "kernel-summary" => kernel_summary(&json),
+        "endpoint" => endpoint(&json),
+        "upstream" => upstream(&json),
+        "certificate" => certificate(&json),
+        "cache" => cache(&json),
         "gap" => gap(&json),
         _ => json.pointer("/body").map(ToString::to_string).unwrap_or_default(),
     };
@@ -88,6 +92,64 @@ fn kernel_summary(json: &Value) -> String {
         format!("{verdict} {reason}: {} packets", number(count, "/packets"))
     });
     counts.collect::<Vec<_>>().join(", ")
+}
+
+fn endpoint(json: &Value) -> String {
+    format!(
+        "{} {} {} by {}{}{}",
+        text(json, "/body/what"),
+        text(json, "/body/id"),
+        text(json, "/body/endpoint"),
+        author(json, "/body/author"),
+        step(json),
+        because(json, "/body/reason"),
+    )
+}
+
+fn upstream(json: &Value) -> String {
+    let host = optional(json, "/body/host").map_or_else(String::new, |host| format!("/{host}"));
+    format!(
+        "{} {}{host} by {}{}{}{}",
+        text(json, "/body/what"),
+        text(json, "/body/upstream"),
+        author(json, "/body/author"),
+        step(json),
+        because(json, "/body/reason"),
+        because(json, "/body/cause"),
+    )
+}
+
+fn certificate(json: &Value) -> String {
+    let names = json.pointer("/body/names").and_then(Value::as_array);
+    let names: Vec<_> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+    format!(
+        "{} {} {} by {}{}",
+        text(json, "/body/what"),
+        text(json, "/body/listener"),
+        names.join(","),
+        author(json, "/body/author"),
+        because(json, "/body/cause"),
+    )
+}
+
+fn cache(json: &Value) -> String {
+    format!(
+        "purged {}: {} entries by {}{}",
+        text(json, "/body/purged"),
+        number(json, "/body/entries"),
+        author(json, "/body/author"),
+        because(json, "/body/reason"),
+    )
+}
+
+/// From what it was to what it is.
+fn step(json: &Value) -> String {
+    let side = |path: &str| optional(json, path).unwrap_or_else(|| "-".to_owned());
+    format!(": {} to {}", side("/body/before"), side("/body/after"))
+}
+
+fn because(json: &Value, pointer: &str) -> String {
+    optional(json, pointer).map_or_else(String::new, |why| format!(" ({why})"))
 }
 
 fn gap(json: &Value) -> String {

@@ -63,9 +63,11 @@ impl Clerk {
             Answer::ListReleased(released) => released.audit = effect,
             Answer::Kernel(report) => report.audit = effect,
             Answer::LimitChanged(changed) => changed.audit = own,
+            Answer::EndpointChanged(changed) => changed.audit = effect,
             Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)
+            | Answer::Endpoints(_)
             | Answer::Why(_)
             | Answer::Lists(_)
             | Answer::Exported(_)

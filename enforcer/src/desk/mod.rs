@@ -7,9 +7,11 @@
 //! keep an operator from acting: the answer then says that it is not on record.
 
 mod clerk;
+mod endpoints;
 mod keys;
 mod limits;
 mod lists;
+mod near;
 mod tokens;
 
 use std::io;
@@ -31,6 +33,7 @@ use crate::policies::{Begun, Policies};
 use crate::respond::{Order, Repair};
 
 pub(crate) use clerk::{Clerk, committed};
+pub(crate) use endpoints::EndpointDesk;
 pub(crate) use lists::ListDesk;
 pub(crate) use tokens::TokenDesk;
 
@@ -47,6 +50,7 @@ const REASON_MAX: usize = 500;
 pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
+    pub(crate) endpoints: EndpointDesk,
     pub(crate) keys: KeyStore,
     pub(crate) limits: Arc<enforcer_limits::Limits>,
     pub(crate) tokens: TokenDesk,
@@ -104,7 +108,9 @@ impl Desk {
     /// What is over by now ends.
     async fn tick(&mut self) {
         self.policies.tick(&self.clerk.orders).await;
-        self.incident.tick(self.clock.now().wall);
+        let now = self.clock.now().wall;
+        self.incident.tick(now);
+        self.endpoints.tick(now);
     }
 
     /// Who asks about a list, and what it is judged by.
@@ -238,6 +244,7 @@ impl Desk {
                 self.step("policy rollback", by, done).await
             }
             Call::PolicyState => Ok(Answer::PolicyState(Box::new(self.policies.state()))),
+            Call::Endpoint { order } => self.order_endpoint(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
             Call::Incident { set: Some(asked) } => {
                 checked(&asked.reason)?;

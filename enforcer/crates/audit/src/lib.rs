@@ -26,6 +26,7 @@ mod layout;
 mod merkle;
 mod note;
 mod open;
+mod operation;
 mod segment;
 mod store;
 
@@ -36,6 +37,10 @@ pub use files::FileError;
 pub use merkle::{HASH_BYTES, Hash, leaf_hash, node_hash, root_from_inclusion};
 pub use note::{Checkpoint, KeyError, NoteError, OriginError, VerifierKey};
 pub use open::{OpenError, Opened};
+pub use operation::{
+    CacheChange, CertificateChange, CertificateEvent, EndpointChange, EndpointEvent,
+    UpstreamChange, UpstreamEvent,
+};
 pub use read::{Log, ReadError, Records, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,

@@ -12,6 +12,8 @@ use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestam
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::operation::{CacheChange, CertificateChange, EndpointChange, UpstreamChange};
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -30,6 +32,14 @@ pub enum Record {
     KernelSummary(KernelSummary),
     /// A list of networks came, went, or was refused.
     List(Box<ListChange>),
+    /// An endpoint was disabled, tightened, or given back.
+    Endpoint(Box<EndpointChange>),
+    /// An upstream, or a host of one, was changed or changed by itself.
+    Upstream(Box<UpstreamChange>),
+    /// A certificate was replaced, was not, or nears its end.
+    Certificate(Box<CertificateChange>),
+    /// Answers were taken out of the cache.
+    Cache(CacheChange),
     /// Records are missing here, and this many.
     Gap(Gap),
 }
@@ -305,6 +315,10 @@ impl Record {
             Self::Finding(_) => "finding",
             Self::KernelSummary(_) => "kernel-summary",
             Self::List(_) => "list",
+            Self::Endpoint(_) => "endpoint",
+            Self::Upstream(_) => "upstream",
+            Self::Certificate(_) => "certificate",
+            Self::Cache(_) => "cache",
             Self::Gap(_) => "gap",
         }
     }
@@ -352,6 +366,10 @@ impl Record {
                     cut_text(&mut count.reason, longest);
                 }
             }
+            Self::Endpoint(change) => change.cut(longest),
+            Self::Upstream(change) => change.cut(longest),
+            Self::Certificate(change) => change.cut(longest),
+            Self::Cache(change) => change.cut(longest),
             Self::Gap(_) => {}
         }
     }
@@ -377,7 +395,7 @@ fn cut_who(who: &mut Who, longest: usize) {
     cut_shared(&mut who.application, longest);
 }
 
-fn cut_author(author: &mut Author, longest: usize) {
+pub(crate) fn cut_author(author: &mut Author, longest: usize) {
     match author {
         Author::Operator { name, .. } => cut_text(name, longest),
         Author::Rule(rule) => cut_text(rule, longest),
@@ -385,7 +403,7 @@ fn cut_author(author: &mut Author, longest: usize) {
     }
 }
 
-fn cut_option(text: &mut Option<String>, longest: usize) {
+pub(crate) fn cut_option(text: &mut Option<String>, longest: usize) {
     text.iter_mut().for_each(|text| cut_text(text, longest));
 }
 
@@ -401,7 +419,7 @@ fn cut_arc(text: &mut Arc<str>, longest: usize) {
     }
 }
 
-fn cut_text(text: &mut String, longest: usize) {
+pub(crate) fn cut_text(text: &mut String, longest: usize) {
     if text.len() <= longest {
         return;
     }

@@ -65,6 +65,10 @@ reasons! {
     CredentialMissing = "credential-missing", 401;
     /// A deny rule of the route matched, or could not be ruled out.
     DeniedByRule = "denied-by-rule", 403;
+    /// An operator has disabled the endpoint for a while; the status is what the operator chose.
+    EndpointDisabled = "endpoint-disabled", 503;
+    /// An operator lets the endpoint be used less for a while, and the caller has used that up.
+    EndpointTightened = "endpoint-tightened", 429;
     /// Framing that can be read two ways: Transfer-Encoding with Content-Length, or a coding other
     /// than one final `chunked`.
     FramingAmbiguous = "framing-ambiguous", 400;

@@ -33,6 +33,7 @@ pub use parse::{
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};
+pub use routing::{Endpoint, EndpointError};
 pub use schema::schema;
 
 #[cfg(test)]

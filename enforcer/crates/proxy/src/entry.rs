@@ -23,6 +23,8 @@ use http::StatusCode;
 use tokio::time::timeout;
 
 use crate::admission::Admitted;
+use crate::endpoints::Barred;
+use crate::problem;
 use crate::scene::Scene;
 use crate::shared::{Observed, Shared};
 use crate::wire::{Active, Ended, Turn};
@@ -226,12 +228,15 @@ impl Entry {
     pub(crate) fn refused(&mut self, rejection: &Rejection) {
         self.note(|exchange| {
             if exchange.status == 0 {
-                exchange.status = rejection.reason.status();
+                exchange.status = problem::status(rejection).as_u16();
             }
             exchange.reason = Some(rejection.reason);
             exchange.cause = Some(rejection.chain());
             if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
                 exchange.rule = Some(exceeded.limit.to_string());
+            }
+            if let Some(barred) = rejection.cause.downcast_ref::<Barred>() {
+                exchange.rule = Some(barred.id.to_string());
             }
         });
     }

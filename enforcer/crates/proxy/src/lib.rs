@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod connections;
 mod counters;
+mod endpoints;
 mod entry;
 mod flow;
 mod forward;
@@ -38,6 +39,7 @@ mod wire;
 
 pub use connections::Connections;
 pub use counters::{Count, Counters};
+pub use endpoints::{ENDPOINTS_MAX, EndpointRule, Endpoints, Measure};
 pub use holder::Holder;
 pub use listeners::{BindError, Listeners, ThreadListeners};
 pub use serve::{serve, serve_thread};

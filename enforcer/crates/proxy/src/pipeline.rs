@@ -151,6 +151,12 @@ impl Engine {
             return Ok(redirect(&head, *port, id)?.map(Content::Whole));
         }
 
+        // What an operator has disabled is refused whoever asks, before anything is spent on it.
+        let gate = shared.endpoints.before(&head, &head.path, now.wall);
+        if let Some(gate) = &gate {
+            gate.admit_source(origin.source, &shared.limits, now).await?;
+        }
+
         let level = shared.incident.get();
         let watch = Watch::new(shared, &head, &parts.headers, origin, level, now.wall);
         let matched = policy.route(&head);
@@ -192,6 +198,15 @@ impl Engine {
         entry.permit(&permit);
         // A path that is written anew is another request: its own route must allow it as well.
         let path = rewritten(&head, &scene, caller, policy)?;
+        let rewritten_gate =
+            path.as_ref().and_then(|path| shared.endpoints.before(&head, path, now.wall));
+        if let Some(gate) = &rewritten_gate {
+            gate.admit_source(origin.source, &shared.limits, now).await?;
+        }
+        for gate in gate.iter().chain(&rewritten_gate) {
+            let payer = scene.payer(caller.map(|(identity, _)| identity), None, None);
+            gate.admit_caller(&payer, &shared.limits, now).await?;
+        }
 
         // The caller pays last: a refusal for another reason costs it nothing.
         let admitted = till.admit_caller(admitted, caller, &permit).await?;

@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::endpoints::Barred;
 use crate::told::tell_levels;
 
 /// Names the request in every answer.
@@ -25,8 +26,7 @@ pub(crate) fn problem(
     id: RequestId,
     version: HttpVersion,
 ) -> Response<Bytes> {
-    let status = StatusCode::from_u16(rejection.reason.status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = status(rejection);
     let title = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();
     let body = format!(
@@ -62,6 +62,14 @@ pub(crate) fn problem(
     response
 }
 
+/// The status that the reason implies, or that an operator chose for an endpoint.
+pub(crate) fn status(rejection: &Rejection) -> StatusCode {
+    let chosen = rejection.cause.downcast_ref::<Barred>().map(|barred| barred.status);
+    chosen.unwrap_or_else(|| {
+        StatusCode::from_u16(rejection.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    })
+}
+
 /// The value of [`X_REQUEST_ID`].
 pub(crate) fn request_id(id: RequestId) -> Option<HeaderValue> {
     HeaderValue::try_from(id.to_string()).ok()
@@ -70,6 +78,9 @@ pub(crate) fn request_id(id: RequestId) -> Option<HeaderValue> {
 fn retry_after(rejection: &Rejection) -> Option<Duration> {
     if let Some(exceeded) = rejection.cause.downcast_ref::<Exceeded>() {
         return Some(exceeded.retry_after);
+    }
+    if let Some(barred) = rejection.cause.downcast_ref::<Barred>() {
+        return barred.retry_after;
     }
     let status = rejection.reason.status();
     (status == 429 || status == 503).then_some(RETRY_SOON)

@@ -16,6 +16,7 @@ use enforcer_upstream::Fleet;
 
 use crate::connections::Connections;
 use crate::counters::Counters;
+use crate::endpoints::Endpoints;
 use crate::shadow::Shadow;
 use crate::tls::Certificates;
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// What happened how often.
     pub counters: Arc<Counters>,
+    /// What operators have disabled, or let be used less.
+    pub endpoints: Arc<Endpoints>,
     /// The upstreams, and how their hosts do.
     pub fleet: Arc<Fleet>,
     /// Names credentials in the audit log.

@@ -74,7 +74,10 @@ fn answer(json: &Value, reason: Option<Reason>) -> Vec<String> {
     let mut lines = Vec::new();
     match reason {
         Some(reason) => {
-            lines.push(format!("refused   {} {reason}: {}", reason.status(), reason.meaning()));
+            // An operator may have chosen another status than the reason's.
+            let status = json.pointer("/body/status").and_then(Value::as_u64);
+            let status = status.unwrap_or_else(|| reason.status().into());
+            lines.push(format!("refused   {status} {reason}: {}", reason.meaning()));
         }
         None => lines.push("forwarded the answer is the upstream's".to_owned()),
     }

@@ -4,6 +4,7 @@
 //! caller asks again with the place where the page before ended.
 
 mod blocks;
+mod endpoints;
 mod incident;
 mod kernel;
 mod keys;
@@ -23,6 +24,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use blocks::{
     BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
     Which, Why,
+};
+pub use endpoints::{
+    EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints, TightenBy,
 };
 pub use incident::{IncidentLevel, IncidentStatus};
 pub use kernel::{
@@ -200,6 +204,11 @@ pub enum Call {
     },
     /// Gives a limit other numbers for a while, or its own again.
     LimitSet(LimitSet),
+    /// What becomes of an endpoint, or of which ones anything has.
+    Endpoint {
+        /// What to do.
+        order: EndpointOrder,
+    },
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -260,6 +269,10 @@ pub enum Answer {
     Limits(Box<LimitsShown>),
     /// To [`Call::LimitSet`].
     LimitChanged(Box<LimitChanged>),
+    /// To [`EndpointOrder::List`].
+    Endpoints(Endpoints),
+    /// To the other orders about endpoints.
+    EndpointChanged(Box<EndpointChanged>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -274,6 +287,7 @@ impl Call {
             | Self::ReleaseList { .. }
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
             Self::Blocks { .. }
+            | Self::Endpoint { .. }
             | Self::Export { .. }
             | Self::KeyFinish(_)
             | Self::KeyImport(_)

@@ -7,6 +7,7 @@
 //! does not need nor a trailing slash leads to another route. On hosts that are strict about the
 //! slash, `/admin/` is not `/admin`; but it is not a part of the rest of something wider either.
 
+mod endpoint;
 mod pattern;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use enforcer_inspect::fold;
 use matchit::{InsertError, Router};
 
+pub use endpoint::{Endpoint, EndpointError};
 pub(crate) use pattern::{Pattern, Segment};
 
 /// Finds the route of a host and path; routes go by their number in the policy.

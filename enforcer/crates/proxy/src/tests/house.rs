@@ -117,6 +117,7 @@ impl House {
             certificates: Arc::new(Certificates::load(&policy).unwrap()),
             connections: Arc::new(Connections::new()),
             counters: Arc::new(Counters::default()),
+            endpoints: Arc::default(),
             fleet: Arc::default(),
             fingerprints: FingerprintKey::load_or_create(&folder.path().join("fp")).unwrap(),
             keys: keys.index(),

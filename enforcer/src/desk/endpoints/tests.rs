@@ -1,0 +1,210 @@
+//! The owner of the rules, against a folder and a table.
+
+use enforcer_audit::Config;
+use enforcer_model::SystemClock;
+use tempfile::TempDir;
+
+use super::*;
+
+struct House {
+    folder: TempDir,
+    table: Arc<Endpoints>,
+    audit: Audit,
+    policy: Policy,
+}
+
+const POLICY: &str = r#"
+version = 1
+[listen.public]
+address = "127.0.0.1:0"
+[upstream.orders]
+hosts = ["127.0.0.1:9"]
+[[route]]
+name = "exports"
+match = "api.test/v1/{**}"
+upstream = "orders"
+public = true
+"#;
+
+#[test]
+fn what_was_decided_holds_after_a_restart_and_ids_are_never_used_twice() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    let first = house.changed(&mut desk, disable("DELETE api.test/v1/export/{**}", Some(60)));
+    house.changed(&mut desk, tighten("api.test/v1/login"));
+    house.changed(&mut desk, enable("EP-1"));
+    drop(desk);
+
+    let mut desk = house.open().unwrap();
+
+    assert_eq!((first.rule.id.as_str(), first.rule.routes), ("EP-1", vec!["exports".to_owned()]));
+    assert!(!house.table.holds("EP-1") && house.table.holds("EP-2"));
+    let kept = desk.held[0].row(&house.policy);
+    let tightened =
+        EndpointMeasure::Tightened { rate: "5/m".to_owned(), burst: 5, by: TightenBy::Ip };
+    assert_eq!((kept.measure, kept.reason.as_str()), (tightened, "test"));
+    assert_eq!(kept.author, author());
+    let third = house.changed(&mut desk, disable("*/x", None));
+    assert_eq!(third.rule.id, "EP-3");
+}
+
+#[test]
+fn saying_it_again_changes_the_rule_and_tells_what_it_was() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    house.changed(&mut desk, disable("*/a/{x}", Some(60)));
+
+    let again = house.changed(&mut desk, disable("*/a/{y}", None));
+
+    assert_eq!((again.rule.id.as_str(), again.rule.until), ("EP-1", Expiry::Never));
+    assert_eq!(again.before.unwrap().until, Expiry::At(at(60)));
+    assert_eq!(desk.held.len(), 1);
+    // Another kind of rule for the same endpoint stands beside it.
+    let beside = house.changed(&mut desk, tighten("*/a/{x}"));
+    assert_eq!(beside.rule.id, "EP-2");
+}
+
+#[test]
+fn a_rule_ends_when_its_time_is_over() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    house.changed(&mut desk, disable("*/a", Some(60)));
+
+    desk.tick(at(59));
+    assert!(house.table.holds("EP-1"));
+    desk.tick(at(60));
+
+    assert!(!house.table.holds("EP-1"));
+    drop(desk);
+    assert!(house.open().unwrap().held.is_empty());
+}
+
+#[test]
+fn a_full_table_refuses_and_every_rule_that_it_has_holds() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    for n in 0..ENDPOINTS_MAX {
+        house.changed(&mut desk, disable(&format!("*/a/{n}"), None));
+    }
+
+    let refused = house.ask(&mut desk, disable("*/b", None)).unwrap_err();
+
+    assert_eq!(refused.kind, RefusalKind::Guarded);
+    assert!((1..=ENDPOINTS_MAX).all(|n| house.table.holds(&format!("EP-{n}"))));
+    // A rule that is there can still be changed, and one that ends makes room.
+    house.changed(&mut desk, disable("*/a/0", Some(5)));
+    house.changed(&mut desk, enable("*/a/1"));
+    house.changed(&mut desk, disable("*/b", None));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_what_to_do() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    house.changed(&mut desk, disable("DELETE api.test/v1/export", None));
+    let burst = |burst| EndpointOrder::Tighten {
+        endpoint: "*/a".to_owned(),
+        rate: "5/m".to_owned(),
+        burst: Some(burst),
+        by: TightenBy::Principal,
+        ttl_seconds: None,
+        reason: "test".to_owned(),
+    };
+    let status = |status| EndpointOrder::Disable {
+        endpoint: "*/a".to_owned(),
+        status,
+        ttl_seconds: None,
+        cut: false,
+        reason: "test".to_owned(),
+    };
+    for (order, kind, hint) in [
+        (disable("delete */a", None), RefusalKind::Usage, "DELETE HOST/PATH"),
+        (status(200), RefusalKind::Usage, "503"),
+        (status(401), RefusalKind::Usage, "503"),
+        (status(999), RefusalKind::Usage, "503"),
+        (burst(0), RefusalKind::Usage, ""),
+        (enable("EP-9"), RefusalKind::NotFound, "did you mean `EP-1`?"),
+        (enable("DELETE api.test/v1/exprot"), RefusalKind::NotFound, "did you mean `DELETE api"),
+        (enable("nothing like it"), RefusalKind::NotFound, "endpoint list"),
+        (relax("EP-1"), RefusalKind::NotFound, "enforcer endpoint enable EP-1"),
+    ] {
+        let refused = house.ask(&mut desk, order.clone()).unwrap_err();
+        assert_eq!(refused.kind, kind, "{order:?}");
+        assert!(refused.hint.unwrap_or_default().contains(hint), "{order:?}");
+    }
+    assert_eq!(desk.held.len(), 1);
+}
+
+#[test]
+fn an_agent_that_cannot_know_what_to_refuse_does_not_start() {
+    for broken in ["", "{", r#"{"next":1}"#, r#"{"next":1,"rules":[{"id":"EP-1"}]}"#] {
+        let house = House::new();
+        std::fs::write(house.folder.path().join("endpoints.json"), broken).unwrap();
+
+        let refused = house.open().err().unwrap().to_string();
+
+        assert!(refused.contains("endpoints.json") && refused.contains("hint:"), "{refused}");
+    }
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().join("audit"), "test/enforcer");
+        let (audit, _) = Audit::open(config, Arc::new(SystemClock)).unwrap();
+        let policy = Policy::parse(POLICY, std::path::Path::new("policy.toml")).unwrap();
+        Self { folder, table: Arc::default(), audit, policy }
+    }
+
+    fn open(&self) -> Result<EndpointDesk, OpenError> {
+        let file = self.folder.path().join("endpoints.json");
+        EndpointDesk::open(file, Arc::clone(&self.table), self.audit.clone(), at(0))
+    }
+
+    fn ask(&self, desk: &mut EndpointDesk, order: EndpointOrder) -> Result<Answer, Refusal> {
+        desk.obey(order, &author(), &self.policy, at(0)).map(|(answer, _)| answer)
+    }
+
+    fn changed(&self, desk: &mut EndpointDesk, order: EndpointOrder) -> EndpointChanged {
+        let Answer::EndpointChanged(changed) = self.ask(desk, order).unwrap() else { panic!() };
+        assert!(changed.applied && changed.not_stored.is_none());
+        *changed
+    }
+}
+
+fn disable(endpoint: &str, ttl_seconds: Option<u64>) -> EndpointOrder {
+    EndpointOrder::Disable {
+        endpoint: endpoint.to_owned(),
+        status: 503,
+        ttl_seconds,
+        cut: false,
+        reason: "test".to_owned(),
+    }
+}
+
+fn tighten(endpoint: &str) -> EndpointOrder {
+    EndpointOrder::Tighten {
+        endpoint: endpoint.to_owned(),
+        rate: "5/m".to_owned(),
+        burst: None,
+        by: TightenBy::Ip,
+        ttl_seconds: None,
+        reason: "test".to_owned(),
+    }
+}
+
+fn enable(which: &str) -> EndpointOrder {
+    EndpointOrder::Enable { which: which.to_owned(), reason: None }
+}
+
+fn relax(which: &str) -> EndpointOrder {
+    EndpointOrder::Relax { which: which.to_owned(), reason: None }
+}
+
+fn author() -> Author {
+    Author::Operator { uid: 0, name: "root".to_owned() }
+}
+
+fn at(second: u64) -> Timestamp {
+    Timestamp::from_unix_seconds(second)
+}
