@@ -15,6 +15,8 @@ use std::time::Duration;
 use enforcer_model::{Clock, Timestamp};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::encode::Unnumbered;
+use crate::lend::{Lender, Lending, Outlet};
 use crate::merkle::Hash;
 use crate::open::{OpenError, Opened};
 use crate::record::Record;
@@ -191,6 +193,24 @@ impl Audit {
         self.0.shared.committed.subscribe()
     }
 
+    /// Commits what was written so far and leaves the directory to another process. From here on
+    /// records go to that one by `outlet`, and their tickets wait for its answers; no slot is lost,
+    /// and service goes on.
+    ///
+    /// When the outlet breaks, the log waits to be taken back, or to be given up for good
+    /// ([`Lender`]); then what comes goes to the file `spill`, to be appended by the next start.
+    pub async fn lend(
+        &self,
+        outlet: Box<dyn Outlet>,
+        spill: PathBuf,
+    ) -> Result<(u64, Lender), Lost> {
+        let (lending, lent, lender) = Lending::new(outlet, spill);
+        // The queue has room for this one message beyond all slots.
+        drop(self.0.writer.try_send(Message::Lend(Box::new(lending))));
+        let size = lent.await.unwrap_or_else(|_| Err(self.0.shared.lost()))?;
+        Ok((size, lender))
+    }
+
     /// Commits what was written so far, ends the writer and frees the directory.
     ///
     /// From the call on [`Audit::reserve`] refuses; slots that are written later are lost.
@@ -210,6 +230,14 @@ impl Audit {
 // === impl Slot ===
 
 impl Slot {
+    /// Hands a record of another process to the writer.
+    pub fn pass(mut self, record: Unnumbered) -> Ticket {
+        let (ticket, index) = oneshot::channel();
+        let handle = &self.audit.0;
+        self.written = handle.writer.try_send(Message::Pass { record, ticket }).is_ok();
+        Ticket { index, shared: Arc::clone(&handle.shared) }
+    }
+
     /// Hands the record to the writer.
     pub fn write(mut self, record: Record) -> Ticket {
         let (ticket, index) = oneshot::channel();
@@ -235,5 +263,10 @@ impl Ticket {
     /// Waits until the record is on disk under a signed checkpoint.
     pub async fn committed(self) -> Result<u64, Lost> {
         self.index.await.unwrap_or_else(|_| Err(self.shared.lost()))
+    }
+
+    /// The same on a thread that may wait.
+    pub fn wait(self) -> Result<u64, Lost> {
+        self.index.blocking_recv().unwrap_or_else(|_| Err(self.shared.lost()))
     }
 }

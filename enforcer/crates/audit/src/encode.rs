@@ -6,19 +6,34 @@ use std::time::Instant;
 use enforcer_model::{Moment, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use crate::record::{Gap, GapReason, Record};
 use crate::segment::RECORD_BYTES_MAX;
+use crate::stored::Stored;
 
 /// Version of the record format.
 const VERSION: u32 = 1;
+
+/// How every record of this version begins, up to its index.
+const BEGINNING: &[u8] = br#"{"v":1,"index":"#;
+const _: () = assert!(VERSION == 1, "the beginning names the version");
+
+/// How the rest of a record begins when it stands alone.
+const REST_BEGINS: &[u8] = br#"{"time":""#;
+
+/// Digits of the longest index.
+const INDEX_DIGITS_MAX: usize = 20;
+
+/// With its beginning, a record still fits an entry.
+const REST_BYTES_MAX: usize = RECORD_BYTES_MAX - BEGINNING.len() - INDEX_DIGITS_MAX;
 
 /// To how many bytes or entries text and lists are cut when a record does not fit, harder each
 /// time until it does; a byte becomes at most six in JSON.
 const CUTS: [usize; 4] = [8_192, 1_024, 128, 16];
 
 /// Makes records into bytes, and knows which boot they belong to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Encoder {
     boot: String,
     /// One instant on the clock that was handed in and on the host's monotonic clock.
@@ -27,10 +42,15 @@ pub(crate) struct Encoder {
     bytes: Vec<u8>,
 }
 
+/// A record that has no place in a log yet: its canonical bytes without version and index.
+///
+/// Two are equal when they are the same record: its time is told to the nanosecond of its clock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unnumbered(Box<[u8]>);
+
+/// All of a record but its version and its index, which only the log's one writer knows.
 #[derive(Serialize)]
-struct Envelope<'a> {
-    v: u32,
-    index: u64,
+struct Rest<'a> {
     time: Timestamp,
     mono_ns: u64,
     boot: &'a str,
@@ -55,34 +75,162 @@ impl Encoder {
 
     /// The bytes of `record` at `index`. One that cannot be made to fit becomes a gap.
     pub(crate) fn encode(&mut self, index: u64, now: Moment, record: &Record) -> &[u8] {
-        if self.write(index, now, record) {
-            return &self.bytes;
+        self.bytes.clear();
+        push_beginning(&mut self.bytes, index);
+        let begins = self.bytes.len();
+        self.push_rest(now, record);
+        join(&mut self.bytes, begins);
+        &self.bytes
+    }
+
+    /// The bytes of a `record` that somebody else gives an index.
+    pub(crate) fn encode_unnumbered(&mut self, now: Moment, record: &Record) -> Unnumbered {
+        self.bytes.clear();
+        self.push_rest(now, record);
+        Unnumbered(self.bytes.as_slice().into())
+    }
+
+    /// The bytes of a record that another process has encoded.
+    pub(crate) fn number(&mut self, index: u64, record: &Unnumbered) -> &[u8] {
+        self.bytes.clear();
+        push_beginning(&mut self.bytes, index);
+        let begins = self.bytes.len();
+        self.bytes.extend_from_slice(&record.0);
+        join(&mut self.bytes, begins);
+        &self.bytes
+    }
+
+    fn push_rest(&mut self, now: Moment, record: &Record) {
+        if self.write(now, record) {
+            return;
         }
         for longest in CUTS {
             let mut short = record.clone();
             short.cut(longest);
-            if self.write(index, now, &short) {
-                return &self.bytes;
+            if self.write(now, &short) {
+                return;
             }
         }
         let gap = Gap { why: GapReason::Oversized, records: 1, bytes: 0, since: Some(now.wall) };
-        self.write(index, now, &Record::Gap(gap));
-        &self.bytes
+        self.write(now, &Record::Gap(gap));
     }
 
-    fn write(&mut self, index: u64, now: Moment, record: &Record) -> bool {
+    fn write(&mut self, now: Moment, record: &Record) -> bool {
+        let begins = self.bytes.len();
         let elapsed = now.monotonic.saturating_duration_since(self.opened).as_nanos();
-        let envelope = Envelope {
-            v: VERSION,
-            index,
+        let rest = Rest {
             time: now.wall,
             mono_ns: self.opened_ns.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)),
             boot: &self.boot,
             class: record.class(),
             body: record,
         };
-        self.bytes.clear();
-        serde_json::to_writer(&mut self.bytes, &envelope).is_ok()
-            && self.bytes.len() <= RECORD_BYTES_MAX
+        let is_written = serde_json::to_writer(&mut self.bytes, &rest).is_ok()
+            && self.bytes.len().saturating_sub(begins) <= REST_BYTES_MAX;
+        if !is_written {
+            self.bytes.truncate(begins);
+        }
+        is_written
+    }
+}
+
+fn push_beginning(bytes: &mut Vec<u8>, index: u64) {
+    bytes.extend_from_slice(BEGINNING);
+    bytes.extend_from_slice(index.to_string().as_bytes());
+}
+
+/// Makes one object of the beginning and of the rest, an object of its own from `begins` on.
+fn join(bytes: &mut [u8], begins: usize) {
+    if let Some(brace) = bytes.get_mut(begins) {
+        *brace = b',';
+    }
+}
+
+impl Unnumbered {
+    /// What `bytes` say, if they are a record without version and index, as this version of the
+    /// format writes it.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only their presence and kind matter")]
+        struct Expected {
+            time: Timestamp,
+            mono_ns: u64,
+            boot: String,
+            class: String,
+            body: IgnoredAny,
+        }
+
+        let fits = bytes.len() <= REST_BYTES_MAX && bytes.starts_with(REST_BEGINS);
+        // One line: serde_json writes control characters in no other way than escaped.
+        let is_line = !bytes.iter().any(|byte| byte.is_ascii_control());
+        (fits && is_line && serde_json::from_slice::<Expected>(bytes).is_ok())
+            .then(|| Self(bytes.into()))
+    }
+
+    /// The same record where it stands in a log; none when that is of another version.
+    pub fn of(stored: &Stored) -> Option<Self> {
+        let mut beginning = Vec::with_capacity(BEGINNING.len() + INDEX_DIGITS_MAX);
+        push_beginning(&mut beginning, stored.index);
+        let rest = stored.text.as_bytes().strip_prefix(beginning.as_slice())?;
+        let mut bytes = rest.to_vec();
+        let (first, _) = bytes.split_first_mut()?;
+        *first = b'{';
+        Some(Self(bytes.into()))
+    }
+
+    /// Its bytes: one JSON object on one line.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_the_same_whoever_numbers_it() {
+        let now = moment();
+        let mut encoder = Encoder::new(now);
+        let gap = Gap { why: GapReason::QueueFull, records: 7, bytes: 0, since: Some(now.wall) };
+        let record = Record::Gap(gap);
+
+        let unnumbered = encoder.encode_unnumbered(now, &record);
+        let whole = encoder.encode(41, now, &record).to_vec();
+
+        assert_eq!(encoder.number(41, &unnumbered), whole);
+        assert!(whole.starts_with(br#"{"v":1,"index":41,"time":""#));
+        let stored = Stored { index: 41, text: String::from_utf8(whole).unwrap().into() };
+        assert_eq!(Unnumbered::of(&stored), Some(unnumbered.clone()));
+        assert_eq!(Unnumbered::parse(unnumbered.bytes()), Some(unnumbered));
+    }
+
+    #[test]
+    fn what_is_not_a_record_of_this_format_is_not_taken_for_one() {
+        let now = moment();
+        let gap = Gap { why: GapReason::QueueFull, records: 7, bytes: 0, since: None };
+        let good = Encoder::new(now).encode_unnumbered(now, &Record::Gap(gap));
+        let good = String::from_utf8(good.bytes().to_vec()).unwrap();
+        assert!(Unnumbered::parse(good.as_bytes()).is_some());
+
+        for bad in [
+            String::new(),
+            "{}".to_owned(),
+            good.replace("\"class\"", "\"klass\""),
+            good.replace("{\"time\"", "{ \"time\""),
+            good.replace("\"mono_ns\":", "\"mono_ns\":\n"),
+            good.replace("\"boot\"", "\"more\":1,\"boot\""),
+            format!("{good}{{}}"),
+            good.replace("queue-full", &"x".repeat(RECORD_BYTES_MAX)),
+        ] {
+            assert_eq!(Unnumbered::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    fn moment() -> Moment {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let monotonic = Instant::now();
+        Moment { monotonic, wall: Timestamp::from_unix_seconds(1_700_000_000) }
     }
 }

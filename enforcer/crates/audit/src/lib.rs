@@ -9,6 +9,8 @@
 mod record;
 
 mod audit;
+mod lend;
+mod spill;
 mod shared;
 mod stored;
 mod writer;
@@ -32,8 +34,10 @@ mod store;
 
 pub use audit::{AppendError, Audit, Config, Full, Lost, Slot, State, Ticket};
 pub use chain::ChainError;
+pub use encode::Unnumbered;
 pub use evidence::{Evidence, EvidenceError, VERIFY_SH, verify_evidence};
 pub use files::FileError;
+pub use lend::{Lender, Outlet};
 pub use merkle::{HASH_BYTES, Hash, leaf_hash, node_hash, root_from_inclusion};
 pub use note::{Checkpoint, KeyError, NoteError, OriginError, VerifierKey};
 pub use open::{OpenError, Opened};
@@ -50,5 +54,6 @@ pub use record::{
 pub use segment::Fault;
 pub use select::{Selector, SelectorError};
 pub use shared::Health;
+pub use spill::{SpillError, Spilled};
 pub use stored::{Header, Stored};
 pub use verify::{Damage, Report, VerifyError, verify};

@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::audit::{Audit, Config, Lost};
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Unnumbered};
 use crate::files::Reserve;
+use crate::lend::{Lending, Relay};
 use crate::open::{self, OpenError, Opened};
 use crate::record::{Gap, GapReason, Record};
 use crate::shared::{Health, Published, Shared};
@@ -39,11 +40,16 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) enum Message {
     /// A record, and where its index is awaited.
     Write { record: Record, ticket: oneshot::Sender<Result<u64, Lost>> },
+    /// A record of another process, and where its index is awaited.
+    Pass { record: Unnumbered, ticket: oneshot::Sender<Result<u64, Lost>> },
+    /// Commit what came before, leave the directory to another process, and hand it what comes.
+    Lend(Box<Lending>),
     /// Commit what came before and end.
     Close(oneshot::Sender<Result<u64, Lost>>),
 }
 
 struct Writer {
+    config: Config,
     store: Store,
     encoder: Encoder,
     shared: Arc<Shared>,
@@ -54,7 +60,16 @@ struct Writer {
     /// To be written before anything else.
     gaps: Vec<Gap>,
     closing: Option<oneshot::Sender<Result<u64, Lost>>>,
+    lending: Option<Box<Lending>>,
     ended: bool,
+}
+
+/// How the work of a writer comes to an end.
+enum End {
+    /// For good, with this answer for whoever closed the log.
+    Closed(Result<u64, Lost>),
+    /// Another process writes from here on.
+    Lent(Box<Lending>),
 }
 
 /// Staged records and who wants to know of them.
@@ -74,8 +89,7 @@ enum Settled {
 
 /// Opens the log and starts its writer.
 pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Opened), OpenError> {
-    let Config { directory, origin, queue, segment_bytes } = config;
-    let ready = open::open(&directory, &origin, segment_bytes)?;
+    let ready = open::open(&config.directory, &config.origin, config.segment_bytes)?;
     let opened = ready.opened;
     let now = clock.now();
     let published = Published {
@@ -84,27 +98,14 @@ pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Ope
         checkpoint: ready.checkpoint.into(),
         at: now.wall,
     };
-    let (reserve, health) = if ready.reserved {
-        (Reserve::Whole, Health::Serving)
-    } else {
-        (Reserve::LastWords, Health::DiskFull)
-    };
-    let capacity = queue.max(1);
+    let (reserve, health) = reserved(ready.reserved);
+    let capacity = config.queue.max(1);
     let shared = Arc::new(Shared::new(capacity, clock, health, published));
-    // One place more than slots: for the message that closes.
-    let (sender, receiver) = sync_channel(capacity + 1);
-    let mut writer = Writer {
-        store: ready.store,
-        encoder: Encoder::new(now),
-        shared: Arc::clone(&shared),
-        queue: receiver,
-        reserve,
-        group: Group::default(),
-        group_began: now.monotonic,
-        gaps: Vec::new(),
-        closing: None,
-        ended: false,
-    };
+    // Two places more than slots: for the messages that lend and that close.
+    let (sender, receiver) = sync_channel(capacity + 2);
+    let encoder = Encoder::new(now);
+    let mut writer = Writer::new(config, ready.store, encoder, Arc::clone(&shared), receiver);
+    writer.reserve = reserve;
     if opened.torn_bytes > 0 {
         let bytes = opened.torn_bytes;
         writer.gaps.push(Gap { why: GapReason::TornTail, records: 0, bytes, since: None });
@@ -118,21 +119,133 @@ pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Ope
     Ok((Audit::new(shared, sender), opened))
 }
 
+/// Whether a log whose reserve is whole, or is not, takes records.
+const fn reserved(is_whole: bool) -> (Reserve, Health) {
+    if is_whole {
+        (Reserve::Whole, Health::Serving)
+    } else {
+        (Reserve::LastWords, Health::DiskFull)
+    }
+}
+
 impl Writer {
-    fn run(mut self) {
-        let ended = loop {
+    fn new(
+        config: Config,
+        store: Store,
+        encoder: Encoder,
+        shared: Arc<Shared>,
+        queue: Receiver<Message>,
+    ) -> Self {
+        let group_began = shared.clock.now().monotonic;
+        Self {
+            config,
+            store,
+            encoder,
+            shared,
+            queue,
+            reserve: Reserve::Whole,
+            group: Group::default(),
+            group_began,
+            gaps: Vec::new(),
+            closing: None,
+            lending: None,
+            ended: false,
+        }
+    }
+
+    fn run(self) {
+        let mut writer = self;
+        loop {
+            match writer.work() {
+                Ok(End::Closed(answer)) => return writer.finish(answer),
+                Ok(End::Lent(lending)) => match writer.lend(*lending) {
+                    Some(back) => writer = back,
+                    None => return,
+                },
+                Err(error) => {
+                    let lost = writer.fail(&error);
+                    return writer.finish(Err(lost));
+                }
+            }
+        }
+    }
+
+    /// Writes until somebody closes the log or it is lent.
+    fn work(&mut self) -> Result<End, StoreError> {
+        loop {
             self.collect();
-            if let Err(error) = self.settle() {
-                break Err(error);
-            }
+            self.settle()?;
             if self.ended {
-                break self.end();
+                return self.end().map(End::Closed);
             }
-        };
-        let answer = match ended {
-            Ok(answer) => answer,
-            Err(error) => Err(self.fail(&error)),
-        };
+            if let Some(lending) = self.lending.take() {
+                if self.is_full() {
+                    lending.refuse(Lost::DiskFull);
+                } else {
+                    return Ok(End::Lent(lending));
+                }
+            }
+        }
+    }
+
+    /// Leaves the directory to another process, and serves as its outpost until the log is closed or
+    /// comes back.
+    fn lend(self, mut lending: Lending) -> Option<Self> {
+        let Self { config, store, encoder, shared, queue, .. } = self;
+        let size = store.next_index();
+        drop(store);
+        lending.begun(size);
+        info!(records = size, "the audit log is lent; its records go to the successor");
+        let relay = Relay::new(size, encoder, Arc::clone(&shared), lending);
+        let (relay, back) = relay.run(&queue)?;
+        match Self::take_back(config, relay, Arc::clone(&shared), queue) {
+            Ok(writer) => {
+                info!(records = writer.store.next_index(), "the audit log is taken back");
+                back.send(Ok(writer.store.next_index())).unwrap_or_default();
+                Some(writer)
+            }
+            Err(why) => {
+                let why: Arc<str> = why.into();
+                error!(error = %why, "the audit log could not be taken back");
+                shared.fail(&why);
+                back.send(Err(Lost::Failed(why))).unwrap_or_default();
+                None
+            }
+        }
+    }
+
+    /// Opens the log again. What the successor has written counts; the rest of what it was given is
+    /// written here.
+    fn take_back(
+        config: Config,
+        mut relay: Relay,
+        shared: Arc<Shared>,
+        queue: Receiver<Message>,
+    ) -> Result<Self, String> {
+        let ready = open::open(&config.directory, &config.origin, config.segment_bytes)
+            .map_err(|error| error.to_string())?;
+        let (reserve, health) = reserved(ready.reserved);
+        if health == Health::DiskFull {
+            shared.suspend();
+        }
+        let directory = config.directory.clone();
+        let encoder = relay.encoder();
+        let mut writer = Self::new(config, ready.store, encoder, shared, queue);
+        writer.reserve = reserve;
+        // Under a checkpoint, so that it can be looked through.
+        writer.settle().map_err(|error| error.to_string())?;
+        for (record, ticket) in relay.unwritten(&directory)? {
+            let index = writer.stage_unnumbered(&record);
+            if let Some(ticket) = ticket {
+                writer.group.slots += 1;
+                writer.group.tickets.push((index, ticket));
+            }
+        }
+        writer.settle().map_err(|error| error.to_string())?;
+        Ok(writer)
+    }
+
+    fn finish(self, answer: Result<u64, Lost>) {
         let Self { store, queue, closing, .. } = self;
         // The directory is free, and no slot can be written, before anyone learns of the end.
         drop((store, queue));
@@ -162,7 +275,7 @@ impl Writer {
             }
         }
         let now = self.shared.clock.now();
-        while self.ended || self.has_room() {
+        while self.lending.is_none() && (self.ended || self.has_room()) {
             match self.queue.try_recv() {
                 Ok(message) => self.take(message, now),
                 Err(TryRecvError::Empty) => return,
@@ -190,11 +303,28 @@ impl Writer {
                 self.group.slots += 1;
                 self.group.tickets.push((index, ticket));
             }
+            Message::Pass { record, ticket } => {
+                let index = self.stage_unnumbered(&record);
+                self.group.slots += 1;
+                self.group.tickets.push((index, ticket));
+            }
+            Message::Lend(lending) => self.lending = Some(lending),
             Message::Close(reply) => {
                 self.closing = Some(reply);
                 self.ended = true;
             }
         }
+    }
+
+    fn stage_unnumbered(&mut self, record: &Unnumbered) -> u64 {
+        let index = self.store.next_index();
+        let bytes = self.encoder.number(index, record);
+        if self.shared.committed.receiver_count() > 0 {
+            let text = String::from_utf8_lossy(bytes).into();
+            self.group.announced.push(Arc::new(Stored { index, text }));
+        }
+        self.store.stage(bytes);
+        index
     }
 
     fn stage(&mut self, record: &Record, now: Moment) -> u64 {
@@ -316,8 +446,9 @@ impl Writer {
         error!(error = %why, "the audit log has failed; nothing is served until the agent restarts");
         self.shared.fail(&why);
         let waiting = self.queue.try_iter().map(|message| match message {
-            Message::Write { ticket, .. } => ticket,
+            Message::Write { ticket, .. } | Message::Pass { ticket, .. } => ticket,
             Message::Close(reply) => reply,
+            Message::Lend(lending) => lending.into_reply(),
         });
         let staged = self.group.tickets.drain(..).map(|(_, ticket)| ticket);
         for ticket in staged.chain(waiting) {

@@ -43,6 +43,6 @@ pub use limits::{DEMANDS_MAX, Limits, Occupancy, Standing};
 pub use overrides::{OVERRIDES_MAX, Override, TooManyOverrides};
 pub use payer::{Demand, Factor, Payer, Subject};
 pub use period::Period;
-pub use quota::{QuotaKeeper, QuotaLevel, QuotaStore, QuotaStoreError, RememberError};
+pub use quota::{QuotaKeeper, QuotaLevel, QuotaSpent, QuotaStore, QuotaStoreError, RememberError};
 pub use taken::Taken;
 pub use throttle::Throttle;

@@ -17,7 +17,7 @@ use crate::quota::Quotas;
 use crate::table::Table;
 use crate::take::{self, Halt};
 use crate::{
-    Consumer, Demand, Entered, Exceeded, GatePlan, Kind, Limit, Override, QuotaKeeper, QuotaLevel,
+    Consumer, Demand, Entered, Exceeded, GatePlan, Kind, Limit, Override, QuotaKeeper, QuotaLevel, QuotaSpent,
     QuotaStore, Rank, RememberError, Taken, TooManyOverrides, Unavailable, Why,
 };
 
@@ -101,6 +101,28 @@ impl Limits {
     /// Ends the keeper once it has written every counter as it is. After the last request.
     pub fn close(&self) {
         self.quotas.close();
+    }
+
+    /// Has every counter written as it is, and leaves the store to another process; false when that
+    /// did not come about within `patience`. From here on everything may be spent that there is,
+    /// strict quotas included, and [`Self::spent_since`] says what was. Blocks.
+    pub fn lend(&self, patience: Duration) -> bool {
+        self.quotas.lend(patience)
+    }
+
+    /// The keeper writes again: the other process is gone, and has written nothing.
+    pub fn take_back(&self) {
+        self.quotas.take_back();
+    }
+
+    /// What was spent of each quota since the levels were lent, or since the last call.
+    pub fn spent_since(&self) -> Vec<QuotaSpent> {
+        self.quotas.untold()
+    }
+
+    /// Charges what was spent where the levels came from.
+    pub fn charge(&self, spent: Vec<QuotaSpent>) {
+        self.quotas.charge(spent);
     }
 
     /// Takes what `demands` cost from every bucket that they name, or nothing from any.

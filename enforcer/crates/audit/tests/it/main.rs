@@ -14,6 +14,7 @@ mod evidence;
 mod flips;
 mod full;
 mod lab;
+mod lend;
 mod publish;
 mod recover;
 mod trail;

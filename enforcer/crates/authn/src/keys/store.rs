@@ -35,8 +35,8 @@ pub struct KeyStore {
     pub(super) random: SystemRandom,
     /// The notices that were given.
     pub(super) noticed: HashSet<NoticeMark>,
-    /// Held, never read: the lock ends with the file.
-    _lock: File,
+    /// The lock ends with the file.
+    lock: File,
 }
 
 impl KeyStore {
@@ -62,7 +62,21 @@ impl KeyStore {
             notices::given(&connection).map_err(|error| schema::failed("read", path, error))?;
         let noticed = given.into_iter().collect::<Result<_, _>>();
         let noticed = noticed.map_err(|what| schema::damaged(path, Damage::Row(what)))?;
-        Ok(Self { path: path.to_owned(), connection, index, random, noticed, _lock: lock })
+        Ok(Self { path: path.to_owned(), connection, index, random, noticed, lock })
+    }
+
+    /// Lets another process open the store. Nothing may be changed here until [`Self::take_back`].
+    pub fn lend(&self) -> Result<(), StoreError> {
+        self.lock.unlock().map_err(|error| io_error("unlock", &self.path)(error).into())
+    }
+
+    /// The only writer again, of a store that nobody has changed meanwhile.
+    pub fn take_back(&self) -> Result<(), StoreError> {
+        match self.lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: self.path.clone() }),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &self.path)(error).into()),
+        }
     }
 
     /// The keys in memory, kept current by this store.

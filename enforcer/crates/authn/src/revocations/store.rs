@@ -25,8 +25,8 @@ pub struct RevocationStore {
     index: Revocations,
     /// The number of the one that comes next; none is used twice.
     next: u32,
-    /// Held, never read: the lock ends with the file.
-    _lock: File,
+    /// The lock ends with the file.
+    lock: File,
 }
 
 /// A revocation as asked for.
@@ -156,7 +156,30 @@ impl RevocationStore {
         let next = schema::next(&connection, path)?;
         let index = Revocations::default();
         index.publish(all.into_iter().map(Arc::new).collect());
-        Ok(Self { path: path.to_owned(), connection, index, next, _lock: lock })
+        Ok(Self { path: path.to_owned(), connection, index, next, lock })
+    }
+
+    /// What the store at `path` says at this moment, whoever its writer is; puts it in force in
+    /// `index`. For an agent whose successor is the writer.
+    pub fn reread(path: &Path, index: &Revocations) -> Result<(), RevocationError> {
+        let connection = schema::open(path)?;
+        let all = schema::read(&connection, path)?;
+        index.publish(all.into_iter().map(Arc::new).collect());
+        Ok(())
+    }
+
+    /// Lets another process open the store. Nothing may be changed here until [`Self::take_back`].
+    pub fn lend(&self) -> Result<(), RevocationError> {
+        self.lock.unlock().map_err(|error| io_error("unlock", &self.path)(error).into())
+    }
+
+    /// The only writer again, of a store that nobody has changed meanwhile.
+    pub fn take_back(&self) -> Result<(), RevocationError> {
+        match self.lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(RevocationError::InUse { path: self.path.clone() }),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &self.path)(error).into()),
+        }
     }
 
     /// The revocations in memory, kept current by this store.

@@ -32,6 +32,8 @@ const ROW_STAYS: u64 = 86_400;
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     wake: Condvar,
+    /// Told when everything is written that was spent before it was lent.
+    lent: Condvar,
     /// When the full table was last looked through, in seconds since the epoch.
     cleared: AtomicU64,
     problem: Mutex<Option<String>>,
@@ -50,6 +52,10 @@ enum Life {
     #[default]
     Unkept,
     Kept,
+    /// What is spent is about to become another process's business.
+    Lending,
+    /// It is: everything may be spent, and is told there.
+    Lent,
     Closing,
 }
 
@@ -76,7 +82,7 @@ impl Queue {
     /// Whether `slot` will be written.
     pub(super) fn push(&self, slot: &Arc<Slot>, urgency: Urgency) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.life == Life::Unkept {
+        if matches!(waiting.life, Life::Unkept | Life::Lent) {
             return false;
         }
         match urgency {
@@ -93,10 +99,45 @@ impl Queue {
         self.waiting.lock().life == Life::Kept
     }
 
+    pub(super) fn is_lent(&self) -> bool {
+        self.waiting.lock().life == Life::Lent
+    }
+
     pub(super) fn close(&self) {
         let mut waiting = self.waiting.lock();
-        if waiting.life == Life::Kept {
-            waiting.life = Life::Closing;
+        match waiting.life {
+            Life::Kept => waiting.life = Life::Closing,
+            // Not another word to the file: it is another process's.
+            Life::Lent => waiting.life = Life::Unkept,
+            Life::Closing | Life::Lending | Life::Unkept => {}
+        }
+        self.wake.notify_all();
+    }
+
+    /// Has everything written that was spent, and waits for it at most `patience`; whether it is.
+    pub(super) fn lend(&self, patience: Duration) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.life != Life::Kept {
+            return false;
+        }
+        waiting.life = Life::Lending;
+        self.wake.notify_all();
+        while waiting.life == Life::Lending {
+            if self.lent.wait_for(&mut waiting, patience).timed_out() {
+                waiting.life = Life::Kept;
+                self.wake.notify_all();
+                return false;
+            }
+        }
+        waiting.life == Life::Lent
+    }
+
+    /// The keeper writes again, `all` to begin with.
+    pub(super) fn take_back(&self, all: Vec<Arc<Slot>>) {
+        let mut waiting = self.waiting.lock();
+        if waiting.life == Life::Lent {
+            waiting.life = Life::Kept;
+            waiting.soon = all;
         }
         self.wake.notify_all();
     }
@@ -111,13 +152,33 @@ impl Queue {
         self.problem.lock().clone()
     }
 
-    /// Those that wait, once somebody needs a block or a second is over; and whether it is the end.
-    fn next(&self) -> (Vec<Arc<Slot>>, bool) {
+    /// Those that wait, once somebody needs a block or a second is over; and what is to become of
+    /// the keeper.
+    fn next(&self) -> (Vec<Arc<Slot>>, Life) {
         let mut waiting = self.waiting.lock();
         if waiting.now.is_empty() && waiting.life == Life::Kept {
             self.wake.wait_for(&mut waiting, FLUSH);
         }
-        (std::mem::take(&mut waiting.now), waiting.life != Life::Kept)
+        (std::mem::take(&mut waiting.now), waiting.life)
+    }
+
+    /// Everything is written: from here on another process writes. Waits until that is over; whether
+    /// the keeper goes on.
+    fn rest(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.life == Life::Lending {
+            waiting.life = Life::Lent;
+            waiting.soon.clear();
+            // They came while everything was written; now they need not wait any more.
+            for slot in std::mem::take(&mut waiting.now) {
+                slot.go_on();
+            }
+        }
+        self.lent.notify_all();
+        while waiting.life == Life::Lent {
+            self.wake.wait(&mut waiting);
+        }
+        waiting.life == Life::Kept
     }
 
     fn soon(&self) -> Vec<Arc<Slot>> {
@@ -165,10 +226,18 @@ impl QuotaKeeper {
     pub fn run(mut self) {
         let (mut flushed, mut cleared) = (self.clock.now().monotonic, self.clock.now().monotonic);
         loop {
-            let (mut slots, is_end) = self.limits.quotas().queue.next();
+            let (mut slots, life) = self.limits.quotas().queue.next();
             let now = self.clock.now();
-            if is_end {
-                break;
+            match life {
+                Life::Kept => {}
+                Life::Lending | Life::Lent => {
+                    self.write(&self.limits.quotas().all(), Exactness::Exact);
+                    if !self.limits.quotas().queue.rest() {
+                        return;
+                    }
+                    continue;
+                }
+                Life::Closing | Life::Unkept => break,
             }
             if now.monotonic.saturating_duration_since(flushed) >= FLUSH {
                 flushed = now.monotonic;

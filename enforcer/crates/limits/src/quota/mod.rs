@@ -29,7 +29,7 @@ pub use keeper::{QuotaKeeper, RememberError};
 pub(crate) use slot::{Slot, Spent, Terms};
 pub use store::{QuotaStore, QuotaStoreError};
 
-use crate::Subject;
+use crate::{Period, Subject};
 use keeper::Queue;
 use store::Row;
 
@@ -82,6 +82,21 @@ pub struct QuotaLevel {
     pub used: u64,
     /// When it begins anew.
     pub ends: Timestamp,
+}
+
+/// What was spent of a quota where somebody else keeps its level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaSpent {
+    /// The limit.
+    pub limit: String,
+    /// Whose it is.
+    pub subject: String,
+    /// The length of the period.
+    pub period: Period,
+    /// When it ends, in seconds since the epoch.
+    pub ends: u64,
+    /// Smallest units; below zero what was given back.
+    pub units: i64,
 }
 
 impl Quotas {
@@ -194,6 +209,65 @@ impl Quotas {
 
     pub(crate) fn close(&self) {
         self.queue.close();
+    }
+
+    pub(crate) fn lend(&self, patience: Duration) -> bool {
+        self.queue.lend(patience)
+    }
+
+    pub(crate) fn take_back(&self) {
+        self.queue.take_back(self.all());
+    }
+
+    /// What was spent since the levels were lent, or since the last call.
+    pub(crate) fn untold(&self) -> Vec<QuotaSpent> {
+        if !self.queue.is_lent() {
+            return Vec::new();
+        }
+        let untold = self.all().into_iter().filter_map(|slot| {
+            let (ends, units) = slot.untold()?;
+            let Key { limit, subject, period } = slot.key();
+            let period = Period::from_name(period)?;
+            Some(QuotaSpent {
+                limit: limit.to_string(),
+                subject: subject.to_string(),
+                period,
+                ends,
+                units,
+            })
+        });
+        untold.collect()
+    }
+
+    /// Charges what another process has spent.
+    pub(crate) fn charge(&self, spent: Vec<QuotaSpent>) {
+        let mut spent: HashMap<Key, (u64, i64)> = spent
+            .into_iter()
+            .map(|QuotaSpent { limit, subject, period, ends, units }| {
+                let (limit, subject) = (limit.into(), subject.into());
+                (Key { limit, subject, period: period.as_str() }, (ends, units))
+            })
+            .collect();
+        // Before the slots are looked through: one that is made meanwhile takes its row from here.
+        let mut restored = self.restored.lock();
+        for slot in self.all() {
+            if let Some((ends, units)) = spent.remove(slot.key()) {
+                slot.charge(ends, units, &self.queue);
+            }
+        }
+        for (key, (ends, units)) in spent {
+            if let Some(row) = restored.get_mut(&key) {
+                let base = if row.ends == ends { row.spent } else { 0 };
+                if ends >= row.ends {
+                    (row.ends, row.spent) = (ends, base.saturating_add_signed(units));
+                }
+            } else if let Ok(spent) = u64::try_from(units)
+                && self.count.load(Ordering::Relaxed) < QUOTAS_MAX
+            {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                restored.insert(key.clone(), Row { key, ends, spent });
+            }
+        }
     }
 
     /// Forgets the counters whose period is over.

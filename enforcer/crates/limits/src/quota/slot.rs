@@ -130,6 +130,8 @@ impl Slot {
                 state.used = used;
                 self.queue(&mut state, queue, Urgency::Soon);
             }
+            // Another process writes it down, as fast as it is told.
+            Durability::Strict if used > state.on_disk && queue.is_lent() => state.used = used,
             Durability::Strict if used > state.on_disk => {
                 return Err(self.wait(&mut state, terms, cost, queue));
             }
@@ -190,6 +192,29 @@ impl Slot {
         state.span.end() <= now && state.waiting.is_empty()
     }
 
+    /// What was spent, or given back, since it was last written or told; with the end of its period.
+    pub(super) fn untold(&self) -> Option<(u64, i64)> {
+        let mut state = self.state.lock();
+        let spent = i128::from(state.used) - i128::from(state.on_disk);
+        state.on_disk = state.used;
+        let spent = i64::try_from(spent).unwrap_or(i64::MAX);
+        (spent != 0).then_some((state.span.ends, spent))
+    }
+
+    /// Charges what another process has spent in the period that ends then.
+    pub(super) fn charge(self: &Arc<Self>, ends: u64, spent: i64, queue: &Queue) {
+        let mut state = self.state.lock();
+        if ends < state.span.ends {
+            return;
+        }
+        if ends > state.span.ends {
+            state.span = Span { ends };
+            (state.used, state.on_disk, state.wanted) = (0, 0, 0);
+        }
+        state.used = state.used.saturating_add_signed(spent).min(USED_MAX);
+        self.queue(&mut state, queue, Urgency::Soon);
+    }
+
     /// What is to be written of it now.
     pub(super) fn row(&self, exact: bool) -> Row {
         let mut state = self.state.lock();
@@ -212,6 +237,13 @@ impl Slot {
         if row.ends == state.span.ends {
             state.on_disk = row.spent;
         }
+        drop(state);
+        self.go_on();
+    }
+
+    /// Whoever waited for the disk may ask again.
+    pub(super) fn go_on(&self) {
+        let mut state = self.state.lock();
         state.waited_for = 0;
         for waiter in state.waiting.drain(..) {
             // One that has stopped waiting needs no answer.

@@ -194,6 +194,58 @@ fn processes_that_are_killed_again_and_again_never_spend_more_than_a_strict_quot
     assert!(spent >= CHILD_QUOTA - wasted, "only {spent} of {CHILD_QUOTA} could be spent");
 }
 
+#[test]
+fn what_is_spent_beside_a_successor_is_charged_there_to_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quotas.db");
+    let quotas = [quota("a", 1_000, Durability::Strict), quota("b", 1_000, Durability::Background)];
+    let old = House::open(&path);
+    let spend = |house: &House, times: u32| {
+        for limit in &quotas {
+            (0..times).for_each(|_| house.spend(limit, 1).unwrap());
+            (0..times / 10).for_each(|_| house.spend(limit, 2).unwrap());
+        }
+    };
+    spend(&old, 70);
+
+    assert!(old.limits.lend(Duration::from_secs(10)));
+    let new = House::open(&path);
+    spend(&old, 50);
+    spend(&new, 20);
+    new.limits.charge(old.limits.spent_since());
+    spend(&old, 10);
+    new.limits.charge(old.limits.spent_since());
+
+    assert_eq!(old.limits.spent_since(), []);
+    old.close();
+    new.close();
+    let next = House::open(&path);
+    for limit in &quotas {
+        let used = |who| next.limits.standing(&demand(limit, &from(who)), next.now).used;
+        assert_eq!((used(1), used(2)), (150, 15), "{}", limit.name());
+    }
+    next.close();
+}
+
+#[test]
+fn a_store_that_comes_back_has_everything_that_was_spent_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quotas.db");
+    let strict = quota("a", 1_000, Durability::Strict);
+    let house = House::open(&path);
+    (0..10).for_each(|_| house.spend(&strict, 1).unwrap());
+
+    assert!(house.limits.lend(Duration::from_secs(10)));
+    (0..300).for_each(|_| house.spend(&strict, 1).unwrap());
+    house.limits.take_back();
+    (0..10).for_each(|_| house.spend(&strict, 1).unwrap());
+
+    house.close();
+    let next = House::open(&path);
+    assert_eq!(next.limits.standing(&demand(&strict, &from(1)), next.now).used, 320);
+    next.close();
+}
+
 const CHILD_QUOTA: u64 = 5_000;
 const CHILD_THREADS: u64 = 4;
 
