@@ -15,6 +15,8 @@ use crate::workshop::Workshop;
 
 /// The area that is measured beside other filters, which must be there.
 const KERNEL: &str = "kernel";
+/// The area that is measured beside other proxies.
+const PROXY: &str = "proxy";
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -24,6 +26,15 @@ pub(crate) struct Arguments {
     /// Fewer rounds: shows that it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// So many rounds, where the area has rounds
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Measure these as well, where the area has such: for `proxy` envoy, caddy, traefik, pingora
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Measure only what has this in its name, where the area can
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Builds for release, measures, and prints the table.
@@ -39,13 +50,22 @@ pub(crate) fn bench(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
     workshop.require_root("the bench", &format!("cargo xtask bench {area}"))?;
     setup::setup(workshop)?;
     if area == KERNEL {
-        setup::peers(workshop)?;
+        setup::filters(workshop)?;
+    }
+    if area == PROXY {
+        setup::proxies(workshop, &arguments.peers)?;
     }
     build::program(workshop, Profile::Release)?;
-    let quick: &[&str] = if arguments.quick { &["--quick"] } else { &[] };
+    let mut flags = Vec::new();
+    if arguments.quick {
+        flags.push("--quick".to_owned());
+    }
+    flags.extend(arguments.rounds.map(|rounds| format!("--rounds={rounds}")));
+    flags.extend(arguments.peers.iter().map(|peer| format!("--peers={peer}")));
+    flags.extend(arguments.only.as_ref().map(|only| format!("--only={only}")));
     cmd!(
         workshop.shell,
-        "cargo run --quiet --locked --release --package enforcer-tests --bin bench -- {area} {quick...}"
+        "cargo run --quiet --locked --release --package enforcer-tests --bin bench -- {area} {flags...}"
     )
     .quiet()
     .run()

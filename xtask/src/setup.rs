@@ -64,7 +64,7 @@ const NEEDS: &[Need] = &[
 const PROVIDER_LOCK: &str = "tests/src/lab/idp/package-lock.json";
 
 /// What `cargo xtask bench kernel` measures beside us, and what it switches offloads with.
-const PEERS: &[Need] = &[
+const FILTERS: &[Need] = &[
     Need { name: "nft", probe: &["nft", "-v"], remedy: Remedy::Package("nftables") },
     Need {
         name: "iptables-legacy",
@@ -81,14 +81,27 @@ const PEERS: &[Need] = &[
     Need { name: "ethtool", probe: &["ethtool", "--version"], remedy: Remedy::Package("ethtool") },
 ];
 
+/// What `cargo xtask bench proxy` measures beside us, and what it makes the load with.
+const PROXIES: &[Need] = &[
+    Need { name: "nginx", probe: &["nginx", "-v"], remedy: Remedy::Package("nginx") },
+    Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") },
+    // It has no command that succeeds without a load.
+    Need { name: "wrk", probe: &["sh", "-c", "command -v wrk"], remedy: Remedy::Package("wrk") },
+];
+
 /// Meets every need that is not met, and says so.
 pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
     meet(workshop, NEEDS.iter())
 }
 
 /// Meets the needs for what the kernel half is measured beside.
-pub(crate) fn peers(workshop: &Workshop) -> Result<()> {
-    meet(workshop, PEERS.iter())
+pub(crate) fn filters(workshop: &Workshop) -> Result<()> {
+    meet(workshop, FILTERS.iter())
+}
+
+/// Meets the needs for what the proxy half is measured beside, with the peers that were named.
+pub(crate) fn proxies(workshop: &Workshop, _named: &[String]) -> Result<()> {
+    meet(workshop, PROXIES.iter())
 }
 
 /// Meets only the need for a test runner, which takes no root.

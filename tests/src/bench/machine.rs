@@ -13,6 +13,7 @@ pub struct Machine {
     cores: usize,
     kernel: String,
     memory_kib: u64,
+    load: String,
 }
 
 impl Machine {
@@ -21,7 +22,10 @@ impl Machine {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
         let memory = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let load = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;
+        let load = load.split(' ').next().unwrap_or_default().to_owned();
         Ok(Self {
+            load,
             cpu: field(&cpus, "model name").unwrap_or("unknown CPU").to_owned(),
             cores: thread::available_parallelism()?.get(),
             kernel,
@@ -42,8 +46,8 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gib = self.memory_kib / (1024 * 1024);
-        let Self { cpu, cores, kernel, .. } = self;
-        write!(f, "{cpu}, {cores} cores, {gib} GiB, Linux {kernel}")
+        let Self { cpu, cores, kernel, load, .. } = self;
+        write!(f, "{cpu}, {cores} cores, {gib} GiB, Linux {kernel}, load {load} at the start")
     }
 }
 

@@ -40,11 +40,24 @@ impl Effort {
     }
 }
 
+/// What is to be measured, and how.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// How thoroughly.
+    pub effort: Effort,
+    /// So many rounds, whatever the effort; an area may have none.
+    pub rounds: Option<usize>,
+    /// Those beside us that are measured only when they are named.
+    pub peers: Vec<String>,
+    /// Only what has this in its name.
+    pub only: Option<String>,
+}
+
 /// Measures an area, prints its table, and writes `<folder>/<area>.json`; returns that path.
-pub fn report(area: &Area, effort: Effort, folder: &Path) -> Result<PathBuf> {
+pub fn report(area: &Area, order: &Order, folder: &Path) -> Result<PathBuf> {
     let machine = Machine::read()?;
-    let rows = (area.measure)(effort).with_context(|| format!("measuring `{}`", area.name))?;
-    table::print(area, effort, &machine, &rows);
+    let rows = (area.measure)(order).with_context(|| format!("measuring `{}`", area.name))?;
+    table::print(area, order.effort, &machine, &rows);
     fs::create_dir_all(folder)?;
     let path = folder.join(format!("{}.json", area.name));
     fs::write(&path, serde_json::to_string_pretty(&rows)? + "\n")?;

@@ -9,13 +9,18 @@ use serde::{Serialize, Serializer};
 pub struct Row {
     figure: String,
     unit: &'static str,
-    ours: f64,
+    /// None when it was refused.
+    ours: Option<f64>,
+    /// The least and the most of the rounds.
+    spread: Option<(f64, f64)>,
     peer: Option<f64>,
     peer_name: Option<String>,
     /// Ours divided by the peer's.
     ratio: Option<f64>,
     target: Option<Target>,
     met: Option<bool>,
+    /// Why there is no figure.
+    refused: Option<String>,
 }
 
 /// What a figure should reach.
@@ -37,13 +42,27 @@ impl Row {
         Self {
             figure: figure.into(),
             unit,
-            ours,
+            ours: Some(ours),
+            spread: None,
             peer: None,
             peer_name: None,
             ratio: None,
             target: None,
             met: None,
+            refused: None,
         }
+    }
+
+    /// A figure that would not be worth its ink, and why. It meets no target.
+    pub fn refused(figure: impl Into<String>, unit: &'static str, why: impl Into<String>) -> Self {
+        Self { ours: None, refused: Some(why.into()), ..Self::new(figure, unit, 0.0) }
+    }
+
+    /// With the least and the most of its rounds.
+    #[must_use]
+    pub fn spread(mut self, least: f64, most: f64) -> Self {
+        self.spread = Some((least, most));
+        self
     }
 
     /// Beside the same figure of a peer.
@@ -51,8 +70,17 @@ impl Row {
     pub fn beside(mut self, peer_name: impl Into<String>, peer: f64) -> Self {
         self.peer_name = Some(peer_name.into());
         self.peer = Some(peer);
-        self.ratio = (peer != 0.0).then(|| self.ours / peer);
+        self.ratio = self.ours.filter(|_| peer != 0.0).map(|ours| ours / peer);
         self.judge()
+    }
+
+    /// Beside a peer that was measured in turns: the ratio is the median of the rounds' own, which a
+    /// machine that changes from round to round disturbs less.
+    #[must_use]
+    pub fn beside_in_turns(self, peer_name: impl Into<String>, peer: f64, ratio: f64) -> Self {
+        let mut row = self.beside(peer_name, peer);
+        row.ratio = Some(ratio);
+        row.judge()
     }
 
     /// With what it should reach.
@@ -65,16 +93,21 @@ impl Row {
     /// A target for a ratio is not met when there is none.
     fn judge(mut self) -> Self {
         self.met = self.target.map(|target| match target {
-            Target::AtMost(most) => self.ours <= most,
-            Target::AtLeast(least) => self.ours >= least,
+            Target::AtMost(most) => self.ours.is_some_and(|ours| ours <= most),
+            Target::AtLeast(least) => self.ours.is_some_and(|ours| ours >= least),
             Target::RatioAtMost(most) => self.ratio.is_some_and(|ratio| ratio <= most),
             Target::RatioAtLeast(least) => self.ratio.is_some_and(|ratio| ratio >= least),
         });
         self
     }
 
+    /// The figure and why there is none, if it was refused.
+    pub(super) fn refusal(&self) -> Option<(&str, &str)> {
+        self.refused.as_deref().map(|why| (&*self.figure, why))
+    }
+
     /// What a table shows, column by column.
-    pub(super) fn cells(&self) -> [String; 7] {
+    pub(super) fn cells(&self) -> [String; 8] {
         let peer = match (&self.peer_name, self.peer) {
             (Some(name), Some(peer)) => format!("{} ({name})", number(peer)),
             (None, _) | (_, None) => String::new(),
@@ -82,7 +115,10 @@ impl Row {
         [
             self.figure.clone(),
             self.unit.to_owned(),
-            number(self.ours),
+            self.ours.map_or_else(|| "refused".to_owned(), number),
+            self.spread
+                .map(|(least, most)| format!("{} – {}", number(least), number(most)))
+                .unwrap_or_default(),
             peer,
             self.ratio.map(number).unwrap_or_default(),
             self.target.map(|target| target.to_string()).unwrap_or_default(),
@@ -156,15 +192,35 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_figure_meets_no_target_and_says_why() {
+        let row = Row::refused("x", "ns", "the peer is dead").target(Target::AtMost(1.0));
+
+        assert_eq!((row.ours, row.met), (None, Some(false)));
+        assert_eq!(row.refusal(), Some(("x", "the peer is dead")));
+    }
+
+    #[test]
+    fn a_ratio_of_rounds_in_turns_is_the_one_that_is_judged() {
+        let row = Row::new("x", "ns", 30.0)
+            .target(Target::RatioAtMost(0.5))
+            .beside_in_turns("nginx", 100.0, 0.6);
+
+        assert_eq!((row.ratio, row.met), (Some(0.6), Some(false)));
+    }
+
+    #[test]
     fn the_json_has_every_field_of_the_format() {
-        let row =
-            Row::new("drop", "ns", 50.0).beside("nft", 100.0).target(Target::RatioAtMost(0.4));
+        let row = Row::new("drop", "ns", 50.0)
+            .spread(49.0, 52.0)
+            .beside("nft", 100.0)
+            .target(Target::RatioAtMost(0.4));
 
         assert_eq!(
             serde_json::to_value(row).unwrap(),
             json!({
-                "figure": "drop", "unit": "ns", "ours": 50.0, "peer": 100.0, "peer_name": "nft",
-                "ratio": 0.5, "target": "ratio <= 0.4", "met": false,
+                "figure": "drop", "unit": "ns", "ours": 50.0, "spread": [49.0, 52.0], "peer": 100.0,
+                "peer_name": "nft", "ratio": 0.5, "target": "ratio <= 0.4", "met": false,
+                "refused": null,
             })
         );
     }

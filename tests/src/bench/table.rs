@@ -4,7 +4,11 @@
 
 use super::{Area, Effort, Machine, Row};
 
-const HEADINGS: [&str; 7] = ["figure", "unit", "ours", "peer", "ratio", "target", "met"];
+const HEADINGS: [&str; 8] = ["figure", "unit", "ours", "spread", "peer", "ratio", "target", "met"];
+
+const SPREAD: usize = 3;
+/// Figures: `ours` and `ratio`.
+const RIGHT: [usize; 2] = [2, 5];
 
 pub(super) fn print(area: &Area, effort: Effort, machine: &Machine, rows: &[Row]) {
     println!("{}: {}", area.name, area.what);
@@ -14,13 +18,17 @@ pub(super) fn print(area: &Area, effort: Effort, machine: &Machine, rows: &[Row]
     }
     println!();
     print!("{}", render(rows));
+    for (figure, why) in rows.iter().filter_map(Row::refusal) {
+        println!("refused: {figure}: {why}");
+    }
 }
 
-/// Columns as wide as their widest cell; figures to the right.
+/// Columns as wide as their widest cell, figures to the right; without spreads no column for them.
 fn render(rows: &[Row]) -> String {
     let mut lines = vec![HEADINGS.map(str::to_owned)];
     lines.extend(rows.iter().map(Row::cells));
-    let mut widths = [0_usize; 7];
+    let spreads = lines.iter().skip(1).any(|line| line.get(SPREAD).is_some_and(|c| !c.is_empty()));
+    let mut widths = [0_usize; 8];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
@@ -29,8 +37,11 @@ fn render(rows: &[Row]) -> String {
     let mut text = String::new();
     for line in &lines {
         let mut row = String::new();
-        for ((heading, cell), width) in HEADINGS.iter().zip(line).zip(widths) {
-            if matches!(*heading, "ours" | "ratio") {
+        for (at, (cell, width)) in line.iter().zip(widths).enumerate() {
+            if at == SPREAD && !spreads {
+                continue;
+            }
+            if RIGHT.contains(&at) {
                 row.push_str(&format!("{cell:>width$}  "));
             } else {
                 row.push_str(&format!("{cell:<width$}  "));
@@ -61,6 +72,18 @@ mod tests {
             "figure           unit   ours  peer            ratio  target        met\n\
              drop             ns      265  640 (nftables)  0.414  ratio <= 0.4  NO\n\
              a longer figure  ms    0.500\n"
+        );
+    }
+
+    #[test]
+    fn a_spread_has_a_column_once_there_is_one() {
+        let rows = [Row::new("a", "ns", 2.0).spread(1.0, 3.0), Row::new("b", "ns", 4.0)];
+
+        assert_eq!(
+            render(&rows),
+            "figure  unit  ours  spread       peer  ratio  target  met\n\
+             a       ns    2.00  1.00 – 3.00\n\
+             b       ns    4.00\n"
         );
     }
 }

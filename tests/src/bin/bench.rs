@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use enforcer_tests::bench::{AREAS, Effort, report};
+use enforcer_tests::bench::{AREAS, Effort, Order, report};
 
 /// Measures an area of enforcer.
 #[derive(Parser)]
@@ -17,6 +17,15 @@ struct Arguments {
     /// Fewer rounds: shows that it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// So many rounds, where the area has rounds
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Measure these as well, separated by commas, where the area has such
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Measure only what has this in its name, where the area can
+    #[arg(long)]
+    only: Option<String>,
 }
 
 fn main() -> Result<()> {
@@ -29,7 +38,8 @@ fn main() -> Result<()> {
         eprintln!("note: not an optimised build; use `cargo xtask bench {}`", area.name);
     }
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
-    let path = report(area, effort, &folder()?)?;
+    let Arguments { rounds, peers, only, .. } = arguments;
+    let path = report(area, &Order { effort, rounds, peers, only }, &folder()?)?;
     println!("\nwritten to {}", path.display());
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::{Effort, Row, Samples, Target, alternate, milliseconds};
+use super::super::{Effort, Order, Row, Samples, Target, alternate, milliseconds};
 use super::Area;
 use crate::demo::{NAME, POLICY, THRESHOLD};
 use crate::lab::{
@@ -27,7 +27,8 @@ const ECHOES: u32 = 50;
 /// Pause between two echoes of a train.
 const PACE: Duration = Duration::from_micros(200);
 
-fn measure(effort: Effort) -> Result<Vec<Row>> {
+fn measure(wanted: &Order) -> Result<Vec<Row>> {
+    let effort = wanted.effort;
     let lab = Lab::new()?;
     let mut rows = Vec::new();
     for family in Family::BOTH {

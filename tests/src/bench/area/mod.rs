@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Effort, Row};
+use super::{Order, Row};
 
 mod identity;
 mod kernel;
 mod r#loop;
+mod proxy;
 
 /// A part of the product with figures of its own.
 #[derive(Clone, Copy, Debug)]
@@ -16,11 +17,11 @@ pub struct Area {
     /// What its figures say.
     pub what: &'static str,
     /// Measures all of its figures.
-    pub measure: fn(Effort) -> Result<Vec<Row>>,
+    pub measure: fn(&Order) -> Result<Vec<Row>>,
 }
 
 /// All areas.
-pub const AREAS: &[Area] = &[identity::AREA, kernel::AREA, r#loop::AREA];
+pub const AREAS: &[Area] = &[identity::AREA, kernel::AREA, r#loop::AREA, proxy::AREA];
 
 #[cfg(test)]
 mod tests {

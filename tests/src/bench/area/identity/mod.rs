@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use ring::digest::{SHA256, digest};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::super::{Effort, Row, Samples, alternate};
+use super::super::{Effort, Order, Row, Samples, alternate};
 use super::Area;
 use crate::oracle::Random;
 
@@ -39,7 +39,8 @@ pub(super) const AREA: Area = Area {
     measure,
 };
 
-fn measure(effort: Effort) -> Result<Vec<Row>> {
+fn measure(order: &Order) -> Result<Vec<Row>> {
+    let effort = order.effort;
     // Before anything else has touched much memory, for memory is measured there.
     let limited = limiter::measure(effort)?;
     let keys = keys::Keys::issue()?;

@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 
-use super::super::{Effort, Row};
+use super::super::{Effort, Order, Row};
 use super::Area;
 use crate::lab::Lab;
 
@@ -37,7 +37,8 @@ const SIZES: [u32; 3] = [10, 10_000, MILLION];
 
 const MILLION: u32 = 1_000_000;
 
-fn measure(effort: Effort) -> Result<Vec<Row>> {
+fn measure(order: &Order) -> Result<Vec<Row>> {
+    let effort = order.effort;
     let lab = Lab::new()?;
     // Before the generator, whose own memory is not to be counted.
     let mut rows = memory::measure(&lab)?;
