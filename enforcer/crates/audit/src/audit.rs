@@ -262,6 +262,7 @@ impl Drop for Slot {
 impl Ticket {
     /// Waits until the record is on disk under a signed checkpoint.
     pub async fn committed(self) -> Result<u64, Lost> {
+        self.shared.hurry();
         self.index.await.unwrap_or_else(|_| Err(self.shared.lost()))
     }
 

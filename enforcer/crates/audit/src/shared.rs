@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enforcer_model::{Clock, Timestamp};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::broadcast;
 
 use crate::audit::{Full, Lost, State};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     capacity: usize,
     inner: Mutex<Inner>,
+    awaited: Mutex<bool>,
+    hurry: Condvar,
 }
 
 #[derive(Debug)]
@@ -69,7 +72,27 @@ impl Shared {
             clock,
             capacity,
             inner: Mutex::new(inner),
+            awaited: Mutex::new(false),
+            hurry: Condvar::new(),
         }
+    }
+
+    /// Somebody waits for what was written: the next commit comes soon.
+    pub(crate) fn hurry(&self) {
+        let mut awaited = self.awaited.lock();
+        if !*awaited {
+            *awaited = true;
+            self.hurry.notify_one();
+        }
+    }
+
+    /// Waits until somebody is in a hurry, at most for `rest`.
+    pub(crate) fn gather(&self, rest: Duration) {
+        let mut awaited = self.awaited.lock();
+        if !*awaited {
+            self.hurry.wait_for(&mut awaited, rest);
+        }
+        *awaited = false;
     }
 
     pub(crate) fn take_slot(&self) -> Result<(), Full> {
@@ -77,6 +100,11 @@ impl Shared {
         let (full, why) = match &inner.health {
             Health::Serving if inner.slots_used < self.capacity => {
                 inner.slots_used += 1;
+                let crowded = inner.slots_used == self.capacity.div_ceil(2);
+                drop(inner);
+                if crowded {
+                    self.hurry();
+                }
                 return Ok(());
             }
             Health::Serving => (Full::Queue, GapReason::QueueFull),

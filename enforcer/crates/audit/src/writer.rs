@@ -30,6 +30,8 @@ const GROUP_RECORDS_MAX: usize = 8_192;
 const GROUP_BYTES_MAX: usize = 4 << 20;
 /// From the beginning of one commit to the next: under load, groups are worth their signature.
 const GROUP_FLOOR: Duration = Duration::from_micros(500);
+/// The same while nobody waits for a record: a commit costs as much as some hundred requests.
+const GROUP_QUIET: Duration = Duration::from_millis(20);
 /// How often an idle writer looks for refusals that no record tells yet.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often a full disk is tried again.
@@ -266,6 +268,7 @@ impl Writer {
                     if let Some(rest) = GROUP_FLOOR.checked_sub(since) {
                         thread::sleep(rest);
                     }
+                    self.shared.gather(GROUP_QUIET.saturating_sub(since.max(GROUP_FLOOR)));
                     let now = self.shared.clock.now();
                     self.group_began = now.monotonic;
                     self.take(message, now);

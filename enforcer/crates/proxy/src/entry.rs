@@ -61,6 +61,8 @@ struct Open {
     received: Rc<Cell<u64>>,
     active: Option<Active>,
     admitted: Option<Admitted>,
+    /// Without a record when nothing goes wrong.
+    unrecorded: bool,
 }
 
 /// The record did not reach the disk in time.
@@ -119,6 +121,7 @@ impl Entry {
             received: Rc::default(),
             active: None,
             admitted: None,
+            unrecorded: false,
         };
         Self { open: Some(open), shared: Arc::clone(shared) }
     }
@@ -193,6 +196,13 @@ impl Entry {
         }
     }
 
+    /// Leaves no record when the request ends as it should.
+    pub(crate) fn matters_only_if_wrong(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.unrecorded = true;
+        }
+    }
+
     /// The host that was asked for, once it is known.
     pub(crate) fn host(&self) -> Option<&str> {
         self.open.as_ref()?.exchange.host.as_deref()
@@ -249,11 +259,12 @@ impl Entry {
 
     /// Writes the record; the observer sees it before the disk does.
     pub(crate) fn close(mut self) -> Option<Ticket> {
-        self.open.take().map(|open| self.write(open))
+        self.open.take().and_then(|open| self.write(open))
     }
 
-    fn write(&self, open: Open) -> Ticket {
-        let Open { slot, exchange: mut shared, began, received, active, admitted } = open;
+    fn write(&self, open: Open) -> Option<Ticket> {
+        let Open { slot, exchange: mut shared, began, received, active, admitted, unrecorded } =
+            open;
         let exchange = Arc::make_mut(&mut shared);
         exchange.bytes_in = received.get();
         if let Some(admitted) = admitted {
@@ -274,7 +285,10 @@ impl Entry {
             Err(_) => counters.panics.add_one(),
         }
         drop(active);
-        slot.write(Record::Http(shared))
+        if unrecorded && shared.cause.is_none() {
+            return None;
+        }
+        Some(slot.write(Record::Http(shared)))
     }
 
     /// Why the request ended before its answer did: a reason if that was our doing, and a cause.

@@ -32,9 +32,13 @@ impl Reply {
         self,
         answer: Response<Content>,
         mut entry: Entry,
-        durability: Durability,
+        durability: Option<Durability>,
     ) -> Response<AnswerBody> {
         entry.status(answer.status());
+        let durability = durability.unwrap_or_else(|| {
+            entry.matters_only_if_wrong();
+            Durability::Queued
+        });
         if !answer.body().is_empty() {
             return answer.map(|content| AnswerBody::closing(content, entry, durability));
         }

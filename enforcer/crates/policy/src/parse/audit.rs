@@ -10,8 +10,8 @@ use crate::grammar::{Fields, Key, Need, ORIGIN, Shape};
 pub struct AuditPlan {
     /// Names the log in its checkpoints; `None`: the host's name and `/enforcer`.
     pub origin: Option<Arc<str>>,
-    /// For requests that were allowed.
-    pub allowed: Durability,
+    /// For requests that were allowed and answered whole; none: they leave no record.
+    pub allowed: Option<Durability>,
     /// For requests that were refused.
     pub denied: Durability,
     /// Records that may be reserved or waiting.
@@ -35,9 +35,10 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::with_default(
         "allowed",
-        DURABILITY,
+        Shape::Choice(&["durable", "queued", "none"]),
         Need::Text("queued"),
-        "Whether the answer to an allowed request waits until its record is on disk.",
+        "Whether the answer to an allowed request waits until its record is on disk; `none`: such a \
+         request leaves no record, unless its answer broke off.",
     ),
     Key::with_default(
         "denied",
@@ -58,7 +59,10 @@ const DURABILITY: Shape = Shape::Choice(&["durable", "queued"]);
 pub(super) fn read(fields: Fields<'_>) -> Option<AuditPlan> {
     Some(AuditPlan {
         origin: fields.text("origin").map(Arc::from),
-        allowed: durability(fields.text("allowed")?)?,
+        allowed: match fields.text("allowed")? {
+            "none" => None,
+            word => Some(durability(word)?),
+        },
         denied: durability(fields.text("denied")?)?,
         queue: super::size(fields.count("queue"))?,
     })

@@ -79,7 +79,7 @@ fn the_demo_policy_becomes_what_it_says() {
     assert_eq!(monitoring.networks, ["10.77.9.0/24".parse().unwrap()]);
     let line = shipped_text("demo.toml").lines().nth(monitoring.line - 1).unwrap().to_owned();
     assert!(line.contains("monitoring"), "{line}");
-    assert_eq!(policy.audit().allowed, Durability::Queued);
+    assert_eq!(policy.audit().allowed, Some(Durability::Queued));
     assert_eq!(policy.audit().denied, Durability::Durable);
     let [rule] = policy.rules() else { panic!() };
     assert_eq!((rule.failures.get(), rule.within), (10, Duration::from_secs(10)));

@@ -321,6 +321,20 @@ async fn a_durable_record_is_on_disk_before_the_answer_is_complete() {
 }
 
 #[tokio::test]
+async fn where_no_record_is_wanted_only_what_goes_wrong_leaves_one() {
+    let house =
+        House::with(Plan { audit: "allowed = \"none\"\ndenied = \"durable\"", ..Plan::default() });
+
+    let answer = raw(house.plain(), request("GET /open/x", &[])).await;
+    assert_eq!(status_of(&answer), 200);
+    let answer = raw(house.plain(), request("GET /nowhere", &[])).await;
+    assert_eq!(status_of(&answer), 404);
+
+    assert_eq!(house.records(2).await.len(), 2, "detection sees both");
+    house.close_with(1).await;
+}
+
+#[tokio::test]
 async fn nothing_is_served_that_cannot_be_recorded() {
     let house = House::open();
     house.shared.audit.clone().close().await.unwrap();

@@ -244,14 +244,23 @@ impl House {
 
     /// Stops the proxy, and checks that the log has as many records as there were requests.
     pub(super) async fn close(mut self) {
+        let written = self.stopped().await;
+        assert_eq!(written, u64::try_from(self.seen.lock().len()).unwrap());
+    }
+
+    /// Stops the proxy, and checks that the log has so many records.
+    pub(super) async fn close_with(mut self, records: u64) {
+        assert_eq!(self.stopped().await, records);
+    }
+
+    /// How many records the log has when all is over.
+    async fn stopped(&mut self) -> u64 {
         self.stop.cancel();
         self.until(|| self.threads.iter().all(JoinHandle::is_finished)).await;
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }
-        let seen = self.seen.lock().len();
-        let written = self.shared.audit.clone().close().await.unwrap();
-        assert_eq!(written, u64::try_from(seen).unwrap());
+        self.shared.audit.clone().close().await.unwrap()
     }
 
     pub(super) fn has_ended(&self) -> bool {
