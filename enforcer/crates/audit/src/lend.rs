@@ -114,12 +114,7 @@ impl Lending {
 // === impl Relay ===
 
 impl Relay {
-    pub(crate) fn new(
-        since: u64,
-        encoder: Encoder,
-        shared: Arc<Shared>,
-        lending: Lending,
-    ) -> Self {
+    pub(crate) fn new(since: u64, encoder: Encoder, shared: Arc<Shared>, lending: Lending) -> Self {
         let (group, tickets) = (Vec::new(), Vec::new());
         Self { since, encoder, shared, lending, group, tickets, spill: None, closing: None }
     }

@@ -10,8 +10,8 @@ mod record;
 
 mod audit;
 mod lend;
-mod spill;
 mod shared;
+mod spill;
 mod stored;
 mod writer;
 

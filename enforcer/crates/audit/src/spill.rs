@@ -207,8 +207,7 @@ impl Spilled {
         for ticket in tickets {
             ticket.committed().await.map_err(AppendError::from)?;
         }
-        let failed =
-            |source| SpillError::File { doing: "remove", path: self.path.clone(), source };
+        let failed = |source| SpillError::File { doing: "remove", path: self.path.clone(), source };
         fs::remove_file(&self.path).map_err(failed)?;
         Ok(appended)
     }

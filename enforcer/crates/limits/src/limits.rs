@@ -17,8 +17,8 @@ use crate::quota::Quotas;
 use crate::table::Table;
 use crate::take::{self, Halt};
 use crate::{
-    Consumer, Demand, Entered, Exceeded, GatePlan, Kind, Limit, Override, QuotaKeeper, QuotaLevel, QuotaSpent,
-    QuotaStore, Rank, RememberError, Taken, TooManyOverrides, Unavailable, Why,
+    Consumer, Demand, Entered, Exceeded, GatePlan, Kind, Limit, Override, QuotaKeeper, QuotaLevel,
+    QuotaSpent, QuotaStore, Rank, RememberError, Taken, TooManyOverrides, Unavailable, Why,
 };
 
 /// Demands of one request, at most.

@@ -471,6 +471,8 @@ impl<F: Future + 'static> Executor<F> for Streams {
         let Self { counters, cut, pulse } = self.clone();
         // hyper calls the service and has its stream executed in one breath.
         let turn = pulse.newest();
+        // Whatever wraps a future by value makes room for it once more.
+        let stream = Box::pin(stream);
         spawn_local(async move {
             let _witness = Witness { counters, cut: cut.clone() };
             cut.run_until_cancelled(unless_cut_off(stream, turn)).await;
@@ -480,8 +482,7 @@ impl<F: Future + 'static> Executor<F> for Streams {
 
 /// Works on a stream to its end, or until nobody may have any more of an answer that its client does
 /// not take: dropped, it is reset. hyper would not look at it before the client takes some.
-async fn unless_cut_off(stream: impl Future, turn: Option<Rc<Turn>>) {
-    let mut stream = pin!(stream);
+async fn unless_cut_off(mut stream: Pin<Box<impl Future>>, turn: Option<Rc<Turn>>) {
     let is_cut_off = || turn.as_ref().is_some_and(|turn| turn.cut_off().is_some());
     poll_fn(|cx| match stream.as_mut().poll(cx) {
         Poll::Ready(_) => Poll::Ready(()),

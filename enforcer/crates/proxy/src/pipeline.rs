@@ -5,6 +5,7 @@
 //! forwarded needs a `Head`, a `Permit` and an `Admitted`, so "forwarded though not authorised" does
 //! not compile.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,18 +222,25 @@ impl Engine {
 
         let in_flight = known.map(|known| known.in_flight);
         let (upstream, pools) = (&route.upstream, &self.pools);
-        let forwarded = async {
-            match head.upgrade {
-                None => {
-                    let answer = forward(request, upstream, &permit, &admitted, pools).await;
-                    answer.map(Opened::Answered)
+        let opened = {
+            let forwarded = pin!(async {
+                match head.upgrade {
+                    None => {
+                        let answer = forward(request, upstream, &permit, &admitted, pools).await;
+                        answer.map(Opened::Answered)
+                    }
+                    Some(protocol) => {
+                        // Few requests ask for it; the others keep no room for it.
+                        Box::pin(tunnel::open(
+                            request, protocol, upstream, &permit, &admitted, pools,
+                        ))
+                        .await
+                    }
                 }
-                Some(protocol) => {
-                    tunnel::open(request, protocol, upstream, &permit, &admitted, pools).await
-                }
-            }
+            });
+            unless_cut(in_flight.as_ref(), forwarded).await?
         };
-        let opened = match unless_cut(in_flight.as_ref(), forwarded).await? {
+        let opened = match opened {
             Ok(opened) => opened,
             Err(failure) => {
                 entry.upstream(failure.upstream.clone(), Duration::ZERO);

@@ -14,7 +14,7 @@
 //! streams bound it; it costs a few hundred bytes.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -205,10 +205,9 @@ impl Watch {
 /// Does `work`, unless the caller is shut out before it is done.
 pub(crate) async fn unless_cut<T>(
     in_flight: Option<&InFlight>,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Rejection> {
     let Some(in_flight) = in_flight else { return Ok(work.await) };
-    let mut work = pin!(work);
     poll_fn(|cx| {
         if let Err(rejection) = in_flight.refuse_cut() {
             return Poll::Ready(Err(rejection));
@@ -241,6 +240,8 @@ impl std::fmt::Debug for InFlight {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use std::sync::Barrier;
     use std::sync::atomic::AtomicU64;
     use std::thread;
@@ -288,10 +289,10 @@ mod tests {
     async fn work_ends_when_its_caller_is_cut_and_not_before() {
         let all = UnderWay::default();
         let in_flight = all.enter(caller(1));
-        assert_eq!(unless_cut(Some(&in_flight), async { 7 }).await.unwrap(), 7);
-        assert_eq!(unless_cut(None, async { 7 }).await.unwrap(), 7);
+        assert_eq!(unless_cut(Some(&in_flight), pin!(async { 7 })).await.unwrap(), 7);
+        assert_eq!(unless_cut(None, pin!(async { 7 })).await.unwrap(), 7);
 
-        let waits = unless_cut(Some(&in_flight), std::future::pending::<()>());
+        let waits = unless_cut(Some(&in_flight), pin!(std::future::pending::<()>()));
         let cuts = async {
             tokio::task::yield_now().await;
             all.cut_where(Reason::KeyRevoked, &|_| true)
@@ -299,7 +300,7 @@ mod tests {
         let (ended, cut) = tokio::join!(waits, cuts);
 
         assert_eq!((ended.unwrap_err().reason, cut), (Reason::KeyRevoked, 1));
-        assert!(unless_cut(Some(&in_flight), async { 7 }).await.is_err(), "nor later");
+        assert!(unless_cut(Some(&in_flight), pin!(async { 7 })).await.is_err(), "nor later");
     }
 
     #[test]

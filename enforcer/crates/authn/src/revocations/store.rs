@@ -177,7 +177,9 @@ impl RevocationStore {
     pub fn take_back(&self) -> Result<(), RevocationError> {
         match self.lock.try_lock() {
             Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(RevocationError::InUse { path: self.path.clone() }),
+            Err(TryLockError::WouldBlock) => {
+                Err(RevocationError::InUse { path: self.path.clone() })
+            }
             Err(TryLockError::Error(error)) => Err(io_error("lock", &self.path)(error).into()),
         }
     }
