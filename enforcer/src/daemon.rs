@@ -34,7 +34,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::desk::{Clerk, Desk, EndpointDesk, ListDesk, TokenDesk};
+use crate::desk::{
+    Causes, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk, tell_of_upstreams,
+};
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
@@ -153,6 +155,19 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         tokens: tokens.clone(),
     });
 
+    let causes = Arc::new(Causes::default());
+    let upstreams = UpstreamDesk::open(
+        state.join("upstreams.json"),
+        Arc::clone(&fleet),
+        Arc::clone(&causes),
+        audit.clone(),
+        clock.now(),
+    )?;
+    if let Some(events) = fleet.events() {
+        let (audit, clock) = (audit.clone(), Arc::clone(&clock));
+        tokio::task::spawn_local(tell_of_upstreams(events, causes, audit, clock));
+    }
+
     let clients = Arc::new(Mutex::new(Clients::default()));
     let guards = guards(&policy);
     let decisions = Decisions::load(Store::open(&state.join("blocks.db"))?)?;
@@ -209,12 +224,20 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         serving.push(thread(&format!("proxy-{number}"), Thread::Other, &stop, serve)?);
     }
 
-    let policies =
-        Policies::new(file, Arc::clone(&shared), rules, audit.clone(), Arc::clone(&clock));
+    let policies = Policies::new(
+        file,
+        Arc::clone(&shared),
+        upstreams.orders(),
+        rules,
+        audit.clone(),
+        Arc::clone(&clock),
+    );
     let desk = Desk {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
+        cache: Arc::clone(&shared.cache),
         endpoints,
+        upstreams,
         keys,
         limits: Arc::clone(&limits),
         tokens: TokenDesk { tokens, revocations, connections },

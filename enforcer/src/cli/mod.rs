@@ -2,6 +2,7 @@
 
 mod audit;
 mod blocks;
+mod cache;
 mod confirm;
 mod detach;
 mod doctor;
@@ -27,6 +28,7 @@ mod status;
 mod talkers;
 mod tokens;
 mod trail;
+mod upstream;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -101,6 +103,12 @@ enum Verb {
     /// Disable endpoints, or let them be used less, for a while
     #[command(subcommand)]
     Endpoint(endpoint::Endpoint),
+    /// Upstreams and their hosts: how they do, taking them out and back
+    #[command(subcommand)]
+    Upstream(upstream::Upstream),
+    /// Answers that are kept: how many, getting rid of some
+    #[command(subcommand)]
+    Cache(cache::Cache),
     /// The kernel half: how it is, put in force, upgraded, taken off this host
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -164,6 +172,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Blocks(verb) => verb.execute(&context),
         Verb::Incident(verb) => verb.execute(&context),
         Verb::Endpoint(verb) => verb.execute(&context),
+        Verb::Upstream(verb) => verb.execute(&context),
+        Verb::Cache(verb) => verb.execute(&context),
         Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),
         Verb::Keys(verb) => verb.execute(&context),

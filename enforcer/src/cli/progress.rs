@@ -6,6 +6,8 @@ use std::time::Duration;
 use enforcer_admin::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::{Context, counted};
+
 /// One bar that goes from step to step: reading, sending, applying.
 #[derive(Debug)]
 pub(crate) struct Steps {
@@ -71,5 +73,54 @@ impl Drop for Steps {
     /// What is told next stands where the bar was.
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How much is left to wait for: a line that changes where somebody watches, else one line for each
+/// number, once a second at the most.
+#[derive(Debug)]
+pub(crate) struct Left {
+    what: String,
+    bar: Option<ProgressBar>,
+    told: Option<(u64, std::time::Instant)>,
+}
+
+/// Between two lines where nobody watches.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+impl Left {
+    pub(crate) fn new(what: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { what: what.to_owned(), bar, told: None }
+    }
+
+    /// So many requests are under way.
+    pub(crate) fn tell(&mut self, context: &Context, left: u64, now: std::time::Instant) {
+        let line = format!("{}: {} under way", self.what, counted(left, "request"));
+        if let Some(bar) = &self.bar {
+            return bar.set_message(line);
+        }
+        let is_due = self.told.is_none_or(|(told, at)| {
+            told != left && (left == 0 || now.saturating_duration_since(at) >= LINE_EVERY)
+        });
+        if is_due {
+            self.told = Some((left, now));
+            context.printer.say(&line);
+        }
+    }
+}
+
+impl Drop for Left {
+    /// What is told next stands where the line was.
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -64,10 +64,14 @@ impl Clerk {
             Answer::Kernel(report) => report.audit = effect,
             Answer::LimitChanged(changed) => changed.audit = own,
             Answer::EndpointChanged(changed) => changed.audit = effect,
+            Answer::UpstreamChanged(changed) => changed.audit = effect,
+            Answer::CachePurged(purged) => purged.audit = effect,
             Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)
+            | Answer::CacheStats(_)
             | Answer::Endpoints(_)
+            | Answer::Upstreams(_)
             | Answer::Why(_)
             | Answer::Lists(_)
             | Answer::Exported(_)

@@ -6,6 +6,7 @@
 //! that was refused, leaves a record with the name of who asked. A log that takes no records does not
 //! keep an operator from acting: the answer then says that it is not on record.
 
+mod cache;
 mod clerk;
 mod endpoints;
 mod keys;
@@ -13,6 +14,7 @@ mod limits;
 mod lists;
 mod near;
 mod tokens;
+mod upstreams;
 
 use std::io;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ pub(crate) use clerk::{Clerk, committed};
 pub(crate) use endpoints::EndpointDesk;
 pub(crate) use lists::ListDesk;
 pub(crate) use tokens::TokenDesk;
+pub(crate) use upstreams::{Causes, HostOrders, UpstreamDesk, tell as tell_of_upstreams};
 
 use keys::Upkeep;
 use lists::ListCall;
@@ -50,7 +53,9 @@ const REASON_MAX: usize = 500;
 pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
+    pub(crate) cache: Arc<enforcer_cache::Cache>,
     pub(crate) endpoints: EndpointDesk,
+    pub(crate) upstreams: UpstreamDesk,
     pub(crate) keys: KeyStore,
     pub(crate) limits: Arc<enforcer_limits::Limits>,
     pub(crate) tokens: TokenDesk,
@@ -108,9 +113,10 @@ impl Desk {
     /// What is over by now ends.
     async fn tick(&mut self) {
         self.policies.tick(&self.clerk.orders).await;
-        let now = self.clock.now().wall;
-        self.incident.tick(now);
-        self.endpoints.tick(now);
+        let now = self.clock.now();
+        self.incident.tick(now.wall);
+        self.endpoints.tick(now.wall);
+        self.upstreams.tick(now);
     }
 
     /// Who asks about a list, and what it is judged by.
@@ -244,6 +250,8 @@ impl Desk {
                 self.step("policy rollback", by, done).await
             }
             Call::PolicyState => Ok(Answer::PolicyState(Box::new(self.policies.state()))),
+            Call::Upstream { order } => self.order_upstream(order, by).await,
+            Call::Cache { order } => self.order_cache(order, by).await,
             Call::Endpoint { order } => self.order_endpoint(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
             Call::Incident { set: Some(asked) } => {

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 pub(crate) use probation::Probation;
 
+use crate::desk::HostOrders;
 use crate::files;
 use crate::respond::{Guards, Order, Policed, as_micros};
 
@@ -35,6 +36,7 @@ pub(crate) struct Policies {
     probation: Probation,
     confirm_until: Option<Timestamp>,
     proxy: Arc<Shared>,
+    hosts: Arc<HostOrders>,
     rules: watch::Sender<Arc<Policy>>,
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -52,6 +54,7 @@ impl Policies {
     pub(crate) fn new(
         file: PathBuf,
         proxy: Arc<Shared>,
+        hosts: Arc<HostOrders>,
         rules: watch::Sender<Arc<Policy>>,
         audit: Audit,
         clock: Arc<dyn Clock>,
@@ -60,7 +63,7 @@ impl Policies {
         let probation = Probation::of(&policy.agent().state);
         let text = text_of(&policy, &file);
         drop(policy);
-        Self { file, text, probation, confirm_until: None, proxy, rules, audit, clock }
+        Self { file, text, probation, confirm_until: None, proxy, hosts, rules, audit, clock }
     }
 
     /// The policy in force.
@@ -259,6 +262,8 @@ impl Policies {
         // Who is believed first: a token of a new issuer must not meet the old list.
         self.proxy.tokens.replace(next.issuers());
         self.proxy.fleet.apply(&upstreams, swapping);
+        // A host that an operator has taken out stays out, also when it was away meanwhile.
+        self.hosts.enforce(&self.proxy.fleet, swapping);
         self.proxy.cache.resize(next.cache());
         self.proxy.policy.store(Arc::clone(&next));
         let swapped = self.clock.now().monotonic.saturating_duration_since(swapping);

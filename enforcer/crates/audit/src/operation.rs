@@ -94,6 +94,8 @@ pub enum UpstreamEvent {
     Healthy,
     /// It gets nothing; what was under way is cut.
     Isolated,
+    /// Its name could not be looked up; the last addresses are kept.
+    ResolveFailed,
     /// Its name leads to other addresses.
     Resolved,
     /// Its isolation is over.

@@ -4,6 +4,7 @@
 //! caller asks again with the place where the page before ended.
 
 mod blocks;
+mod cache;
 mod endpoints;
 mod incident;
 mod kernel;
@@ -15,6 +16,7 @@ mod policy;
 mod refusal;
 mod status;
 mod tokens;
+mod upstreams;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub use blocks::{
     BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
     Which, Why,
 };
+pub use cache::{CacheOrder, CachePurged, CacheRoute, CacheStats, CacheWhat};
 pub use endpoints::{
     EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints, TightenBy,
 };
@@ -52,6 +55,9 @@ pub use status::{AuditStatus, Counter, PolicyStatus, Status};
 pub use tokens::{
     AskedToken, IssuerRow, RevocationRow, TokenCheck, TokenInspected, TokenRevoke, TokensListed,
     TokensRevoked,
+};
+pub use upstreams::{
+    HostOrder, HostRow, HostState, HostWish, UpstreamChanged, UpstreamOrder, UpstreamRow, Upstreams,
 };
 
 /// Longest call that an agent accepts: an import of a million IPv6 networks, with room.
@@ -204,6 +210,16 @@ pub enum Call {
     },
     /// Gives a limit other numbers for a while, or its own again.
     LimitSet(LimitSet),
+    /// What becomes of upstreams, or how they do.
+    Upstream {
+        /// What to do.
+        order: UpstreamOrder,
+    },
+    /// What becomes of the answers that are kept, or how many there are.
+    Cache {
+        /// What to do.
+        order: CacheOrder,
+    },
     /// What becomes of an endpoint, or of which ones anything has.
     Endpoint {
         /// What to do.
@@ -269,6 +285,14 @@ pub enum Answer {
     Limits(Box<LimitsShown>),
     /// To [`Call::LimitSet`].
     LimitChanged(Box<LimitChanged>),
+    /// To [`UpstreamOrder::List`].
+    Upstreams(Box<Upstreams>),
+    /// To [`UpstreamOrder::Change`].
+    UpstreamChanged(Box<UpstreamChanged>),
+    /// To [`CacheOrder::Stats`].
+    CacheStats(Box<CacheStats>),
+    /// To [`CacheOrder::Purge`].
+    CachePurged(CachePurged),
     /// To [`EndpointOrder::List`].
     Endpoints(Endpoints),
     /// To the other orders about endpoints.
@@ -287,6 +311,7 @@ impl Call {
             | Self::ReleaseList { .. }
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
             Self::Blocks { .. }
+            | Self::Cache { .. }
             | Self::Endpoint { .. }
             | Self::Export { .. }
             | Self::KeyFinish(_)
@@ -312,6 +337,7 @@ impl Call {
             | Self::TokenList { .. }
             | Self::TokenRestore { .. }
             | Self::TokenRevoke(_)
+            | Self::Upstream { .. }
             | Self::Why { .. } => Duration::from_secs(30),
         }
     }
