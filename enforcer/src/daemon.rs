@@ -88,13 +88,14 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
     let program = own_sha256();
     let listeners = Listeners::bind(&policy, policy.agent().threads.unwrap_or_else(cores))?;
-    let certificates = Arc::new(Certificates::load(&policy)?);
+    let certificates = Arc::new(Certificates::load(&policy, &clock)?);
+    certificates.warn();
     let admin =
         Server::bind(&policy.agent().socket, operators::admin_group()).map_err(|error| {
             let hint = error.hint();
             anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
         })?;
-    rehearse_reload(&file)?;
+    rehearse_reload(&file, &clock)?;
     let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
     warn_of_loss(state);
     let keys =
@@ -394,9 +395,9 @@ fn open_assertions(policy: &Policy, state: &Path) -> Result<Assertions> {
 
 /// Says now what would keep a reload from reading the policy or its certificates, which happens
 /// without privileges.
-fn rehearse_reload(file: &Path) -> Result<()> {
+fn rehearse_reload(file: &Path, clock: &Arc<dyn Clock>) -> Result<()> {
     let read = || -> Result<()> {
-        Certificates::load(&Policy::load(file)?)?;
+        Certificates::load(&Policy::load(file)?, clock)?;
         Ok(())
     };
     if let Err(error) = privileges::without(read)? {

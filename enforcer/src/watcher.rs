@@ -9,7 +9,7 @@ use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
 use enforcer_model::{
-    BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix, RequestId,
+    BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix,
 };
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
@@ -136,7 +136,7 @@ pub(crate) async fn watch(
                     if let (Some(step), Some(plan)) =
                         (offenders.observe(&exchange, now), policy.throttle())
                     {
-                        throttle(step, exchange.id, plan, &orders, &audit);
+                        throttle(step, &exchange, plan, &orders, &audit);
                     }
                     let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
                     for (finding, mode) in detector.observe(failure) {
@@ -162,7 +162,7 @@ pub(crate) async fn watch(
 /// Orders what becomes of a source that goes on though its limits refuse it, and records it.
 fn throttle(
     step: Step,
-    request: RequestId,
+    exchange: &Exchange,
     plan: &Throttle,
     orders: &mpsc::Sender<Order>,
     audit: &Audit,
@@ -170,9 +170,10 @@ fn throttle(
     let finding = |target: Prefix, seen, window, ttl| Finding {
         rule: THROTTLE.to_owned(),
         target,
+        through: exchange.through(),
         failures: FailureCount { seen, window, of: Failures::Limits },
         ttl,
-        evidence: vec![request],
+        evidence: vec![exchange.id],
     };
     match step {
         Step::Block { source, refusals, within, ttl } => {
@@ -185,6 +186,11 @@ fn throttle(
             orders.try_send(order).unwrap_or_default();
         }
         Step::Shrink { source, refusals, within, penalty } => {
+            if let Some(proxy) = exchange.through() {
+                let why = format!("layer 7 only: came through {proxy}");
+                let finding = finding(source, refusals, within, penalty);
+                return drop(record(finding, Mode::Auto, Err(why), audit));
+            }
             let order = Order::Throttle { step, budget: plan.budget };
             let outcome = match orders.try_send(order) {
                 Ok(()) => format!("its packet budget is {} for {penalty:?}", plan.budget),

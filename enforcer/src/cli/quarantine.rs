@@ -306,6 +306,7 @@ mod tests {
                 until: Expiry::Never,
                 author: Author::Agent,
                 reason: "test".to_owned(),
+                through: None,
             },
             replaced: None,
             kernel: None,

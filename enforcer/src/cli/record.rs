@@ -37,9 +37,18 @@ fn http(json: &Value) -> String {
         text(json, "/body/method"),
         text(json, "/body/host"),
         text(json, "/body/path"),
-        text(json, "/body/peer"),
+        from(json),
         number(json, "/body/duration_us"),
     )
+}
+
+/// The peer, and whom it named as the one behind it.
+fn from(json: &Value) -> String {
+    let peer = text(json, "/body/peer");
+    match optional(json, "/body/source") {
+        Some(source) => format!("{source} through {peer}"),
+        None => peer,
+    }
 }
 
 fn admin(json: &Value) -> String {

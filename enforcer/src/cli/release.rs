@@ -205,6 +205,7 @@ mod tests {
                 until,
                 author: Author::Agent,
                 reason: "test".to_owned(),
+                through: None,
             },
             kernel: true,
             packets: 7,

@@ -226,7 +226,7 @@ impl Policies {
     ) -> Result<Begun, Refusal> {
         let before = self.current();
         // Certificates that cannot be read refuse the policy before anything of it is in force.
-        if let Err(error) = Certificates::load(&next) {
+        if let Err(error) = Certificates::load(&next, &self.clock) {
             let refusal = Refusal::new(RefusalKind::Failed, crate::cli::chain(&error));
             return Err(self.refused(refusal, by, &before));
         }
@@ -463,6 +463,11 @@ pub(crate) fn guards(policy: &Policy) -> Guards {
             .upstreams()
             .flat_map(|plan| plan.addresses().map(|host| host.ip()))
             .filter(|address| !address.is_loopback())
+            .collect(),
+        proxies: policy
+            .listeners()
+            .iter()
+            .map(|listener| (listener.name.to_string(), listener.proxies().collect()))
             .collect(),
         clients_percent_max: policy.guard().max_clients.get(),
     }

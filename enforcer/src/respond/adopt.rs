@@ -111,5 +111,6 @@ fn adopted(id: BlockId, entry: &Installed, now: Timestamp) -> Block {
         author: Author::Agent,
         since: now,
         until: end_of(entry, now),
+        through: None,
     }
 }

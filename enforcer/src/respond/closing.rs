@@ -27,6 +27,13 @@ impl Responder {
         {
             warn!(%prefix, why, "packets still go to a blocked source");
         }
+        let block = self.parts.decisions.by_target(Target::Network(prefix));
+        if block.is_some_and(|block| block.through.is_some()) {
+            // Its sockets are its proxy's; what it has asked for is cut, and nobody else's.
+            let quarantine = Arc::clone(&self.parts.quarantine);
+            let spared = |address| quarantine.is_spared(address);
+            return count(self.parts.connections.close_from(prefix, spared));
+        }
         let Closed { connections, sockets } = self.close(Target::Network(prefix));
         connections.saturating_add(sockets)
     }

@@ -205,6 +205,7 @@ impl Responder {
             author: Author::Agent,
             since: now,
             until,
+            through: None,
         };
         self.room.aggregate(network);
         for (part, _) in self.parts_of(network, now) {
@@ -357,6 +358,7 @@ impl Responder {
             author: list.author.clone(),
             since: list.since,
             until: list.until,
+            through: None,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use enforcer_admin::call::{self, Blocked, Released, Which};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{BlockEvent, Layer, Ticket};
-use enforcer_model::{Author, Block, BlockId, Expiry, Finding, Moment, Target};
+use enforcer_model::{Author, Block, BlockId, Expiry, Finding, Moment, Source, Target};
 use tracing::{info, warn};
 
 use super::closing::Closed;
@@ -68,14 +68,15 @@ impl Responder {
         let mut block = self
             .draft(target, finding.failures.to_string(), author, Some(finding.ttl), now)
             .map_err(|refusal| refusal.message)?;
+        block.through = finding.through;
         if !objections.is_empty() {
             let detail = objections.join("; ");
             self.refuse(&block, objections);
             return Err(format!("refused by a guard: {detail}"));
         }
-        // A rule never shortens what stands already.
+        // A rule never shortens what stands already, nor takes it out of the kernel.
         if let Some(standing) = self.parts.decisions.by_target(target)
-            && outlasts(standing.until, block.until)
+            && (outlasts(standing.until, block.until) || is_weaker(&block, standing))
         {
             if self.is_enforced(standing) {
                 return Ok(standing.id);
@@ -229,7 +230,7 @@ impl Responder {
         overridden: Vec<String>,
         now: Moment,
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
-        let mut kernel_off = self.kernel_off(block.target);
+        let mut kernel_off = block.through.map(layer7_only).or_else(|| self.kernel_off(block.target));
         let mut kernel = None;
         let replaced = self.parts.decisions.hold(block.clone());
         if let Target::Network(prefix) = block.target {
@@ -319,7 +320,7 @@ impl Responder {
         now: Moment,
     ) -> Result<Block, Refusal> {
         let until = ttl.map_or(Expiry::Never, |ttl| Expiry::At(now.wall.saturating_add(ttl)));
-        Ok(Block { id: self.fresh_id()?, target, reason, author, since: now.wall, until })
+        Ok(Block { id: self.fresh_id()?, target, reason, author, since: now.wall, until, through: None })
     }
 
     /// Records that guards stood against `block`.
@@ -354,7 +355,9 @@ impl Responder {
 
     fn is_enforced(&self, block: &Block) -> bool {
         let in_kernel = match block.target {
-            Target::Network(prefix) if self.parts.kernel.off_because().is_none() => {
+            Target::Network(prefix)
+                if block.through.is_none() && self.parts.kernel.off_because().is_none() =>
+            {
                 self.room.is_out(prefix)
                     || matches!(self.parts.kernel.find(prefix), Ok(Some(entry)) if !entry.observe)
             }
@@ -382,6 +385,16 @@ struct Ended {
 }
 
 /// Whether a block with one end holds at least as long as one with the other.
+/// Why the kernel is not told of whoever came through `proxy`.
+fn layer7_only(proxy: Source) -> String {
+    format!("layer 7 only: came through {proxy}")
+}
+
+/// Whether `block` holds at layer 7 alone and `standing`, which is not over, in the kernel as well.
+fn is_weaker(block: &Block, standing: &Block) -> bool {
+    block.through.is_some() && standing.through.is_none() && !standing.until.is_over(block.since)
+}
+
 pub(super) fn outlasts(standing: Expiry, other: Expiry) -> bool {
     super::claims::by_end(standing, other).is_ge()
 }

@@ -16,6 +16,8 @@ const WIDEST_V6: u8 = 32;
 pub(crate) struct Guards {
     pub(crate) never_block: Vec<(String, Vec<Prefix>)>,
     pub(crate) upstreams: Vec<IpAddr>,
+    /// Whose word about clients listeners believe: behind each of them are many.
+    pub(crate) proxies: Vec<(String, Vec<Prefix>)>,
     /// Largest share of recent clients that one block may hit, in percent.
     pub(crate) clients_percent_max: u8,
 }
@@ -74,6 +76,10 @@ impl Guards {
         for (addresses, what) in named {
             let single = |address: &IpAddr| (Prefix::from(*address), what.to_owned());
             protected.extend(addresses.iter().map(single));
+        }
+        for (listener, prefixes) in &self.proxies {
+            let proxy = |prefix: &Prefix| (*prefix, format!("trusted proxy of listener `{listener}`"));
+            protected.extend(prefixes.iter().map(proxy));
         }
         for (list, prefixes) in &self.never_block {
             let listed = |prefix: &Prefix| (*prefix, format!("never-block list `{list}`"));
@@ -236,6 +242,7 @@ mod tests {
         let guards = Guards {
             never_block: vec![("monitoring".into(), vec![prefix("10.0.5.0/24")])],
             upstreams: vec![address("10.9.9.9")],
+            proxies: vec![("public".into(), vec![prefix("10.0.7.0/24")])],
             clients_percent_max: 20,
         };
         let around = Surroundings {
@@ -255,12 +262,13 @@ mod tests {
             "10.0.0.53       resolver of this host",
             "10.0.0.2        address of this host",
             "10.9.9.9        upstream",
+            "10.0.7.0/24     trusted proxy of listener `public`",
             "10.0.5.0/24     never-block list `monitoring`",
             "it would hit 412 of 430 clients served in the last 10 min, over 20 %",
         ] {
             assert!(objections.iter().any(|line| line == expected), "{expected}: {objections:#?}");
         }
-        assert_eq!(objections.len(), 8);
+        assert_eq!(objections.len(), 9);
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Responder {
         let Some(claim) = desired else {
             let Some(entry) = held else { return Judged::Same };
             // Decisions that are over and wait for the next tick are decisions still.
-            let waits = self.parts.decisions.by_target(Target::Network(prefix)).is_some()
+            let decided = self.parts.decisions.by_target(Target::Network(prefix));
+            let waits = decided.is_some_and(|block| block.through.is_none())
                 || self.parts.lists.all().any(|list| list.networks.contains(prefix));
             if waits || is_soon_over(end_of(entry, now), now) {
                 return Judged::Same;

@@ -154,6 +154,7 @@ mod tests {
 
     fn guards() -> Guards {
         Guards {
+            proxies: Vec::new(),
             never_block: vec![("monitoring".into(), vec![prefix("10.0.5.0/24")])],
             upstreams: vec!["10.9.9.9".parse().unwrap()],
             clients_percent_max: 20,

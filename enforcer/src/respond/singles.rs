@@ -87,7 +87,8 @@ impl Singles {
 
     // === networks ===
 
-    /// Every network that is decided about and not over, in order.
+    /// Every network that is to be held in the kernel, in order: decided about, not over, and known by
+    /// packets of its own.
     pub(crate) fn networks(&self, now: Timestamp) -> impl Iterator<Item = (Prefix, &Block)> {
         self.networks_after(None, now)
     }
@@ -98,22 +99,31 @@ impl Singles {
         after: Option<Prefix>,
         now: Timestamp,
     ) -> impl Iterator<Item = (Prefix, &Block)> {
+        self.decided_after(after, now).filter(|(_, block)| block.through.is_none())
+    }
+
+    /// The same, with those that only layer 7 holds.
+    fn decided_after(
+        &self,
+        after: Option<Prefix>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Prefix, &Block)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         let networks = self.networks.range((from, Unbounded));
         networks.map(|(prefix, block)| (*prefix, block)).filter(move |(_, b)| !b.until.is_over(now))
     }
 
-    /// The networks inside `outer`, itself aside.
+    /// The networks inside `outer`, itself aside, wherever they are held.
     pub(crate) fn inside(
         &self,
         outer: Prefix,
         now: Timestamp,
     ) -> impl Iterator<Item = (Prefix, &Block)> {
-        self.networks_after(Some(outer), now).take_while(move |(prefix, _)| outer.covers(*prefix))
+        self.decided_after(Some(outer), now).take_while(move |(prefix, _)| outer.covers(*prefix))
     }
 
-    /// The networks around `inner`, itself aside, the narrowest first.
+    /// The networks around `inner`, itself aside, the narrowest first, wherever they are held.
     pub(crate) fn around(&self, inner: Prefix, now: Timestamp) -> impl Iterator<Item = &Block> {
         let lengths = (0..inner.length()).rev();
         let wider = lengths.map(move |length| Prefix::around(inner.address(), length));
@@ -122,9 +132,11 @@ impl Singles {
             .filter(move |block| !block.until.is_over(now))
     }
 
-    /// What the decision about exactly `prefix` wants of its slot.
+    /// What the decision about exactly `prefix` wants of its slot in the kernel; nothing for one that came
+    /// through a proxy, whose packets bear another address.
     pub(crate) fn claim(&self, prefix: Prefix, now: Timestamp) -> Option<Claim> {
         let block = self.networks.get(&prefix).filter(|block| !block.until.is_over(now))?;
+        let block = Some(block).filter(|block| block.through.is_none())?;
         Some(Claim::of(block, !self.answering.contains(&prefix)))
     }
 

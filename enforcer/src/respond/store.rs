@@ -7,11 +7,11 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use enforcer_model::{Author, Block, Target};
+use enforcer_model::{Author, Block, Source, Target};
 use rusqlite::{Connection, Row, Transaction, params};
 
 /// Version of the table below, in `SQLite`'s `user_version`.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Open decisions. One writer: the responder.
 #[derive(Debug)]
@@ -68,14 +68,17 @@ impl Store {
             return Err(StoreError::Newer { path: path.to_owned(), found });
         }
         connection
-            .execute_batch(&format!(
+            .execute_batch(
                 "CREATE TABLE IF NOT EXISTS block (
                      id TEXT PRIMARY KEY, target TEXT NOT NULL UNIQUE, reason TEXT NOT NULL,
-                     author TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL
-                 ) STRICT;
-                 PRAGMA user_version = {SCHEMA};"
-            ))
+                     author TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, through TEXT
+                 ) STRICT;",
+            )
             .map_err(broken)?;
+        if found == 1 {
+            connection.execute_batch("ALTER TABLE block ADD COLUMN through TEXT;").map_err(broken)?;
+        }
+        connection.pragma_update(None, "user_version", SCHEMA).map_err(broken)?;
         Ok(Self { connection })
     }
 
@@ -84,7 +87,7 @@ impl Store {
         let mut query = self
             .connection
             .prepare_cached(
-                "SELECT id, target, reason, author, since, until FROM block ORDER BY since",
+                "SELECT id, target, reason, author, since, until, through FROM block ORDER BY since",
             )
             .map_err(StoreError::Read)?;
         let rows = query.query_map([], |row| Ok(read(row))).map_err(StoreError::Read)?;
@@ -118,10 +121,11 @@ impl Store {
 fn put(change: &Transaction<'_>, block: &Block) -> rusqlite::Result<()> {
     let author = serde_json::to_string(&block.author).unwrap_or_default();
     let mut insert = change.prepare_cached(
-        "INSERT INTO block (id, target, reason, author, since, until)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO block (id, target, reason, author, since, until, through)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (target) DO UPDATE SET id = excluded.id, reason = excluded.reason,
-             author = excluded.author, since = excluded.since, until = excluded.until",
+             author = excluded.author, since = excluded.since, until = excluded.until,
+             through = excluded.through",
     )?;
     insert.execute(params![
         block.id.to_string(),
@@ -130,6 +134,7 @@ fn put(change: &Transaction<'_>, block: &Block) -> rusqlite::Result<()> {
         author,
         block.since.to_string(),
         block.until.to_string(),
+        block.through.map(|through| through.to_string()),
     ])?;
     Ok(())
 }
@@ -153,6 +158,10 @@ fn read(row: &Row<'_>) -> Result<Block, StoreError> {
         author: serde_json::from_str::<Author>(&text(3)?).map_err(|error| wrong(&error))?,
         since: text(4)?.parse().map_err(|error| wrong(&error))?,
         until: text(5)?.parse().map_err(|error| wrong(&error))?,
+        through: match row.get::<_, Option<String>>(6).map_err(StoreError::Read)? {
+            Some(proxy) => Some(Source::new(proxy.parse().map_err(|error| wrong(&error))?)),
+            None => None,
+        },
     })
 }
 
@@ -210,6 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_before_there_were_proxies_is_read_and_takes_what_came_through_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blocks.db");
+        let before = block(1, "203.0.113.7", Expiry::Never);
+        let through = Some(Source::new([10, 0, 0, 5].into()));
+        let after = Block { through, ..block(2, "203.0.113.8", Expiry::Never) };
+        let mut store = Store::open(&path).unwrap();
+        write(&mut store, &before);
+        let old = "ALTER TABLE block DROP COLUMN through; PRAGMA user_version = 1;";
+        store.connection.execute_batch(old).unwrap();
+        drop(store);
+
+        write(&mut Store::open(&path).unwrap(), &after);
+
+        assert_eq!(Store::open(&path).unwrap().all().unwrap(), [before, after]);
+    }
+
+    #[test]
     fn a_file_of_a_newer_program_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("blocks.db");
@@ -232,6 +259,7 @@ mod tests {
             author: Author::Rule("key-guessing".into()),
             since: Timestamp::from_unix_seconds(900_000),
             until,
+            through: None,
         }
     }
 }

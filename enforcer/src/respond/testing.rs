@@ -25,6 +25,7 @@ pub(super) fn block(id: u64, target: &str, until: Expiry) -> Block {
         author: Author::Rule("key-guessing".into()),
         since: at(0),
         until,
+        through: None,
     }
 }
 

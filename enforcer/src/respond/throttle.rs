@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use enforcer_limits::Throttle;
-use enforcer_model::{Exchange, Prefix, Reason, Source};
+use enforcer_model::{Exchange, Prefix, Reason};
 
 /// Sources that are counted at once.
 pub(crate) const SOURCES_MAX: usize = 65_536;
@@ -46,7 +46,7 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Offenders {
     plan: Option<Throttle>,
-    sources: HashMap<Prefix, Known>,
+    sources: HashMap<(Prefix, Seen), Known>,
     /// Those that the kernel was told of, and until when they are throttled.
     told: HashMap<Prefix, Instant>,
     hasher: RandomState,
@@ -54,6 +54,14 @@ pub(crate) struct Offenders {
     origin: Option<Instant>,
     /// When the full table was last looked through.
     cleared: Option<Instant>,
+}
+
+/// How a source is known. What proxies say of it is never added to what its own packets have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Seen {
+    Itself,
+    /// By the word of a proxy: the kernel never sees its packets.
+    Named,
 }
 
 /// One source: an IPv4 address or an IPv6 /64.
@@ -92,9 +100,10 @@ impl Offenders {
         if !refused && caller.is_none() {
             return None;
         }
-        let source = Source::new(exchange.peer.ip()).neighbourhood();
+        let source = exchange.source().neighbourhood();
+        let seen = if exchange.through().is_some() { Seen::Named } else { Seen::Itself };
         let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
-        let known = self.known(source, now)?;
+        let known = self.known((source, seen), now)?;
         known.last = now;
         if let Some(caller) = caller {
             known.meet(caller, now);
@@ -102,12 +111,19 @@ impl Offenders {
         if known.is_shared(now) {
             known.window.clear();
             known.throttled = None;
-            return self.told.remove(&source).map(|_| Step::Lift { source });
+            let told = match seen {
+                Seen::Itself => self.told.remove(&source),
+                Seen::Named => None,
+            };
+            return told.map(|_| Step::Lift { source });
         }
         if !refused {
             return None;
         }
         let step = known.refuse(source, &plan, since, now)?;
+        if seen == Seen::Named {
+            return Some(step);
+        }
         match step {
             Step::Block { .. } | Step::Lift { .. } => drop(self.told.remove(&source)),
             Step::Shrink { penalty, .. } => {
@@ -129,7 +145,7 @@ impl Offenders {
         });
     }
 
-    fn known(&mut self, source: Prefix, now: Instant) -> Option<&mut Known> {
+    fn known(&mut self, source: (Prefix, Seen), now: Instant) -> Option<&mut Known> {
         if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&source) {
             // A flood of sources must not pay for a walk through all of them each.
             let pause = Duration::from_secs(1);
@@ -405,9 +421,13 @@ mod tests {
         Exchange {
             id: RequestId::from_bits(1),
             at: Timestamp::from_unix_seconds(1),
-            peer: (source.parse::<std::net::IpAddr>().unwrap(), 40_000).into(),
+            peer: std::net::SocketAddr::new(source.parse().unwrap(), 40_000).into(),
+            source: None,
+            source_by: None,
+            source_doubt: None,
             listener: "public".into(),
             tls: None,
+            ja4: None,
             http: HttpVersion::H1,
             method: "GET".into(),
             host: None,

@@ -441,10 +441,13 @@ fn cut_list(list: &mut Vec<String>, longest: usize) {
 impl Serialize for FindingRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Naming every field: a new one in the model must find its place in the format.
-        let Finding { rule, target, failures, ttl, evidence } = &self.finding;
-        let mut body = serializer.serialize_struct("Finding", 9)?;
+        let Finding { rule, target, through, failures, ttl, evidence } = &self.finding;
+        let mut body = serializer.serialize_struct("Finding", 10)?;
         body.serialize_field("rule", rule)?;
         body.serialize_field("target", target)?;
+        if let Some(through) = through {
+            body.serialize_field("through", through)?;
+        }
         body.serialize_field("failures", &failures.seen)?;
         body.serialize_field("window_us", &micros(failures.window))?;
         body.serialize_field("ttl_us", &micros(*ttl))?;

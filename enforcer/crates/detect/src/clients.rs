@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use enforcer_model::{Exchange, Prefix, Source};
+use enforcer_model::{Exchange, Prefix};
 
 /// Clients remembered, each by its neighbourhood. When full, new ones are not added until old ones lapse; the share that a
 /// block would hit is then judged on those that are known.
@@ -27,7 +27,7 @@ impl Clients {
         if exchange.who.is_none() || exchange.reason.is_some() {
             return;
         }
-        let client = Source::new(exchange.peer.ip()).neighbourhood();
+        let client = exchange.source().neighbourhood();
         if self.seen.len() < CLIENTS_MAX || self.seen.contains_key(&client) {
             self.seen.insert(client, at);
         }
@@ -54,6 +54,8 @@ impl Clients {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::SocketAddr;
+
     use enforcer_model::{
         Clock, CredentialKind, HttpVersion, Principal, Reason, RequestId, SystemClock, Timestamp,
         Who,
@@ -107,9 +109,13 @@ pub(crate) mod tests {
         Exchange {
             id: RequestId::from_bits(1),
             at: Timestamp::from_unix_seconds(1),
-            peer: (source.parse::<std::net::IpAddr>().unwrap(), 40_000).into(),
+            peer: SocketAddr::new(source.parse().unwrap(), 40_000).into(),
+            source: None,
+            source_by: None,
+            source_doubt: None,
             listener: "public".into(),
             tls: None,
+            ja4: None,
             http: HttpVersion::H1,
             method: "GET".into(),
             host: None,

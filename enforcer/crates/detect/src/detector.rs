@@ -18,8 +18,11 @@ pub const EVIDENCE_MAX: usize = 16;
 /// One failure of authentication.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
-    /// The TCP peer: a completed handshake, so the address is not forged.
+    /// Whose failure it is: a TCP peer (a completed handshake, so the address is not forged), or whom a
+    /// trusted proxy named.
     pub source: Source,
+    /// The proxy that named it.
+    pub through: Option<Source>,
     /// The request that failed.
     pub request: RequestId,
     /// When it was answered.
@@ -36,9 +39,17 @@ pub struct Detector {
 struct Watch {
     rule: Rule,
     /// What failed inside the rule's window, by neighbourhood.
-    recent: HashMap<Prefix, VecDeque<Failure>>,
+    recent: HashMap<Around, VecDeque<Failure>>,
     /// What was found inside the rule's time to live, by neighbourhood of more than one address.
-    found: HashMap<Prefix, Found>,
+    found: HashMap<Around, Found>,
+}
+
+/// A neighbourhood, and whether it is known only by the word of proxies: what they say of an address
+/// is never added to what its own packets have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Around {
+    network: Prefix,
+    named: bool,
 }
 
 /// The last finding about one neighbourhood.
@@ -57,7 +68,8 @@ impl Failure {
         let reason = exchange.reason?;
         let was_accepted = exchange.rule.is_some();
         (reason.is_refused_credential() && !was_accepted).then(|| Self {
-            source: Source::new(exchange.peer.ip()),
+            source: exchange.source(),
+            through: exchange.through(),
             request: exchange.id,
             at,
         })
@@ -113,7 +125,8 @@ impl Watch {
 
     fn observe(&mut self, failure: Failure) -> Option<(Finding, Mode)> {
         let threshold = usize::try_from(self.rule.failures.get()).unwrap_or(usize::MAX);
-        let around = failure.source.neighbourhood();
+        let named = failure.through.is_some();
+        let around = Around { network: failure.source.neighbourhood(), named };
         make_room(&mut self.recent, around, |failures| failures.back().map(|last| last.at));
 
         let failures = self.recent.entry(around).or_default();
@@ -137,9 +150,9 @@ impl Watch {
 
     /// The `alone` one, unless another of its neighbourhood was found lately: who takes a fresh
     /// address for every threshold is found by all of them.
-    fn target(&mut self, around: Prefix, alone: Option<Source>, at: Instant) -> Prefix {
-        if around.is_single() {
-            return around;
+    fn target(&mut self, around: Around, alone: Option<Source>, at: Instant) -> Prefix {
+        if around.network.is_single() {
+            return around.network;
         }
         make_room(&mut self.found, around, |found| Some(found.at));
         let before = self
@@ -148,7 +161,7 @@ impl Watch {
             .filter(|found| at.saturating_duration_since(found.at) <= self.rule.ttl);
         let target = match alone.map(Prefix::from) {
             Some(alone) if before.is_none_or(|found| found.target == alone) => alone,
-            Some(_) | None => around,
+            Some(_) | None => around.network,
         };
         self.found.insert(around, Found { target, at });
         target
@@ -159,6 +172,7 @@ impl Watch {
         Finding {
             rule: self.rule.id.to_string(),
             target,
+            through: failures.back().and_then(|last| last.through),
             failures: FailureCount {
                 seen: self.rule.failures.get(),
                 window: self.rule.within,
@@ -173,8 +187,8 @@ impl Watch {
 /// Drops the quietest sixteenth of a full `map` when `newcomer` is not in it: one by one, each
 /// newcomer of a flood would cost a scan.
 fn make_room<T>(
-    map: &mut HashMap<Prefix, T>,
-    newcomer: Prefix,
+    map: &mut HashMap<Around, T>,
+    newcomer: Around,
     last: impl Fn(&T) -> Option<Instant>,
 ) {
     if map.len() < SOURCES_MAX || map.contains_key(&newcomer) {
@@ -303,13 +317,18 @@ mod tests {
             let address = std::net::Ipv6Addr::from(u128::from(n) << 64 | 1);
             let at = start + Duration::from_micros(n);
             let source = Source::new(address.into());
-            detector.observe(Failure { source, request: RequestId::from_bits(n.into()), at });
+            detector.observe(Failure {
+                source,
+                through: None,
+                request: RequestId::from_bits(n.into()),
+                at,
+            });
         }
 
         let found = &detector.watches[0].found;
         assert!(found.len() <= SOURCES_MAX);
         assert!(found.len() >= SOURCES_MAX / 16 * 15);
-        assert!(!found.contains_key(&"::/64".parse().unwrap()));
+        assert!(!found.contains_key(&around("::/64")));
     }
 
     #[test]
@@ -331,14 +350,19 @@ mod tests {
         for n in 0..u32::try_from(SOURCES_MAX).unwrap() + 64 {
             let source = Source::new(std::net::Ipv4Addr::from(n).into());
             let at = start + Duration::from_micros(n.into());
-            detector.observe(Failure { source, request: RequestId::from_bits(n.into()), at });
+            detector.observe(Failure {
+                source,
+                through: None,
+                request: RequestId::from_bits(n.into()),
+                at,
+            });
         }
 
         let watch = &detector.watches[0];
         assert!(watch.recent.len() <= SOURCES_MAX);
         assert!(watch.recent.len() >= SOURCES_MAX / 16 * 15);
-        assert!(!watch.recent.contains_key(&"0.0.0.0".parse().unwrap()));
-        assert!(watch.recent.contains_key(&"0.1.0.63".parse().unwrap()));
+        assert!(!watch.recent.contains_key(&around("0.0.0.0")));
+        assert!(watch.recent.contains_key(&around("0.1.0.63")));
     }
 
     #[test]
@@ -397,6 +421,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_proxy_says_is_found_as_that_and_adds_nothing_to_what_packets_show() {
+        let mut detector = Detector::new(&[rule(3, 10)]);
+        let (start, proxy) = (start(), Source::new([10, 0, 0, 5].into()));
+        let named =
+            |second| Failure { through: Some(proxy), ..failure("203.0.113.7", start, second) };
+
+        assert!(detector.observe(named(0)).is_empty());
+        assert!(detector.observe(failure("203.0.113.7", start, 1)).is_empty());
+        assert!(detector.observe(failure("203.0.113.7", start, 2)).is_empty());
+        assert!(detector.observe(named(3)).is_empty());
+        let (by_word, _) = detector.observe(named(4)).remove(0);
+        let (by_packets, _) = detector.observe(failure("203.0.113.7", start, 5)).remove(0);
+
+        assert_eq!((by_word.target, by_word.through), (by_packets.target, Some(proxy)));
+        assert_eq!(by_packets.through, None);
+    }
+
+    fn around(network: &str) -> Around {
+        Around { network: network.parse().unwrap(), named: false }
+    }
+
     /// Three failures from `source`, one a second, and whom they are found to be.
     fn guess(detector: &mut Detector, source: &str, start: Instant, second: u64) -> Prefix {
         let mut found: Vec<_> = (second..second + 3)
@@ -409,6 +455,7 @@ mod tests {
     fn failure(source: &str, start: Instant, second: u64) -> Failure {
         Failure {
             source: Source::new(source.parse().unwrap()),
+            through: None,
             request: RequestId::from_bits(second.into()),
             at: start + Duration::from_secs(second),
         }

@@ -4,9 +4,12 @@
 //! know takes its place. To be called on heads that [`crate::normalise`] accepted: `Connection`
 //! names nothing that matters there.
 
-use enforcer_model::{RequestId, Source};
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use enforcer_model::{RequestId, Source, SourceBy};
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
@@ -67,23 +70,66 @@ pub fn strip_response(headers: &mut HeaderMap) {
     headers.remove(X_POWERED_BY);
 }
 
-/// Tells the upstream what we know: the real peer, the canonical host, the scheme, the request's id.
+/// Where a request comes from, as far as it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a> {
+    /// Whom it comes from.
+    pub source: Source,
+    /// Every hop from the source to the peer; none where the source is the peer.
+    pub hops: &'a [Source],
+    /// The field that told.
+    pub by: Option<SourceBy>,
+}
+
+/// Tells the upstream what we know: the chain as far as it is believed, the canonical host, the
+/// scheme, the request's id. What told of the chain tells it on, so `Forwarded` only where one came.
 ///
 /// `Host` is set as well: with HTTP/2 there was none, and with HTTP/1.1 it had the client's port
 /// and case.
 pub fn forwarding_headers(
     headers: &mut HeaderMap,
-    source: Source,
+    chain: Chain<'_>,
     host: &Host,
     tls: bool,
     id: RequestId,
 ) {
     let proto = if tls { "https" } else { "http" };
     set(headers, HOST, host.as_str());
-    set(headers, X_FORWARDED_FOR, &source.to_string());
+    match chain.hops {
+        [] => set(headers, X_FORWARDED_FOR, &chain.source.to_string()),
+        hops => set(headers, X_FORWARDED_FOR, &listed(hops)),
+    }
+    if chain.by == Some(SourceBy::Forwarded) {
+        set(headers, FORWARDED, &forwarded(chain.hops, host, proto));
+    }
     set(headers, X_FORWARDED_HOST, host.as_str());
     set(headers, X_FORWARDED_PROTO, proto);
     set(headers, X_REQUEST_ID, &id.to_string());
+}
+
+fn listed(hops: &[Source]) -> String {
+    let mut text = String::new();
+    for (at, hop) in hops.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        // Writing into a string does not fail.
+        write!(text, "{comma}{hop}").unwrap_or_default();
+    }
+    text
+}
+
+/// RFC 7239; host and scheme are what the last hop asked for.
+fn forwarded(hops: &[Source], host: &Host, proto: &str) -> String {
+    let mut text = String::new();
+    for (at, hop) in hops.iter().enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        let written = match hop.address() {
+            IpAddr::V4(address) => write!(text, "{comma}for={address}"),
+            IpAddr::V6(address) => write!(text, "{comma}for=\"[{address}]\""),
+        };
+        written.unwrap_or_default();
+    }
+    write!(text, ";host=\"{host}\";proto={proto}").unwrap_or_default();
+    text
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {

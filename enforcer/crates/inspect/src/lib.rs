@@ -10,6 +10,7 @@
 
 mod exact;
 mod forward;
+mod forwarded;
 mod framing;
 mod headers;
 mod host;
@@ -24,7 +25,8 @@ use http::header::UPGRADE;
 use http::request::Parts;
 
 pub use exact::{OptOut, OptOutError, OptOuts};
-pub use forward::{forwarding_headers, strip, strip_credential, strip_response};
+pub use forward::{Chain, forwarding_headers, strip, strip_credential, strip_response};
+pub use forwarded::{Disagreement, HOPS_MAX, Walk, walk};
 pub use framing::FramingError;
 pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, one_value};
 pub use host::{Host, HostError};

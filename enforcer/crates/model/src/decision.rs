@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, KeyIdError, Prefix, PrefixError, RequestId, Timestamp};
+use crate::{KeyId, KeyIdError, Prefix, PrefixError, RequestId, Source, Timestamp};
 
 /// The name of one block, `B-` and seven characters of Crockford's base 32, such as `B-7K2Q4XW`.
 ///
@@ -80,6 +80,10 @@ pub struct Block {
     pub since: Timestamp,
     /// When it ends.
     pub until: Expiry,
+    /// The proxy that the target came through. Its packets bear the proxy's address, so the block acts
+    /// at layer 7 and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Source>,
 }
 
 /// What a detection rule saw.
@@ -89,6 +93,8 @@ pub struct Finding {
     pub rule: String,
     /// Whom it is about: one address, or the IPv6 /64 that the failures came from.
     pub target: Prefix,
+    /// A proxy that the target came through, if that is how any of it is known.
+    pub through: Option<Source>,
     /// What was counted.
     pub failures: FailureCount,
     /// How long the answer lasts.

@@ -1,13 +1,15 @@
 //! One finished request, as the audit log records it and the detectors read it.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialKind, Fingerprint, KeyId, Principal, Reason, Role, Thumbprint, Timestamp};
+use crate::{
+    CredentialKind, Fingerprint, KeyId, Peer, Principal, Reason, Role, Source, SourceBy,
+    Thumbprint, Timestamp,
+};
 
 /// 128 random bits that name one request in the response, the log and the audit record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,12 +111,24 @@ pub struct Exchange {
     pub id: RequestId,
     /// When its head had been read.
     pub at: Timestamp,
-    /// The TCP peer.
-    pub peer: SocketAddr,
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Where the request comes from, when trusted proxies named somebody else than the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// How that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_by: Option<SourceBy>,
+    /// Why what proxies said was not followed to its end; the source is the last that was certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_doubt: Option<&'static str>,
     /// The listener of the policy that accepted it.
     pub listener: Arc<str>,
     /// None on a plain-text listener.
     pub tls: Option<TlsVersion>,
+    /// JA4, the fingerprint of the client's TLS software.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<Arc<str>>,
     /// The HTTP version.
     pub http: HttpVersion,
     /// As sent; at most 32 characters are kept.
@@ -160,6 +174,19 @@ pub struct Exchange {
     pub upstream_wait: Duration,
     /// SHA-256 of the policy in force, in hex.
     pub policy: Arc<str>,
+}
+
+impl Exchange {
+    /// Where the request comes from: the peer, unless trusted proxies named somebody else.
+    pub fn source(&self) -> Source {
+        self.source.unwrap_or_else(|| self.peer.source())
+    }
+
+    /// The peer that the request came through, if its source is known only by that peer's word: no
+    /// packet shows it, so nothing in the kernel may follow from it.
+    pub fn through(&self) -> Option<Source> {
+        self.source.map(|_named| self.peer.source())
+    }
 }
 
 impl RequestId {

@@ -8,6 +8,7 @@ mod clock;
 mod decision;
 mod exchange;
 mod identity;
+mod peer;
 mod rejection;
 mod source;
 mod units;
@@ -22,6 +23,7 @@ pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, TlsVersion, Who};
 pub use identity::{
     CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role, Thumbprint, ThumbprintError,
 };
+pub use peer::{Peer, PeerError, SourceBy};
 pub use rejection::{Reason, Rejection};
 pub use source::{Prefix, PrefixError, Source};
 pub use units::{Bytes, PerSecond, Rate, UnitError};

@@ -76,6 +76,9 @@ reasons! {
     HeaderMalformed = "header-malformed", 400;
     /// The header block is over the limit.
     HeadersTooLarge = "headers-too-large", 431;
+    /// The connection's certificate is not for the host that was asked for, as when a browser reuses a
+    /// connection for another name.
+    HostMisdirected = "host-misdirected", 421;
     /// Host and `:authority` or the absolute target disagree.
     HostMismatch = "host-mismatch", 400;
     /// Host is missing, repeated or not a host.

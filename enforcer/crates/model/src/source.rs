@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The address of a real TCP peer, never one that a header claims.
+/// Whom a request comes from: a peer, or whom a trusted proxy named.
 ///
 /// IPv4-mapped IPv6 addresses are folded to IPv4, so that one host has one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Source(IpAddr);
 

@@ -27,9 +27,9 @@ pub mod trial;
 
 pub use codes::{Explained, explain};
 pub use parse::{
-    Agent, AuditPlan, Case, Charged, Clients, ConnectionsPlan, Durability, Guard, HostRules,
-    IdentityPlan, Listener, Matched, NeverBlock, Percent, Require, Requires, Route, Serves, Shown,
-    Tightening, Timeouts, Tls, TrailingSlash, WhenFull,
+    Address, Agent, AuditPlan, Case, CertificateFiles, Charged, Clients, ConnectionsPlan,
+    Durability, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched, NeverBlock, Percent,
+    Require, Requires, Route, Serves, Shown, Tightening, Timeouts, Tls, TrailingSlash, WhenFull,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

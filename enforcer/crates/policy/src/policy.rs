@@ -145,6 +145,11 @@ impl Policy {
         &self.sections.listeners
     }
 
+    /// The listener called `name`.
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners().iter().find(|listener| &*listener.name == name)
+    }
+
     /// `[kernel]`; `None`: the kernel part is off.
     pub const fn kernel(&self) -> Option<&enforcer_kernel::Config> {
         match &self.sections.kernel {
@@ -290,7 +295,7 @@ impl Policy {
                     Serves::Redirect { port } => (1, *port),
                     Serves::Tls(_) => (2, 0),
                 };
-                (Arc::clone(&listener.name), listener.addresses.clone(), kind)
+                (Arc::clone(&listener.name), listener.addresses.clone(), listener.mode, kind)
             };
             policy.listeners().iter().map(place).collect()
         };

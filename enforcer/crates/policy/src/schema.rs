@@ -53,7 +53,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Count(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Span(..) => json!({
             "type": "string",
-            "pattern": "^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+            "pattern": "^(?=.)([0-9]+y)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
             "examples": ["10s", "15m", "1h30m"],
         }),
         Shape::Size(..) => json!({

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::codes::{Code, TLS_FILE, TLS_MISMATCH, TLS_PEM};
 use crate::files;
-use crate::parse::NamedTls;
+use crate::parse::{CertificateFiles, NamedTls};
 use crate::problem::Report;
 use crate::text::Span;
 
@@ -19,12 +19,14 @@ const FILE_MAX: u64 = 1 << 20;
 
 pub(crate) fn check(files: &[NamedTls], report: &mut Report) {
     for named in files {
-        let chain = contents(&named.tls.certificate, named.certificate, report)
-            .and_then(|pem| certificates(&pem, &named.tls.certificate, named.certificate, report));
-        let key = contents(&named.tls.key, named.key, report)
-            .and_then(|pem| private_key(&pem, &named.tls.key, named.key, report));
-        if let (Some(chain), Some(key)) = (chain, key) {
-            pair(chain, key, named, report);
+        for (files, &(certificate, at_key)) in named.tls.certificates.iter().zip(&named.pairs) {
+            let chain = contents(&files.certificate, certificate, report)
+                .and_then(|pem| certificates(&pem, &files.certificate, certificate, report));
+            let key = contents(&files.key, at_key, report)
+                .and_then(|pem| private_key(&pem, &files.key, at_key, report));
+            if let (Some(chain), Some(key)) = (chain, key) {
+                pair(chain, key, files, at_key, report);
+            }
         }
         clients(named, report);
     }
@@ -106,17 +108,18 @@ fn private_key(
 fn pair(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    named: &NamedTls,
+    files: &CertificateFiles,
+    at: Span,
     report: &mut Report,
 ) {
     if let Err(error) = CertifiedKey::from_der(chain, key, &default_provider()) {
         let message = format!(
             "{} and {} do not serve TLS together: {error}",
-            named.tls.certificate.display(),
-            named.tls.key.display()
+            files.certificate.display(),
+            files.key.display()
         );
         let hint = "the first certificate of the file must be the one that was issued for this key";
-        report.add(&TLS_MISMATCH, named.key, message, hint.to_owned());
+        report.add(&TLS_MISMATCH, at, message, hint.to_owned());
     }
 }
 

@@ -7,8 +7,6 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,9 +14,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use enforcer_authn::Certificate;
-use enforcer_model::{Clock, HttpVersion, Reason, Rejection, Source, TlsVersion};
-use enforcer_policy::{Serves, Timeouts};
+use enforcer_authz::Networks;
+use enforcer_model::{Clock, HttpVersion, Peer, Reason, Rejection};
+use enforcer_policy::{Policy, Serves, Timeouts};
+use http::header::STRICT_TRANSPORT_SECURITY;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -26,20 +25,19 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::trace;
 
 use crate::answer::AnswerBody;
-use crate::connections::{Crowded, Registered, Share};
+use crate::connections::{Registered, Share};
 use crate::counters::Counters;
 use crate::entry::Origin;
+use crate::handshake::{Over, announce, count_crowded, shake};
 use crate::pipeline::{Arrival, Engine};
+use crate::socket::Socket;
 use crate::tls::Trust;
 use crate::tunnel::{Agreed, End};
 use crate::wire::{Active, Ended, Overdue, Pulse, Turn, Wire};
@@ -115,8 +113,8 @@ struct Witness {
 /// Such a connection is closed before a byte of it is read, and counted; it is not recorded,
 /// because nothing was asked.
 pub(crate) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    peer: Peer,
     door: Rc<Door>,
     ends: Ends,
     engine: Rc<Engine>,
@@ -124,119 +122,61 @@ pub(crate) async fn serve(
     let shared = &engine.shared;
     let counters = Arc::clone(&shared.counters);
     let _witness = Witness { counters: Arc::clone(&counters), cut: ends.cut.clone() };
-    let source = Source::new(peer.ip());
+    let source = peer.source();
+    let policy = shared.policy.load_full();
+    let is_proxy = policy.listener(&door.name).is_some_and(|listener| {
+        let of = |proxies: &Networks| proxies.covering(source.address()).is_some();
+        of(&listener.trusted) || of(&listener.proxy_protocol)
+    });
     // Registered before the look-up: whoever blocks the source finds the connection there, or it
     // finds the block here.
-    let plan = *shared.policy.load().connections();
-    let share = Share::of(source, false);
-    let registered = match shared.connections.register(source, share, ends.cut.clone(), &plan) {
+    let (share, cut) = (Share::of(source, is_proxy), ends.cut.clone());
+    let registered = shared.connections.register(source, share, cut, policy.connections());
+    let registered = match registered {
         Ok(registered) => registered,
         Err(crowded) => return count_crowded(crowded, &counters),
     };
     if shared.quarantine.refuse_source(source, shared.clock.now().wall).is_err() {
         return counters.connections_quarantined.add_one();
     }
-    if let Err(error) = stream.set_nodelay(true) {
-        return trace!(%error, "the client is gone already");
-    }
     counters.connections.add_one();
     // Whatever way the connection ends, its streams end with it.
     let cut = ends.cut.clone();
     let _streams = cut.clone().drop_guard();
-    cut.run_until_cancelled(meet(stream, peer, door, ends, &registered, engine)).await;
+    let origin = Origin::of(peer, &door.name);
+    cut.run_until_cancelled(meet(socket, origin, door, ends, registered, policy, engine)).await;
 }
 
-fn count_crowded(crowded: Crowded, counters: &Counters) {
-    match crowded {
-        Crowded::Handshakes => counters.handshakes_over_source.add_one(),
-        Crowded::Source => counters.connections_over_source.add_one(),
-        Crowded::Total => counters.connections_over_total.add_one(),
-    }
-}
-
-/// Shakes hands, where that is due, and serves. Each kind of connection has a box of its own size.
+/// Learns whom the connection is from, shakes hands, where that is due, and serves. Each kind of
+/// connection has a box of its own size.
 async fn meet(
-    stream: TcpStream,
-    peer: SocketAddr,
+    mut socket: Socket,
+    mut origin: Origin,
     door: Rc<Door>,
     ends: Ends,
-    registered: &Registered,
+    mut registered: Registered,
+    policy: Arc<Policy>,
     engine: Rc<Engine>,
 ) {
     // A connection keeps the time-outs under which it was made; its requests follow the policy.
-    let policy = engine.shared.policy.load_full();
     let timeouts = *policy.timeouts();
-    let mut origin = Origin {
-        peer,
-        source: Source::new(peer.ip()),
-        listener: Arc::clone(&door.name),
-        tls: None,
-        certificate: None,
-        http: HttpVersion::H1,
-    };
-    if !matches!(door.serves, Serves::Tls(_)) {
-        return Box::pin(http1(stream, origin, None, door, ends, timeouts, engine)).await;
+    let shared = &engine.shared;
+    let announced = announce(&mut socket, &mut origin, &mut registered, &policy, shared).await;
+    if let Err(Over) = announced {
+        return;
     }
-    let (certificates, counters) = (&engine.shared.certificates, &engine.shared.counters);
-    let trust = Trust::new(certificates, &door.name);
-    // A listener whose certificate is gone cannot have been bound; if it were, nobody is served.
-    let Some(settings) = certificates.of(&door.name) else { return };
-    let handshake = TlsAcceptor::from(Arc::clone(&settings.config)).accept(stream);
-    let shaking = match registered.shake_hands(policy.connections()) {
-        Ok(shaking) => shaking,
-        Err(crowded) => return count_crowded(crowded, counters),
-    };
-    drop(policy);
-    let shaken = timeout(timeouts.handshake, handshake).await;
-    drop(shaking);
-    let stream = match shaken {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if is_about_certificates(&error) => {
-            return counters.certificates_refused.add_one();
-        }
-        Ok(Err(_)) | Err(_) => return counters.handshakes_failed.add_one(),
-    };
-    let (_, session) = stream.get_ref();
-    let trust = match session.peer_certificates() {
-        None => None,
-        Some(chain) => {
-            let mut trust = trust.of(chain);
-            let now = engine.shared.clock.now().wall;
-            // A ticket is no proof that the certificate behind it is still good.
-            let known = match session.handshake_kind() {
-                Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {
-                    trust.was_judged_by(&settings);
-                    Ok(())
-                }
-                Some(_) | None => trust.look(now),
-            };
-            let read = chain.first().and_then(|own| Certificate::from_der(own).ok());
-            let (Ok(()), Some(read)) = (known, read) else {
-                return counters.certificates_refused.add_one();
-            };
-            origin.certificate = Some(Arc::new(read));
-            Some(trust)
-        }
-    };
-    origin.tls = match session.protocol_version() {
-        Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::V1_2),
-        _ => Some(TlsVersion::V1_3),
-    };
-    if session.alpn_protocol() == Some(b"h2") {
+    if !matches!(door.serves, Serves::Tls(_)) {
+        drop(policy);
+        return Box::pin(http1(socket, origin, None, door, ends, timeouts, engine)).await;
+    }
+    let shaken = Box::pin(shake(socket, &mut origin, &registered, policy, shared)).await;
+    let Ok((stream, trust)) = shaken else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         origin.http = HttpVersion::H2;
         Box::pin(http2(stream, origin, trust, door, ends, timeouts, engine)).await;
     } else {
         Box::pin(http1(stream, origin, trust, door, ends, timeouts, engine)).await;
     }
-}
-
-/// Whether a handshake failed because of what the client showed of itself, or did not show.
-fn is_about_certificates(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(
-        error,
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
 }
 
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -422,6 +362,10 @@ impl Client {
         let (origin, serves) = (&self.origin, &self.door.serves);
         let arrival = Arrival { origin, serves, framing };
         let mut response = self.engine.answer(request, arrival, active).await;
+        if let Some(hsts) = &origin.hsts {
+            // Ours wins over what an upstream says of a name that we answer for.
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         let agreed = response.body_mut().take_tunnel();
         if agreed.is_some() {
             *self.agreed.borrow_mut() = agreed;

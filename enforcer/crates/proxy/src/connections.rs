@@ -181,6 +181,31 @@ impl Connections {
 }
 
 impl Registered {
+    /// The connection turns out to be from `source`, and is counted and found there.
+    pub(crate) fn move_to(
+        &mut self,
+        source: Source,
+        share: Share,
+        plan: &ConnectionsPlan,
+    ) -> Result<(), Crowded> {
+        let connections = Arc::clone(&self.connections);
+        let around = source.neighbourhood();
+        let mut shard = connections.shard_of(&connections.sources, &self.around).lock();
+        let Entry::Occupied(mut before) = shard.entry(self.around) else { return Ok(()) };
+        let Some(open) = before.get_mut().open.remove(&self.id) else { return Ok(()) };
+        if before.get().open.is_empty() {
+            before.remove();
+        }
+        drop(shard);
+        let mut shard = connections.shard_of(&connections.sources, &around).lock();
+        let neighbours = &mut shard.entry(around).or_default().open;
+        let is_full = share == Share::Own && neighbours.len() >= plan.per_source;
+        (self.around, self.share) = (around, share);
+        // Also when it is one too many: it leaves from where it is known to be.
+        neighbours.insert(self.id, Open { source, cut: open.cut });
+        if is_full { Err(Crowded::Source) } else { Ok(()) }
+    }
+
     /// A handshake begins, and is under way until what comes back is dropped.
     pub(crate) fn shake_hands(&self, plan: &ConnectionsPlan) -> Result<Shaking<'_>, Crowded> {
         let connections = &self.connections;

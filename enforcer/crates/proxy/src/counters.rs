@@ -33,6 +33,8 @@ pub struct Counters {
     pub handshakes_failed: Count,
     /// Connections closed at once because their source has too many handshakes under way.
     pub handshakes_over_source: Count,
+    /// Connections closed because a peer that speaks the PROXY protocol did not, or not in time.
+    pub proxy_headers_refused: Count,
     /// Connections closed because a request's head took too long.
     pub heads_too_slow: Count,
     /// Connections that became tunnels.
@@ -73,6 +75,7 @@ impl Default for Counters {
             certificates_refused: Count::default(),
             handshakes_failed: Count::default(),
             handshakes_over_source: Count::default(),
+            proxy_headers_refused: Count::default(),
             heads_too_slow: Count::default(),
             tunnels: Count::default(),
             panics: Count::default(),
@@ -106,7 +109,7 @@ impl Counters {
         self.refused.get(place)
     }
 
-    const fn named(&self) -> [(&'static str, &Count); 15] {
+    const fn named(&self) -> [(&'static str, &Count); 16] {
         [
             ("allowed", &self.allowed),
             ("clients left", &self.clients_left),
@@ -119,6 +122,7 @@ impl Counters {
             ("certificates refused", &self.certificates_refused),
             ("handshakes failed", &self.handshakes_failed),
             ("handshakes over source", &self.handshakes_over_source),
+            ("proxy headers refused", &self.proxy_headers_refused),
             ("heads too slow", &self.heads_too_slow),
             ("panics", &self.panics),
             ("tunnels", &self.tunnels),

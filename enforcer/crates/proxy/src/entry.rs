@@ -4,7 +4,6 @@
 //! open (the client left, the connection was cut, a bug) writes what it knows and why it ended.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,10 +15,10 @@ use enforcer_authz::Permit;
 use enforcer_inspect::Head;
 use enforcer_limits::Exceeded;
 use enforcer_model::{
-    CacheUse, Exchange, Fingerprint, HttpVersion, Moment, Reason, Rejection, RequestId, Role,
-    Source, TlsVersion, Who,
+    CacheUse, Exchange, Fingerprint, HttpVersion, Moment, Peer, Reason, Rejection, RequestId, Role,
+    Source, SourceBy, TlsVersion, Who,
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::timeout;
 
 use crate::admission::Admitted;
@@ -27,6 +26,7 @@ use crate::endpoints::Barred;
 use crate::problem;
 use crate::scene::Scene;
 use crate::shared::{Observed, Shared};
+use crate::tls::Shown;
 use crate::wire::{Active, Ended, Turn};
 
 /// A client that left before it had any answer; the status is never sent.
@@ -38,10 +38,24 @@ const COMMIT_WAIT: Duration = Duration::from_secs(5);
 /// How a request came in; the same for all requests of a connection but for its id.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
+    /// Whom it comes from: the peer, or whom trusted proxies name.
     pub(crate) source: Source,
+    /// How that is known, when it is not the peer.
+    pub(crate) source_by: Option<SourceBy>,
+    pub(crate) source_doubt: Option<&'static str>,
+    /// Every hop that is believed, from the source to the peer; none when the source is the peer.
+    pub(crate) hops: Vec<Source>,
+    /// The field that told of them.
+    pub(crate) forwarded_by: Option<SourceBy>,
     pub(crate) listener: Arc<str>,
     pub(crate) tls: Option<TlsVersion>,
+    /// The fingerprint of the client's TLS software.
+    pub(crate) ja4: Option<Arc<str>>,
+    /// What the connection is for; with TLS.
+    pub(crate) shown: Option<Shown>,
+    /// What browsers are told.
+    pub(crate) hsts: Option<HeaderValue>,
     /// The client's, which TLS has verified.
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) http: HttpVersion,
@@ -76,6 +90,27 @@ const LEFT: &str = "the client left before the answer was complete";
 /// A bug; the agent's own log has where.
 const PANICKED: &str = "serving the request ended in a panic";
 
+impl Origin {
+    /// Of a connection from `peer` of which nothing more is known yet.
+    pub(crate) fn of(peer: Peer, listener: &Arc<str>) -> Self {
+        Self {
+            peer,
+            source: peer.source(),
+            source_by: None,
+            source_doubt: None,
+            hops: Vec::new(),
+            forwarded_by: None,
+            listener: Arc::clone(listener),
+            tls: None,
+            ja4: None,
+            shown: None,
+            hsts: None,
+            certificate: None,
+            http: HttpVersion::H1,
+        }
+    }
+}
+
 impl Entry {
     /// Takes the place that was reserved. No slot, no entry: an unrecorded request cannot happen.
     pub(crate) fn open(
@@ -91,8 +126,12 @@ impl Entry {
             id,
             at: now.wall,
             peer: origin.peer,
+            source: origin.source_by.map(|_by| origin.source),
+            source_by: origin.source_by,
+            source_doubt: origin.source_doubt,
             listener: Arc::clone(&origin.listener),
             tls: origin.tls,
+            ja4: origin.ja4.clone(),
             http: origin.http,
             method: method.chars().take(32).collect(),
             host: None,
@@ -307,7 +346,7 @@ impl Entry {
             Some(ended @ Ended::Stalled(_)) => return (None, ended.to_string()),
             None => {}
         }
-        let source = Source::new(open.exchange.peer.ip());
+        let source = open.exchange.source();
         match self.shared.quarantine.refuse_source(source, self.shared.clock.now().wall) {
             Ok(()) => (None, LEFT.to_owned()),
             Err(rejection) => (Some(rejection.reason), rejection.chain()),

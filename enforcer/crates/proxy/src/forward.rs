@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use enforcer_authn::{Assertions, Identity, Statement};
 use enforcer_authz::{Permit, RoleSet};
-use enforcer_inspect::{self as inspect, Head, Path};
+use enforcer_inspect::{self as inspect, Chain, Head, Path};
 use enforcer_model::{Reason, Rejection, RequestId, Role, Timestamp};
 use enforcer_policy::{Policy, Route};
 use enforcer_upstream::{Answer, Failure, Plan, Pools};
@@ -80,8 +80,9 @@ impl Onward<'_> {
         if accepted && !route.forward_credential {
             inspect::strip_credential(&mut headers);
         }
-        let (secure, source) = (origin.tls.is_some(), origin.source);
-        inspect::forwarding_headers(&mut headers, source, &head.host, secure, *id);
+        let Origin { source, hops, forwarded_by, .. } = origin;
+        let chain = Chain { source: *source, hops, by: *forwarded_by };
+        inspect::forwarding_headers(&mut headers, chain, &head.host, origin.tls.is_some(), *id);
         trailers.keep(&mut headers);
         if let Some(word) = word {
             headers.insert(ENFORCER_IDENTITY, word);

@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 
 use crate::admission::Till;
 use crate::answer::{AnswerBody, Content};
+use crate::believed::believed;
 use crate::body::{ClientBody, Notes};
 use crate::entry::{Entry, Origin};
 use crate::forward::{Onward, blame, forward, redirect, rewritten, tidy};
@@ -79,8 +80,14 @@ impl Engine {
         arrival: Arrival<'_>,
         active: Active,
     ) -> Response<AnswerBody> {
-        let origin = arrival.origin;
         let policy = self.shared.policy.load_full();
+        // Whom proxies in front of us name, where they are to be believed.
+        let (named, framing) = match believed(arrival.origin, request.headers(), &policy) {
+            Ok(named) => (named, arrival.framing),
+            Err(disagreement) => (None, arrival.framing.and(Err(disagreement.into()))),
+        };
+        let origin = named.as_ref().unwrap_or(arrival.origin);
+        let arrival = Arrival { origin, framing, ..arrival };
         let now = self.shared.clock.now();
         let id = self.ids.next();
         let believes = !policy.issuers().is_empty();
@@ -145,6 +152,9 @@ impl Engine {
         let exact = |host: &Host, raw: &str| policy.exact_route(host.as_str(), raw).is_some();
         let head = inspect::normalise_or(&parts, exact)?;
         entry.head(&head);
+        if let Some(shown) = &origin.shown {
+            shown.refuse_misdirected(head.host.as_str(), &shared.certificates)?;
+        }
 
         // Clear text from outside gets no further: neither route nor credential is looked at.
         if let Serves::Redirect { port } = serves {

@@ -5,13 +5,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use enforcer_model::Peer;
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, yield_now};
 use tokio::time::{sleep, timeout};
@@ -23,6 +22,7 @@ use crate::connection::{self, Door, Ends};
 use crate::listeners::ThreadListeners;
 use crate::pipeline::Engine;
 use crate::shared::Shared;
+use crate::socket::{Entrance, Socket};
 
 /// After an accept that failed; more would only fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -54,9 +54,9 @@ pub async fn serve(
         connections: TaskTracker::new(),
     });
     for bound in listeners.0 {
-        let listener = TcpListener::from_std(bound.socket)?;
+        let entrance = Entrance::open(bound.opening)?;
         let door = Rc::new(Door { name: bound.name, serves: bound.serves });
-        thread.connections.spawn_local(accept(listener, door, Rc::clone(&thread)));
+        thread.connections.spawn_local(accept(entrance, door, Rc::clone(&thread)));
     }
     stop.cancelled().await;
 
@@ -81,10 +81,11 @@ struct Thread {
     connections: TaskTracker,
 }
 
-async fn accept(listener: TcpListener, door: Rc<Door>, thread: Rc<Thread>) {
-    while let Some(accepted) = thread.stop.run_until_cancelled(listener.accept()).await {
+async fn accept(entrance: Entrance, door: Rc<Door>, thread: Rc<Thread>) {
+    let next = || poll_fn(|cx| entrance.poll_accept(cx));
+    while let Some(accepted) = thread.stop.run_until_cancelled(next()).await {
         match accepted {
-            Ok((stream, peer)) => thread.meet(stream, peer, &door),
+            Ok((socket, peer)) => thread.meet(socket, peer, &door),
             Err(error) => {
                 thread.engine.shared.counters.accepts_failed.add_one();
                 debug!(%error, "accept");
@@ -94,15 +95,15 @@ async fn accept(listener: TcpListener, door: Rc<Door>, thread: Rc<Thread>) {
     }
     // Who is in the queue has been accepted by the system already, and would be reset.
     yield_now().await;
-    while let Some(Ok((stream, peer))) = waiting(&listener).await {
-        thread.meet(stream, peer, &door);
+    while let Some(Ok((socket, peer))) = waiting(&entrance).await {
+        thread.meet(socket, peer, &door);
     }
 }
 
 /// The next connection, if there is one.
-async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+async fn waiting(entrance: &Entrance) -> Option<io::Result<(Socket, Peer)>> {
     poll_fn(|cx| {
-        Poll::Ready(match listener.poll_accept(cx) {
+        Poll::Ready(match entrance.poll_accept(cx) {
             Poll::Ready(accepted) => Some(accepted),
             Poll::Pending => None,
         })
@@ -111,13 +112,13 @@ async fn waiting(listener: &TcpListener) -> Option<io::Result<(TcpStream, Socket
 }
 
 impl Thread {
-    fn meet(&self, stream: TcpStream, peer: SocketAddr, door: &Rc<Door>) {
+    fn meet(&self, socket: Socket, peer: Peer, door: &Rc<Door>) {
         let ends = Ends {
             stop: self.stop.clone(),
             hurry: self.hurry.clone(),
             cut: CancellationToken::new(),
         };
         let (door, engine) = (Rc::clone(door), Rc::clone(&self.engine));
-        self.connections.spawn_local(connection::serve(stream, peer, door, ends, engine));
+        self.connections.spawn_local(connection::serve(socket, peer, door, ends, engine));
     }
 }

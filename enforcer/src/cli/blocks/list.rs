@@ -139,7 +139,10 @@ pub(super) fn cells(row: &BlockRow) -> Vec<String> {
         block.id.to_string(),
         block.target.to_string(),
         until(block.until, block.since),
-        layers(row.kernel.is_some(), row.layer7).to_owned(),
+        match (row.kernel.is_some(), row.layer7, block.through) {
+            (false, true, Some(proxy)) => format!("layer 7 only: came through {proxy}"),
+            (kernel, layer7, _) => layers(kernel, layer7).to_owned(),
+        },
         row.kernel.as_ref().map_or_else(|| "-".to_owned(), |kernel| kernel.packets.to_string()),
         block.author.to_string(),
         block.reason.clone(),

@@ -12,7 +12,7 @@ use std::path::Path;
 use clap::Args;
 use enforcer_admin::call::HookStatus;
 use enforcer_admin::{Answer, Call};
-use enforcer_policy::Policy;
+use enforcer_policy::{Address, Policy};
 use serde::Serialize;
 
 use super::{Context, Exit, Failure};
@@ -113,7 +113,7 @@ fn state(policy: &Policy, findings: &mut Vec<Finding>) {
 
 fn ports(policy: &Policy, findings: &mut Vec<Finding>) {
     for listener in policy.listeners() {
-        for address in &listener.addresses {
+        for address in listener.addresses.iter().filter_map(Address::tcp) {
             findings.push(match TcpListener::bind(address) {
                 Ok(_) => good(format!("{address} is free")),
                 Err(error) => bad(

@@ -63,6 +63,7 @@ async fn every_class_of_record_has_its_documented_form() {
     let finding = Finding {
         rule: "key-guessing".to_owned(),
         target: "203.0.113.7".parse().unwrap(),
+        through: None,
         failures: FailureCount {
             seen: 10,
             window: Duration::from_secs(10),

@@ -261,6 +261,7 @@ fn block(target: &str, id: u64, until: Expiry) -> Block {
         author: Author::Rule("key-guessing".into()),
         since: at(0),
         until,
+        through: None,
     }
 }
 

@@ -166,7 +166,8 @@ fn the_upstream_is_told_what_we_know_and_nothing_else() {
     let source = Source::new("2001:db8::1".parse().unwrap());
     let host: Host = "api.example.com".parse().unwrap();
 
-    forwarding_headers(&mut headers, source, &host, true, RequestId::from_bits(7));
+    let chain = Chain { source, hops: &[], by: None };
+    forwarding_headers(&mut headers, chain, &host, true, RequestId::from_bits(7));
 
     let all = |name| headers.get_all(name).iter().collect::<Vec<_>>();
     assert_eq!(all("host"), ["api.example.com"]);
@@ -181,7 +182,8 @@ fn a_request_in_clear_text_is_forwarded_as_such() {
     let mut headers = HeaderMap::new();
     let source = Source::new("::ffff:192.0.2.1".parse().unwrap());
 
-    forwarding_headers(&mut headers, source, &"h".parse().unwrap(), false, RequestId::from_bits(1));
+    let (chain, host) = (Chain { source, hops: &[], by: None }, "h".parse().unwrap());
+    forwarding_headers(&mut headers, chain, &host, false, RequestId::from_bits(1));
 
     assert_eq!(headers.get("x-forwarded-proto").unwrap(), "http");
     assert_eq!(headers.get("x-forwarded-for").unwrap(), "192.0.2.1");

@@ -12,7 +12,7 @@ use enforcer_inspect::{Host, Path};
 use enforcer_limits::{Allotment, Cost};
 use enforcer_model::{Bytes, PerSecond, Prefix, Rate};
 
-use crate::parse::{BYTES_MIN, Percent};
+use crate::parse::{BYTES_MIN, Percent, mode};
 use crate::routing::Pattern;
 
 /// A form of string.
@@ -75,6 +75,44 @@ pub(crate) static ADDRESS: Form = Form {
     check: |text| match text.parse::<SocketAddr>() {
         Ok(_) => Ok(()),
         Err(_) => Err(not_an_address(text)),
+    },
+};
+
+pub(crate) static PLACE: Form = Form {
+    what: "an address with a port, or a Unix socket",
+    example: "0.0.0.0:8443",
+    pattern: "^(\\d{1,3}(\\.\\d{1,3}){3}:\\d{1,5}|\\[[0-9A-Fa-f:.]+\\]:\\d{1,5}|unix:.{1,90})$",
+    check: |text| match text.strip_prefix("unix:") {
+        // A socket's path has 108 bytes in the kernel, and its name gets a suffix while it is made.
+        Some(path) if (1..=90).contains(&path.len()) && !path.contains('\0') => Ok(()),
+        Some(_) => Err(Refused::with(
+            format!("`{}` cannot be a Unix socket", brief(text)),
+            "write `unix:` and a path of at most 90 bytes, such as `unix:/run/enforcer/api.sock`",
+        )),
+        None => (ADDRESS.check)(text),
+    },
+};
+
+pub(crate) static MODE: Form = Form {
+    what: "permissions of a file",
+    example: "0660",
+    pattern: "^0[0-7]{3}$",
+    check: |text| match mode(text) {
+        Some(_) => Ok(()),
+        None => Err(Refused::with(
+            format!("`{}` are no permissions", brief(text)),
+            "write them in octal as `chmod` takes them, such as `0660`",
+        )),
+    },
+};
+
+pub(crate) static PROXIES: Form = Form {
+    what: "a network, or the name of one",
+    example: "10.0.0.0/8",
+    pattern: "^([0-9A-Fa-f:.]+(/\\d{1,3})?|net:.+)$",
+    check: |text| match text.strip_prefix("net:") {
+        Some(name) => (NAME.check)(name),
+        None => (NETWORK.check)(text),
     },
 };
 
@@ -440,10 +478,16 @@ pub(crate) fn parse_bytes_per_second(text: &str) -> Option<u64> {
     size.parse::<Bytes>().ok().map(|Bytes(rate)| rate)
 }
 
-/// `10s`, `15m`, `1h30m`, `500ms`: whole numbers with a unit, the larger unit first.
+/// `10s`, `15m`, `1h30m`, `500ms`, `2y` (of 365 days): whole numbers with a unit, the larger unit first.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 5] =
-        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    const UNITS: [(&str, u64); 6] = [
+        ("y", 31_536_000_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut total_ms = 0u64;

@@ -14,10 +14,10 @@ use std::time::Duration;
 pub(crate) use check::{check, suggest};
 pub(crate) use fields::{Fields, Named};
 pub(crate) use forms::{
-    ADDRESS, ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS,
-    ENDPOINT, Form, GRANT, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD,
-    NAME, NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, RATE, WORDS, ZONE,
-    brief, claim_path, parse_bytes_per_second, parse_duration,
+    ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS, ENDPOINT, Form,
+    GRANT, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD, MODE, NAME,
+    NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, PLACE, PROXIES, RATE, WORDS,
+    ZONE, brief, claim_path, parse_bytes_per_second, parse_duration,
 };
 
 /// One key of a table.

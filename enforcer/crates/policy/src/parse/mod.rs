@@ -22,6 +22,7 @@ mod limits;
 mod listen;
 mod names;
 mod paths;
+mod proxies;
 mod region;
 mod require;
 mod rights;
@@ -31,6 +32,7 @@ mod routes;
 mod rules;
 mod throttle;
 mod timeouts;
+mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,16 +58,18 @@ pub use identity::IdentityPlan;
 pub use incident::Tightening;
 pub use kernel::WhenFull;
 pub use limits::Charged;
-pub use listen::{Clients, Listener, Serves, Tls};
+pub use listen::{Address, Listener, Serves};
 pub use require::{Require, Requires, Shown};
 pub use route::{Matched, Route};
 pub use timeouts::Timeouts;
+pub use tls::{CertificateFiles, Clients, Hsts, Tls};
 
 pub(crate) use budgets::BYTES_MIN;
 pub(crate) use incident::LEVEL_MAX;
 pub(crate) use kernel::Kernel;
-pub(crate) use listen::NamedTls;
+pub(crate) use listen::mode;
 pub(crate) use region::Region;
+pub(crate) use tls::NamedTls;
 pub(crate) use upstreams::Upstream;
 
 use crate::codes::{UNKNOWN_NAME, UNUSED};
@@ -217,11 +221,11 @@ pub(crate) fn read(
     check(file.get_ref(), start, KEYS, "", report);
     let root = Fields::new(KEYS, file.get_ref(), start);
 
-    let (listeners, files) = listen::read(root, base, report);
     let issuer_names = issuers::names(root);
     let issuers = issuers::read(root, base, report);
     let roles = roles::read(root, &issuer_names, report);
     let networks = names::networks(root, report);
+    let (listeners, files) = listen::read(root, &networks, base, report);
     let windows = names::windows(root, report);
     let region = region::read(root, base, report);
     let vocabulary = Vocabulary {

@@ -20,7 +20,7 @@ use super::rights::{self, ALLOW_KEYS, DENY_KEYS};
 use super::route::Route;
 use super::timeouts::{WHOLE, whole};
 use super::upstreams::Upstream;
-use super::{unknown_name, unused};
+use super::{proxies, unknown_name, unused};
 use crate::codes::{
     CASE_TWINS, KEY_LIMIT_ON_PUBLIC, NAME_TWICE, NO_ROUTE, OPEN_TO_NOBODY, PATTERNS_CONFLICT,
     PUBLIC_WITH_ALLOW, TOO_LARGE, TOO_MANY,
@@ -202,7 +202,8 @@ pub(super) fn unused_names(root: Fields<'_>, roles: &Roles, used: &Used<'_>, rep
     unused("role", &root.named("role"), &satisfies, report);
     unused("limit", &root.named("limit"), &|name| used.limits.contains(name), report);
     unused("upstream", &root.named("upstream"), &|name| used.upstreams.contains(name), report);
-    unused("net", &root.named("net"), &|name| used.reads.networks.contains(name), report);
+    let of_net = |name: &str| used.reads.networks.contains(name) || proxies::name(root, name);
+    unused("net", &root.named("net"), &of_net, report);
     unused("time", &root.named("time"), &|name| used.reads.windows.contains(name), report);
 }
 

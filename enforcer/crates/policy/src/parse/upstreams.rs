@@ -11,7 +11,7 @@ use enforcer_limits::{Class, GatePlan};
 use enforcer_model::Role;
 use enforcer_upstream::{Balance, HostPlan, Link, Plan, Protocol, RetryPlan, Target};
 
-use super::{DAY, HOUR, Listener, MILLISECOND, unknown_name};
+use super::{Address, DAY, HOUR, Listener, MILLISECOND, unknown_name};
 use crate::codes::{MISSING_PART, NAME_TWICE, UPSTREAM_IS_LISTENER};
 use crate::grammar::{Fields, HOST_ADDRESS, Key, NAME, Need, Shape};
 use crate::problem::Report;
@@ -209,8 +209,8 @@ impl<'a> Own<'a> {
     fn of(listeners: &'a [Listener]) -> Self {
         let mut own = Self { addresses: HashMap::new(), every: HashMap::new() };
         for listener in listeners {
-            for address in &listener.addresses {
-                own.addresses.insert(*address, &listener.name);
+            for address in listener.addresses.iter().filter_map(Address::tcp) {
+                own.addresses.insert(address, &listener.name);
                 if address.ip().is_unspecified() {
                     own.every.insert((address.is_ipv4(), address.port()), &listener.name);
                 }

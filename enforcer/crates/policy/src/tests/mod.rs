@@ -20,7 +20,9 @@ use enforcer_kernel::Attach;
 use enforcer_model::{Bytes, Role};
 use proptest::prelude::*;
 
-use crate::{ConnectionsPlan, Durability, Policy, Problems, Serves, Tls, schema};
+use crate::{
+    Address, CertificateFiles, ConnectionsPlan, Durability, Policy, Problems, Serves, Tls, schema,
+};
 
 #[test]
 fn every_shipped_policy_is_valid_and_free_of_warnings() {
@@ -66,7 +68,7 @@ fn the_demo_policy_becomes_what_it_says() {
 
     let [public, plain] = policy.listeners() else { panic!("{:?}", policy.listeners()) };
     assert_eq!(&*public.name, "public");
-    assert_eq!(public.addresses, addresses(["0.0.0.0:8443", "[::]:8443"]));
+    assert_eq!(public.addresses, addresses(["0.0.0.0:8443", "[::]:8443"]).map(Address::Tcp));
     assert_eq!(plain.serves, Serves::Redirect { port: 8443 });
     let kernel = policy.kernel().unwrap();
     assert_eq!(kernel.interfaces, ["enf-client", "enf-attacker"]);
@@ -155,11 +157,12 @@ fn relative_paths_start_at_the_folder_of_the_policy_file() {
 
     assert_eq!(policy.agent().state, Path::new("/srv/demo/state"));
     assert_eq!(policy.agent().socket, Path::new("/srv/demo/admin.sock"));
-    let tls = Tls {
+    let files = CertificateFiles {
         certificate: "/srv/demo/tls/cert.pem".into(),
         key: "/srv/demo/tls/key.pem".into(),
-        clients: None,
+        ocsp: None,
     };
+    let tls = Tls { certificates: vec![files], clients: None };
     assert_eq!(policy.listeners().first().unwrap().serves, Serves::Tls(tls));
 }
 

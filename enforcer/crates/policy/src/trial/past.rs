@@ -4,9 +4,9 @@
 //! is not recorded is unknown here as well, and told; a rule that reads it may decide otherwise than
 //! it did. Nothing is guessed to make an answer fit.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use enforcer_model::{Reason, Timestamp};
+use enforcer_model::{Peer, Reason, Timestamp};
 use serde_json::Value;
 
 use super::judge::{Ambiguous, Judgement, judge};
@@ -73,8 +73,11 @@ impl Past {
         let malformed = || PastError::Malformed(index);
         let target = text("/body/host").zip(text("/body/path"));
         let (host, path) = target.ok_or(PastError::NoTarget(index))?;
-        let peer: SocketAddr =
-            text("/body/peer").and_then(|it| it.parse().ok()).ok_or_else(malformed)?;
+        let peer: Peer = text("/body/peer").and_then(|it| it.parse().ok()).ok_or_else(malformed)?;
+        let address: IpAddr = match text("/body/source") {
+            Some(named) => named.parse().ok().ok_or_else(malformed)?,
+            None => peer.source().address(),
+        };
         let at: Timestamp = text("/body/at")
             .or_else(|| text("/time"))
             .and_then(|it| it.parse().ok())
@@ -91,7 +94,7 @@ impl Past {
             method: text("/body/method").ok_or_else(malformed)?.to_owned(),
             host: host.to_owned(),
             path: path.to_owned(),
-            address: Some(peer.ip().to_canonical()),
+            address: Some(address.to_canonical()),
             incident: u8::try_from(incident).unwrap_or(u8::MAX).min(5),
             at: Some(at),
             region: text("/body/region").map(str::to_owned),

@@ -20,7 +20,7 @@ use enforcer_model::{
     Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock,
     Target, Timestamp,
 };
-use enforcer_policy::Policy;
+use enforcer_policy::{Address, Policy};
 use parking_lot::Mutex;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls_pki_types::CertificateDer;
@@ -114,7 +114,7 @@ impl House {
             assertions: Assertions::load_or_create(&identity, "proxy.test", life).unwrap(),
             audit,
             cache: Arc::new(Cache::new(policy.cache())),
-            certificates: Arc::new(Certificates::load(&policy).unwrap()),
+            certificates: Arc::new(Certificates::load(&policy, &clock).unwrap()),
             connections: Arc::new(Connections::new()),
             counters: Arc::new(Counters::default()),
             endpoints: Arc::default(),
@@ -141,7 +141,8 @@ impl House {
         });
 
         let stop = CancellationToken::new();
-        let addresses = listeners.addresses().to_vec();
+        let tcp = |(name, address): &(Arc<str>, Address)| Some((Arc::clone(name), address.tcp()?));
+        let addresses = listeners.addresses().iter().filter_map(tcp).collect();
         let threads = listeners.into_threads().into_iter().map(|listeners| {
             let (stop, shared) = (stop.clone(), Arc::clone(&shared));
             std::thread::spawn(move || serve_thread(listeners, &stop, shared).unwrap())
@@ -200,6 +201,7 @@ impl House {
             author: Author::Rule("test".to_owned()),
             since: now(),
             until: Expiry::Never,
+            through: None,
         };
         self.shared.quarantine.insert(&block).unwrap();
         match target {

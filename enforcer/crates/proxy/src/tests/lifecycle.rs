@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use enforcer_model::{Clock, HttpVersion, Reason, RequestId, Source, SystemClock, Target};
+use enforcer_model::{Clock, Reason, RequestId, SystemClock, Target};
 use enforcer_policy::Policy;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -276,14 +276,7 @@ async fn a_panic_of_the_observer_costs_neither_the_record_nor_the_answer() {
 #[tokio::test]
 async fn a_request_that_ends_in_a_panic_is_recorded() {
     let house = House::open();
-    let origin = Origin {
-        peer: "192.0.2.1:5".parse().unwrap(),
-        source: Source::new("192.0.2.1".parse().unwrap()),
-        listener: "plain".into(),
-        tls: None,
-        certificate: None,
-        http: HttpVersion::H1,
-    };
+    let origin = Origin::of("192.0.2.1:5".parse().unwrap(), &"plain".into());
     let (id, now) = (RequestId::from_bits(7), SystemClock.now());
     let slot = house.shared.audit.reserve().unwrap();
     let entry = Entry::open(slot, id, &origin, "GET", &"sha".into(), now, &house.shared);
@@ -330,7 +323,7 @@ fn an_address_of_another_host_is_refused_with_a_hint() {
 #[test]
 fn both_families_share_a_port_and_every_thread_has_all() {
     let first = bind("\"127.0.0.1:0\"").unwrap();
-    let port = first.addresses()[0].1.port();
+    let port = first.addresses()[0].1.tcp().unwrap().port();
     drop(first);
 
     let listeners = bind_redirect(&format!("[\"0.0.0.0:{port}\", \"[::]:{port}\"]")).unwrap();

@@ -28,7 +28,7 @@ async fn a_request_is_answered_and_recorded_once() {
     let who = record.who.clone().unwrap();
     assert_eq!((who.key, who.role.unwrap().as_str()), (Some(id), "reader"));
     assert!(record.credential.is_some());
-    assert_eq!(record.upstream, Some(house.upstream.address.to_string()));
+    assert_eq!(record.upstream.as_deref(), Some(&*house.upstream.address.to_string()));
     assert_eq!((record.bytes_in, record.bytes_out), (0, 2));
     assert!(record.upstream_wait <= record.duration);
     assert_eq!(&record.policy, house.shared.policy.load().sha256());
