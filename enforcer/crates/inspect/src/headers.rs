@@ -172,8 +172,10 @@ pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), H
 
 /// Whether a client must not be believed in this field: it is removed on the way to the upstream.
 pub(crate) fn is_identity(name: &str) -> bool {
-    IDENTITY.binary_search(&name).is_ok()
-        || IDENTITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    // Of sorted beginnings none of which begins another, only the last one before it can be its own.
+    let before = IDENTITY_PREFIXES.partition_point(|prefix| *prefix <= name);
+    let nearest = before.checked_sub(1).and_then(|at| IDENTITY_PREFIXES.get(at));
+    nearest.is_some_and(|prefix| name.starts_with(prefix)) || IDENTITY.binary_search(&name).is_ok()
 }
 
 /// The text of the one field called `name`; none when it is absent, repeated or not text, for then
@@ -233,5 +235,10 @@ mod tests {
     fn names_are_sorted_so_that_they_are_found() {
         assert!(IDENTITY.is_sorted() && IDENTITY_PREFIXES.is_sorted());
         assert!(IDENTITY.iter().all(|name| is_identity(name)));
+        for prefix in IDENTITY_PREFIXES {
+            assert!(is_identity(prefix) && is_identity(&format!("{prefix}zz")), "{prefix}");
+        }
+        let begins = |pair: &[&str]| pair[1].starts_with(pair[0]);
+        assert!(!IDENTITY_PREFIXES.windows(2).any(begins));
     }
 }

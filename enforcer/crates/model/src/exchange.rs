@@ -198,7 +198,13 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        // Told twice for every request, where the formatter's own way is seen in a profile.
+        let mut text = [0; 32];
+        for (at, digit) in text.iter_mut().rev().enumerate() {
+            let nibble = u8::try_from(self.0 >> (4 * at) & 0xF).unwrap_or_default();
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -69,6 +69,7 @@ impl Onward<'_> {
     /// The request as the upstream sees it: one meaning, and no claim of the client about itself.
     pub(crate) fn request(
         &self,
+        sent: Uri,
         mut headers: HeaderMap,
         body: ClientBody,
         accepted: bool,
@@ -88,18 +89,25 @@ impl Onward<'_> {
             headers.insert(ENFORCER_IDENTITY, word);
         }
 
-        let path = path.unwrap_or(&head.path);
-        let target = match &head.query {
-            Some(query) => format!("{path}?{query}"),
-            None => path.as_str().to_owned(),
+        let path = path.unwrap_or(&head.path).as_str();
+        let query = head.query.as_deref();
+        // Most clients ask in canonical form already.
+        let as_sent = sent.authority().is_none() && sent.path() == path && sent.query() == query;
+        let target = match query {
+            _ if as_sent => sent,
+            Some(query) => target(format!("{path}?{query}"))?,
+            None => target(path.to_owned())?,
         };
-        let target = Uri::try_from(target).map_err(|error| Reason::Internal.because(error))?;
         let mut request = Request::new(body);
         request.method_mut().clone_from(&head.method);
         *request.uri_mut() = target;
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+fn target(text: String) -> Result<Uri, Rejection> {
+    Uri::try_from(text).map_err(|error| Reason::Internal.because(error))
 }
 
 /// The path that the upstream is asked for instead, if the route says so. It is a request of its

@@ -227,7 +227,7 @@ impl Engine {
         let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
         let onward = Onward { head: &head, path: path.as_ref(), route, origin, id };
         let word = onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
-        let request = onward.request(parts.headers, body, caller.is_some(), word)?;
+        let request = onward.request(parts.uri, parts.headers, body, caller.is_some(), word)?;
         let told = Told::new(caller.map(|(identity, _)| identity), &admitted, policy, now.wall);
 
         let in_flight = known.map(|known| known.in_flight);
