@@ -292,7 +292,8 @@ mod tests {
         assert_eq!(unless_cut(Some(&in_flight), pin!(async { 7 })).await.unwrap(), 7);
         assert_eq!(unless_cut(None, pin!(async { 7 })).await.unwrap(), 7);
 
-        let waits = unless_cut(Some(&in_flight), pin!(std::future::pending::<()>()));
+        let never = pin!(std::future::pending::<()>());
+        let waits = unless_cut(Some(&in_flight), never);
         let cuts = async {
             tokio::task::yield_now().await;
             all.cut_where(Reason::KeyRevoked, &|_| true)
