@@ -20,6 +20,8 @@ pub(crate) struct Kept {
     pub(crate) body: Bytes,
     pub(crate) vary: Vary,
     pub(crate) freshness: Freshness,
+    /// In seconds since 1970.
+    pub(crate) heard_at: u64,
     pub(crate) place: Arc<Place>,
     /// Of the place, when the answer was asked for.
     pub(crate) generation: u64,

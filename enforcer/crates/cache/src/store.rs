@@ -234,7 +234,7 @@ impl Cache {
         self.settle(&room, added);
         // A purge that came meanwhile may have walked past before the answer was there.
         if self.purges() != purges {
-            self.remove(&room, key, &mine);
+            self.remove(key, &mine);
             return false;
         }
         true
@@ -254,8 +254,8 @@ impl Cache {
         self.settle(&room, added);
     }
 
-    fn remove(&self, room: &Room, key: Key, kept: &Arc<Kept>) {
-        room.kept.entry(key).and_compute_with(|entry| match entry {
+    pub(crate) fn remove(&self, key: Key, kept: &Arc<Kept>) {
+        self.room.load().kept.entry(key).and_compute_with(|entry| match entry {
             Some(entry) if entry.value().has(kept) => match entry.value().without(kept) {
                 Some(left) => Op::Put(Arc::new(left)),
                 None => Op::Remove,
