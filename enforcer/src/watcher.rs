@@ -8,9 +8,7 @@ use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
-use enforcer_model::{
-    BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix,
-};
+use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix};
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;

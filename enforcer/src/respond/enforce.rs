@@ -230,7 +230,8 @@ impl Responder {
         overridden: Vec<String>,
         now: Moment,
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
-        let mut kernel_off = block.through.map(layer7_only).or_else(|| self.kernel_off(block.target));
+        let mut kernel_off =
+            block.through.map(layer7_only).or_else(|| self.kernel_off(block.target));
         let mut kernel = None;
         let replaced = self.parts.decisions.hold(block.clone());
         if let Target::Network(prefix) = block.target {
@@ -320,7 +321,15 @@ impl Responder {
         now: Moment,
     ) -> Result<Block, Refusal> {
         let until = ttl.map_or(Expiry::Never, |ttl| Expiry::At(now.wall.saturating_add(ttl)));
-        Ok(Block { id: self.fresh_id()?, target, reason, author, since: now.wall, until, through: None })
+        Ok(Block {
+            id: self.fresh_id()?,
+            target,
+            reason,
+            author,
+            since: now.wall,
+            until,
+            through: None,
+        })
     }
 
     /// Records that guards stood against `block`.

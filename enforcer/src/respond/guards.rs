@@ -78,7 +78,8 @@ impl Guards {
             protected.extend(addresses.iter().map(single));
         }
         for (listener, prefixes) in &self.proxies {
-            let proxy = |prefix: &Prefix| (*prefix, format!("trusted proxy of listener `{listener}`"));
+            let proxy =
+                |prefix: &Prefix| (*prefix, format!("trusted proxy of listener `{listener}`"));
             protected.extend(prefixes.iter().map(proxy));
         }
         for (list, prefixes) in &self.never_block {

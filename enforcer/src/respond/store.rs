@@ -76,7 +76,9 @@ impl Store {
             )
             .map_err(broken)?;
         if found == 1 {
-            connection.execute_batch("ALTER TABLE block ADD COLUMN through TEXT;").map_err(broken)?;
+            connection
+                .execute_batch("ALTER TABLE block ADD COLUMN through TEXT;")
+                .map_err(broken)?;
         }
         connection.pragma_update(None, "user_version", SCHEMA).map_err(broken)?;
         Ok(Self { connection })

@@ -59,6 +59,15 @@ struct Sent {
     validates: bool,
 }
 
+/// How the end of an answer's body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// By a length or by the last chunk: an end that comes too soon is an error.
+    Told,
+    /// By the end of the connection, so that nobody can tell whether it is all there.
+    UntilClosed,
+}
+
 /// What becomes of the upstream's answer.
 #[derive(Debug)]
 pub enum Heard {
@@ -158,12 +167,20 @@ impl Errand {
     }
 
     /// What becomes of an answer with this head, which tells in it what was done.
-    pub fn heard(mut self, status: StatusCode, answer: &mut HeaderMap, now: Moment) -> Heard {
+    pub fn heard(
+        mut self,
+        status: StatusCode,
+        answer: &mut HeaderMap,
+        length: Length,
+        now: Moment,
+    ) -> Heard {
         if let Some(reuse) = self.reuse(status, answer, now) {
             return Heard::Reuse(reuse);
         }
         Counts::add(&self.cache.counts.misses);
-        let fill = if self.conditions.head_only {
+        let fill = if length == Length::UntilClosed {
+            None
+        } else if self.conditions.head_only {
             self.compare(status, answer, now);
             None
         } else {

@@ -30,7 +30,7 @@ mod tests;
 mod vary;
 
 pub use answer::Answer;
-pub use errand::{Errand, Heard, may_change};
+pub use errand::{Errand, Heard, Length, may_change};
 pub use fill::Fill;
 pub use key::{Digest, Scope, Target};
 pub use look::{Asked, Found};

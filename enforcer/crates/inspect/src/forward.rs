@@ -70,6 +70,13 @@ pub fn strip_response(headers: &mut HeaderMap) {
     headers.remove(X_POWERED_BY);
 }
 
+/// Whether a field called `name` reaches the upstream just as the client sent it; of others we take
+/// some away and set some ourselves.
+pub fn is_forwarded_as_sent(name: &HeaderName) -> bool {
+    let ours = [AUTHORIZATION, COOKIE, DPOP, EXPECT, HOST, X_API_KEY];
+    !HOP_BY_HOP.contains(name) && !ours.contains(name) && !is_identity(name.as_str())
+}
+
 /// Where a request comes from, as far as it is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a> {

@@ -25,7 +25,9 @@ use http::header::UPGRADE;
 use http::request::Parts;
 
 pub use exact::{OptOut, OptOutError, OptOuts};
-pub use forward::{Chain, forwarding_headers, strip, strip_credential, strip_response};
+pub use forward::{
+    Chain, forwarding_headers, is_forwarded_as_sent, strip, strip_credential, strip_response,
+};
 pub use forwarded::{Disagreement, HOPS_MAX, Walk, walk};
 pub use framing::FramingError;
 pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, one_value};

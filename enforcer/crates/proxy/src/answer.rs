@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use enforcer_cache::Fill;
 use enforcer_model::Rejection;
 use enforcer_policy::Durability;
 use enforcer_upstream as upstream;
@@ -26,7 +27,15 @@ use crate::under_way::InFlight;
 )]
 pub(crate) enum Content {
     /// From the upstream, as it comes.
-    Streamed { body: upstream::Body<ClientBody>, request: Notes, in_flight: Option<InFlight> },
+    Streamed {
+        body: upstream::Body<ClientBody>,
+        request: Notes,
+        in_flight: Option<InFlight>,
+        /// Where it comes to be kept, if it does.
+        fill: Option<Box<Fill>>,
+    },
+    /// Of an answer that was kept.
+    Kept { body: Bytes, in_flight: Option<InFlight> },
     /// The upstream speaks another protocol from here on; so will the client.
     Tunnel(Tunnel),
     /// Ours.
@@ -71,7 +80,7 @@ impl AnswerBody {
     pub(crate) fn take_tunnel(&mut self) -> Option<Agreed> {
         match std::mem::replace(&mut self.content, Content::Whole(Bytes::new())) {
             Content::Tunnel(tunnel) => self.entry.take().map(|entry| Agreed { tunnel, entry }),
-            content @ (Content::Streamed { .. } | Content::Whole(_)) => {
+            content @ (Content::Streamed { .. } | Content::Kept { .. } | Content::Whole(_)) => {
                 self.content = content;
                 None
             }
@@ -105,13 +114,13 @@ impl Content {
         match self {
             Self::Streamed { body, .. } => body.is_end_stream(),
             Self::Tunnel(_) => false,
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Whole(bytes) | Self::Kept { body: bytes, .. } => bytes.is_empty(),
         }
     }
 
     fn in_flight(&self) -> Option<&InFlight> {
         match self {
-            Self::Streamed { in_flight, .. } => in_flight.as_ref(),
+            Self::Streamed { in_flight, .. } | Self::Kept { in_flight, .. } => in_flight.as_ref(),
             Self::Tunnel(tunnel) => tunnel.in_flight(),
             Self::Whole(_) => None,
         }
@@ -124,10 +133,15 @@ impl Content {
         match self {
             // Whoever speaks for the client takes it before hyper asks.
             Self::Tunnel(_) => Poll::Ready(None),
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Streamed { body, request, .. } => {
-                let polled = ready!(Pin::new(body).poll_frame(cx));
+            Self::Whole(bytes) | Self::Kept { body: bytes, .. } => {
+                let all = std::mem::take(bytes);
+                Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
+            }
+            Self::Streamed { body, request, fill, .. } => {
+                let polled = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(fill) = fill {
+                    keep(fill, polled.as_ref(), body.is_end_stream());
+                }
                 // A request's body that breaks off takes the upstream's connection with it.
                 Poll::Ready(polled.map(|frame| {
                     frame.map_err(|failure| match request.fault() {
@@ -137,6 +151,22 @@ impl Content {
                 }))
             }
         }
+    }
+}
+
+/// Lets `fill` have what goes to the client.
+pub(crate) fn keep<E>(fill: &mut Fill, part: Option<&Result<Frame<Bytes>, E>>, is_end: bool) {
+    match part {
+        Some(Ok(frame)) => match frame.data_ref() {
+            Some(data) => fill.push(data),
+            // Trailers belong to this one exchange.
+            None => fill.give_up(),
+        },
+        Some(Err(_)) => fill.give_up(),
+        None => return fill.complete(),
+    }
+    if is_end {
+        fill.complete();
     }
 }
 
@@ -202,7 +232,7 @@ impl Body for AnswerBody {
         match &self.content {
             Content::Streamed { body, .. } => body.size_hint(),
             Content::Tunnel(_) => SizeHint::with_exact(0),
-            Content::Whole(bytes) => {
+            Content::Whole(bytes) | Content::Kept { body: bytes, .. } => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
         }

@@ -98,6 +98,19 @@ impl ClientBody {
         })
     }
 
+    /// No body at all.
+    pub(crate) fn none(rate_min: Bytes) -> Self {
+        Self {
+            incoming: Unread::none(),
+            length_max: Bytes(0),
+            rate_min,
+            credit: GRACE,
+            waiting_since: None,
+            alarm: None,
+            notes: Notes::default(),
+        }
+    }
+
     fn take(&mut self, mut frame: Frame<Data>) -> Result<Frame<Data>, BodyFault> {
         if let Some(since) = self.waiting_since.take() {
             self.credit = self.credit.saturating_sub(since.elapsed());

@@ -165,6 +165,25 @@ impl Entry {
         Self { open: Some(open), shared: Arc::clone(shared) }
     }
 
+    /// The record of a request of ours that asks the same as this one.
+    pub(crate) fn again(&self, slot: Slot, id: RequestId, now: Moment) -> Option<Self> {
+        let of = self.open.as_ref()?;
+        let mut exchange = Exchange::clone(&of.exchange);
+        exchange.id = id;
+        exchange.at = now.wall;
+        exchange.method = "GET".to_owned();
+        let open = Open {
+            slot,
+            exchange: Arc::new(exchange),
+            began: now.monotonic,
+            received: Rc::default(),
+            active: None,
+            admitted: None,
+            unrecorded: false,
+        };
+        Some(Self { open: Some(open), shared: Arc::clone(&self.shared) })
+    }
+
     /// Keeps `active` until the request is over.
     pub(crate) fn keeps_busy(mut self, active: Active) -> Self {
         if let Some(open) = &mut self.open {

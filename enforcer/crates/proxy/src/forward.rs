@@ -70,21 +70,13 @@ impl Onward<'_> {
     pub(crate) fn request(
         &self,
         sent: Uri,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: ClientBody,
         accepted: bool,
         word: Option<HeaderValue>,
     ) -> Result<Request<ClientBody>, Rejection> {
-        let Self { head, path, route, origin, id } = self;
-        let trailers = Trailers::of(&headers);
-        inspect::strip(&mut headers);
-        if accepted && !route.forward_credential {
-            inspect::strip_credential(&mut headers);
-        }
-        let Origin { source, hops, forwarded_by, .. } = origin;
-        let chain = Chain { source: *source, hops, by: *forwarded_by };
-        inspect::forwarding_headers(&mut headers, chain, &head.host, origin.tls.is_some(), *id);
-        trailers.keep(&mut headers);
+        let Self { head, path, .. } = self;
+        let mut headers = self.headers(headers, accepted);
         if let Some(word) = word {
             headers.insert(ENFORCER_IDENTITY, word);
         }
@@ -103,6 +95,21 @@ impl Onward<'_> {
         *request.uri_mut() = target;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// The fields of the request as the upstream sees them, but for our word about the caller.
+    pub(crate) fn headers(&self, mut headers: HeaderMap, accepted: bool) -> HeaderMap {
+        let Self { head, route, origin, id, .. } = self;
+        let trailers = Trailers::of(&headers);
+        inspect::strip(&mut headers);
+        if accepted && !route.forward_credential {
+            inspect::strip_credential(&mut headers);
+        }
+        let Origin { source, hops, forwarded_by, .. } = origin;
+        let chain = Chain { source: *source, hops, by: *forwarded_by };
+        inspect::forwarding_headers(&mut headers, chain, &head.host, origin.tls.is_some(), *id);
+        trailers.keep(&mut headers);
+        headers
     }
 }
 
@@ -134,6 +141,26 @@ pub(crate) async fn forward(
     plan: &Plan,
     _permit: &Permit<'_>,
     _admitted: &Admitted,
+    pools: &Pools<ClientBody>,
+) -> Result<Answer<ClientBody>, Failure> {
+    pools.forward(request, plan).await
+}
+
+/// Says of a request that it was permitted and admitted, for one of ours that asks the same.
+#[derive(Debug)]
+pub(crate) struct Allowed(());
+
+impl Allowed {
+    pub(crate) const fn by(_permit: &Permit<'_>, _admitted: &Admitted) -> Self {
+        Self(())
+    }
+}
+
+/// Sends what asks the same as a request that was permitted and admitted.
+pub(crate) async fn forward_again(
+    request: Request<ClientBody>,
+    plan: &Plan,
+    _allowed: Allowed,
     pools: &Pools<ClientBody>,
 ) -> Result<Answer<ClientBody>, Failure> {
     pools.forward(request, plan).await
@@ -180,7 +207,8 @@ pub(crate) fn redirect(
     Ok(response)
 }
 
-fn name(headers: &mut HeaderMap, id: RequestId) {
+/// Has the answer name the request that it is for.
+pub(crate) fn name(headers: &mut HeaderMap, id: RequestId) {
     if let Some(id) = request_id(id) {
         headers.insert(X_REQUEST_ID, id);
     }

@@ -11,6 +11,7 @@ mod admission;
 mod answer;
 mod believed;
 mod body;
+mod cached;
 mod connection;
 mod connections;
 mod counters;

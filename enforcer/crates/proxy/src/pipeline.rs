@@ -6,14 +6,16 @@
 //! not compile.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_authn::{Asked, Identity, Presented, Proof, ProofTarget, Scheme};
+use enforcer_cache::Found;
 use enforcer_inspect::{self as inspect, Head, Host};
-use enforcer_model::{Moment, Reason, Rejection, RequestId, Thumbprint};
+use enforcer_model::{CacheUse, Moment, Reason, Rejection, RequestId, Thumbprint};
 use enforcer_policy::{Policy, Serves};
-use enforcer_upstream::{Opened, Pools};
+use enforcer_upstream::{Fault, Opened, Pools};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::{Authority, Uri};
@@ -25,8 +27,11 @@ use crate::admission::Till;
 use crate::answer::{AnswerBody, Content};
 use crate::believed::believed;
 use crate::body::{ClientBody, Notes};
+use crate::cached::{
+    self, Outcome, Refresh, Refreshes, Wanted, given, heard, nothing_kept, target,
+};
 use crate::entry::{Entry, Origin};
-use crate::forward::{Onward, blame, forward, redirect, rewritten, tidy};
+use crate::forward::{Allowed, Onward, blame, forward, redirect, rewritten, tidy};
 use crate::ids::Ids;
 use crate::metadata::{challenge, metadata};
 use crate::reply::Reply;
@@ -42,7 +47,8 @@ use crate::wire::Active;
 /// One thread's half of the proxy: its connections to the upstreams, and what all threads share.
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
-    pools: Pools<ClientBody>,
+    pools: Rc<Pools<ClientBody>>,
+    refreshes: Refreshes,
     ids: Ids,
 }
 
@@ -66,8 +72,8 @@ struct NoRoute;
 impl Engine {
     /// An engine without connections; needs a `LocalSet` around it.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let pools = Pools::new(Arc::clone(&shared.fleet));
-        Self { shared, pools, ids: Ids::new() }
+        let pools = Rc::new(Pools::new(Arc::clone(&shared.fleet)));
+        Self { shared, pools, refreshes: Refreshes::default(), ids: Ids::new() }
     }
 
     /// Answers `request`, whatever happens, and leaves exactly one audit record behind.
@@ -226,9 +232,61 @@ impl Engine {
         let rate_min = policy.timeouts().body_rate;
         let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
         let onward = Onward { head: &head, path: path.as_ref(), route, origin, id };
-        let word = onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
-        let request = onward.request(parts.uri, parts.headers, body, caller.is_some(), word)?;
         let told = Told::new(caller.map(|(identity, _)| identity), &admitted, policy, now.wall);
+
+        // What is kept of an earlier answer is for whoever got this far, and costs the upstream
+        // nothing.
+        let (mut errand, mut kept) = (None, None);
+        if let Some(plan) = route.cache.as_ref().filter(|_| head.upgrade.is_none()) {
+            let has_body = length != Some(0);
+            let (region, headers) = (scene.region, &parts.headers);
+            let onward = &onward;
+            let wanted = Wanted { plan, onward, headers, caller, region, policy, has_body };
+            let looking = pin!(wanted.find(&shared.cache, &*shared.clock));
+            let in_flight = known.as_ref().map(|known| &known.in_flight);
+            let answer = match unless_cut(in_flight, looking).await? {
+                Found::Ask(asks) => {
+                    errand = Some(asks);
+                    None
+                }
+                Found::Answer(answer) => Some(answer),
+                Found::Refresh(answer, errand) => {
+                    let id = self.ids.next();
+                    let again = shared.audit.reserve().ok();
+                    if let Some(entry) = again.and_then(|slot| entry.again(slot, id, now)) {
+                        let onward = Onward { id, ..*onward };
+                        let word =
+                            onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
+                        let body = ClientBody::none(rate_min);
+                        let (sent, headers) = (parts.uri.clone(), parts.headers.clone());
+                        let request =
+                            onward.request(sent, headers, body, caller.is_some(), word)?;
+                        let (plan, clock) =
+                            (Arc::clone(&route.upstream), Arc::clone(&shared.clock));
+                        let allowed = Allowed::by(&permit, &admitted);
+                        let refresh = Refresh { errand, request, plan, allowed, entry, clock, id };
+                        self.refreshes.send(refresh, Rc::clone(&self.pools));
+                    }
+                    Some(answer)
+                }
+                Found::Nothing => {
+                    entry.cache(CacheUse::Miss);
+                    return Ok(nothing_kept(id));
+                }
+            };
+            kept = answer;
+        }
+        if let Some(answer) = kept {
+            entry.holds(admitted);
+            let in_flight = known.map(|known| known.in_flight);
+            return Ok(told.add_to(given(answer, id, entry, in_flight)));
+        }
+
+        let word = onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
+        let mut request = onward.request(parts.uri, parts.headers, body, caller.is_some(), word)?;
+        if let Some(errand) = &mut errand {
+            errand.prepare(request.headers_mut(), shared.clock.now());
+        }
 
         let in_flight = known.map(|known| known.in_flight);
         let (upstream, pools) = (&route.upstream, &self.pools);
@@ -254,6 +312,13 @@ impl Engine {
             Ok(opened) => opened,
             Err(failure) => {
                 entry.upstream(failure.upstream.clone(), Duration::ZERO);
+                let is_theirs = failure.whose != Fault::Client && notes.fault().is_none();
+                let stands_in = errand.filter(|_| is_theirs);
+                if let Some(answer) = stands_in.and_then(|errand| errand.failed(shared.clock.now()))
+                {
+                    entry.holds(admitted);
+                    return Ok(told.add_to(given(answer, id, entry, in_flight)));
+                }
                 return Err(blame(failure, &notes));
             }
         };
@@ -268,10 +333,34 @@ impl Engine {
             }
         };
         entry.upstream(Some(Arc::clone(&answer.upstream)), answer.waited);
-        Ok(told.add_to(tidy(answer.response, id)).map(|body| Content::Streamed {
+        let length = cached::length(&answer.response);
+        let response = tidy(answer.response, id);
+        shared.cache.changed(
+            &head.method,
+            target(&head, origin),
+            response.status(),
+            response.headers(),
+        );
+        let (response, fill) = match errand {
+            None => (response, None),
+            Some(errand) => {
+                let ends = response.body().is_end_stream();
+                match heard(errand, response, length, ends, shared.clock.now()) {
+                    Outcome::Goes(response, fill) => {
+                        entry.cache(CacheUse::Miss);
+                        (response, fill)
+                    }
+                    Outcome::Reused(answer) => {
+                        return Ok(told.add_to(given(answer, id, entry, in_flight)));
+                    }
+                }
+            }
+        };
+        Ok(told.add_to(response).map(|body| Content::Streamed {
             body,
             request: notes,
             in_flight,
+            fill,
         }))
     }
 

@@ -36,6 +36,11 @@ impl Unread {
         Self { incoming: Some(incoming), waits: headers.contains_key(EXPECT) }
     }
 
+    /// No body.
+    pub(crate) const fn none() -> Self {
+        Self { incoming: None, waits: false }
+    }
+
     /// Nothing more of it is wanted, not even to throw it away.
     pub(crate) fn give_up(&mut self) {
         self.incoming = None;
