@@ -3,7 +3,7 @@
 use enforcer_model::{RequestId, Source};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{Host, forwarding_headers, strip, strip_credential, strip_response};
+use crate::{Chain, Host, forwarding_headers, strip, strip_credential, strip_response};
 
 #[test]
 fn what_belongs_to_one_connection_stays_on_it() {

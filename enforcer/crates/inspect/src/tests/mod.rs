@@ -3,6 +3,7 @@
 mod attacks;
 mod exact;
 mod forward;
+mod forwarded;
 mod headers;
 mod paths;
 mod queries;

@@ -6,6 +6,7 @@ mod files;
 mod incidents;
 mod kernel;
 mod limits;
+mod listeners;
 mod problems;
 mod regions;
 mod routes;

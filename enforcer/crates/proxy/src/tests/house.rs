@@ -56,6 +56,10 @@ pub(super) struct Plan {
     pub(super) bug: Arc<AtomicBool>,
     /// Beside certificate and key of the secure listener.
     pub(super) clients: &'static str,
+    /// More keys of the secure listener.
+    pub(super) secure: &'static str,
+    /// More listeners.
+    pub(super) listen: &'static str,
 }
 
 struct TestClock(Arc<AtomicBool>);
@@ -77,6 +81,8 @@ impl Default for Plan {
             on_finish: |_| (),
             bug: Arc::default(),
             clients: "",
+            secure: "",
+            listen: "",
         }
     }
 }
@@ -93,7 +99,11 @@ impl House {
         let authority = Authority::new("ours");
         authority.write(folder.path(), &[]);
         let policy = parse(
-            &text(upstream.address, plan.timeouts, plan.audit, plan.connections, plan.clients),
+            &text(upstream.address, plan.timeouts, plan.audit, plan.connections, plan.clients)
+                .replace(
+                    "\n[listen.door]",
+                    &format!("{}\n{}\n[listen.door]", plan.secure, plan.listen),
+                ),
             folder.path(),
         );
 

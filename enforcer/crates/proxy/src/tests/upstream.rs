@@ -95,6 +95,12 @@ async fn answer(
         seen.len() - 1
     };
     let body = match parts.uri.path().rsplit('/').next().unwrap() {
+        "hsts" => {
+            let mut response = Response::new(full("ok"));
+            let short = HeaderValue::from_static("max-age=1");
+            response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, short);
+            return Ok(response);
+        }
         "echo" => body.map_err(BoxError::from).boxed_unsync(),
         "read" => {
             // Who breaks off gets no answer: this future is dropped with the connection.
