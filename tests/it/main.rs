@@ -28,6 +28,7 @@ mod lease;
 mod limits;
 mod lists;
 mod mtls;
+mod operator;
 mod oracle;
 mod packet;
 mod policies;
