@@ -21,6 +21,9 @@ pub enum FramingError {
     /// Content-Length is repeated, a list, or not a plain number.
     #[error("Content-Length is not one plain number")]
     ContentLength,
+    /// The method is written in another way than every method is.
+    #[error("the method `{0}` is not in capital letters, digits and hyphens")]
+    Method(Method),
     /// Expect asks for something else than `100-continue`.
     #[error("Expect is not `100-continue`")]
     Expect,
@@ -55,6 +58,9 @@ pub(crate) fn one_body(
     if method == Method::TRACE {
         return Err(FramingError::Trace);
     }
+    if !is_plain_method(method.as_str().as_bytes()) {
+        return Err(FramingError::Method(method.clone()));
+    }
     transfer_encoding(version, headers)?;
     content_length(headers)?;
     if !headers.get_all(EXPECT).iter().all(|value| is(value, "100-continue")) {
@@ -71,6 +77,12 @@ pub(crate) fn one_body(
         }
     }
     Ok(())
+}
+
+/// Whether it cannot be taken for another: some servers read `get`, and some cut at other characters.
+fn is_plain_method(method: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'-';
+    method.first().is_some_and(u8::is_ascii_uppercase) && method.iter().all(plain)
 }
 
 fn transfer_encoding(version: Version, headers: &HeaderMap) -> Result<(), FramingError> {
@@ -109,9 +121,9 @@ impl From<FramingError> for Rejection {
     fn from(error: FramingError) -> Self {
         let reason = match error {
             FramingError::Connect => Reason::ConnectRefused,
-            FramingError::ConnectionSpecific(_) | FramingError::Expect | FramingError::Te => {
-                Reason::HeaderMalformed
-            }
+            FramingError::ConnectionSpecific(_) | FramingError::Te => Reason::HeaderMalformed,
+            FramingError::Expect => Reason::ExpectationFailed,
+            FramingError::Method(_) => Reason::MethodMalformed,
             FramingError::ContentLength
             | FramingError::TransferEncoding
             | FramingError::TwoFramings => Reason::FramingAmbiguous,

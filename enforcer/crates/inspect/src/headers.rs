@@ -65,6 +65,20 @@ const PROTECTED: &[&str] = &[
     "x-api-key",
 ];
 
+/// What has no meaning behind a body, or another one than in front of it.
+const NOT_BEHIND: &[&str] = &[
+    "cache-control",
+    "connection",
+    "content-range",
+    "keep-alive",
+    "max-forwards",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "upgrade",
+];
+
 /// Beginnings of names by which proxies and identity services tell an application who a client is.
 const IDENTITY_PREFIXES: &[&str] = &[
     "cf-access-",
@@ -168,6 +182,15 @@ pub(crate) fn unambiguous(version: Version, headers: &HeaderMap) -> Result<(), H
         }
     }
     Ok(())
+}
+
+/// Whether fields may stand behind a body: none that says where it ends, where it goes or who sends it
+/// (RFC 9110 section 6.5.1). Claims about the client are for [`crate::strip`] to remove.
+pub fn may_trail(fields: &HeaderMap) -> bool {
+    fields.keys().all(|name| {
+        let reading = reading(name);
+        is_identity(&reading) || !(is_protected(&reading) || NOT_BEHIND.contains(&reading.as_ref()))
+    })
 }
 
 /// Whether a client must not be believed in this field: it is removed on the way to the upstream.

@@ -30,7 +30,7 @@ pub use forward::{
 };
 pub use forwarded::{Disagreement, HOPS_MAX, Walk, walk};
 pub use framing::FramingError;
-pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, one_value};
+pub use headers::{BLOCK_MAX, FIELDS_MAX, HeaderError, may_trail, one_value};
 pub use host::{Host, HostError};
 pub use path::{Path, PathError, fold};
 pub use query::{Pairs, QueryError, query_values};
@@ -79,6 +79,22 @@ pub fn normalise_or(
     let path = path::of(&parts.uri, |text| has_exact(&host, text))?;
     let query = query::of(&parts.uri)?;
     Ok(Head { method: parts.method.clone(), host, path, query, upgrade })
+}
+
+/// Whether a request asks about the server as a whole (`OPTIONS *`, RFC 9110 section 9.3.7), which
+/// nobody behind us can answer. Its head is as strict as any.
+pub fn is_about_the_server(parts: &Parts) -> Result<bool, Rejection> {
+    if parts.method != Method::OPTIONS || parts.uri.path() != "*" {
+        return Ok(false);
+    }
+    headers::bounded(&parts.headers)?;
+    framing::one_body(&parts.method, parts.version, &parts.headers)?;
+    if upgrade::of(&parts.method, parts.version, &parts.headers)?.is_some() {
+        return Err(FramingError::Upgrade(UPGRADE).into());
+    }
+    headers::unambiguous(parts.version, &parts.headers)?;
+    host::of(parts)?;
+    Ok(parts.uri.query().is_none())
 }
 
 impl Head {

@@ -69,6 +69,8 @@ reasons! {
     EndpointDisabled = "endpoint-disabled", 503;
     /// An operator lets the endpoint be used less for a while, and the caller has used that up.
     EndpointTightened = "endpoint-tightened", 429;
+    /// Expect asks for something else than `100-continue`.
+    ExpectationFailed = "expectation-failed", 417;
     /// Framing that can be read two ways: Transfer-Encoding with Content-Length, or a coding other
     /// than one final `chunked`.
     FramingAmbiguous = "framing-ambiguous", 400;
@@ -83,6 +85,8 @@ reasons! {
     HostMismatch = "host-mismatch", 400;
     /// Host is missing, repeated or not a host.
     HostMalformed = "host-malformed", 400;
+    /// More HTTP/2 frames of a kind that costs us more than the client; ends the connection.
+    Http2Flood = "http2-flood", 429;
     /// A fault of ours; the log has the cause.
     Internal = "internal", 500;
     /// Whether the token is good cannot be told: its issuer does not answer, or never has.
@@ -113,6 +117,8 @@ reasons! {
     LimitSource = "limit-source", 429;
     /// The request cannot be limited in a known way: the limiter has no room for a new caller.
     LimitUnavailable = "limit-unavailable", 503;
+    /// A method in another spelling than capital letters, digits and hyphens.
+    MethodMalformed = "method-malformed", 400;
     /// A header or query that asks for another method.
     MethodOverride = "method-override", 400;
     /// The caller's roles satisfy no allow rule of the route.
@@ -145,6 +151,8 @@ reasons! {
     QueryDuplicate = "query-duplicate", 400;
     /// The quota of the day or the month is used up.
     QuotaUsed = "quota-used", 429;
+    /// The request was not done within the time that the policy gives it.
+    RequestTimeout = "request-timeout", 504;
     /// The upstream is nearly full, and callers of this kind are the first to be turned away.
     Shed = "shed", 503;
     /// The agent is shutting down.

@@ -209,12 +209,13 @@ impl Body for AnswerBody {
             }
             Poll::Pending => return Poll::Pending,
         };
+        let length = frame.data_ref().map_or(0, Bytes::len);
         if let Some(entry) = &mut this.entry {
-            entry.sent(frame.data_ref().map_or(0, Bytes::len));
+            entry.sent(length);
         }
         if !this.content.is_empty() {
             if let Some(turn) = this.entry.as_ref().and_then(Entry::turn) {
-                turn.client();
+                turn.client(length);
             }
             return Poll::Ready(Some(Ok(frame)));
         }

@@ -23,6 +23,8 @@ pub struct Counters {
     pub connections_over_source: Count,
     /// Connections closed at once because the agent has as many as it may have.
     pub connections_over_total: Count,
+    /// Connections cut because the client took next to nothing of an answer for too long.
+    pub connections_slow: Count,
     /// Connections cut because the client took no byte of an answer for too long.
     pub connections_stalled: Count,
     /// Connections that could not be accepted, for want of descriptors or memory.
@@ -70,6 +72,7 @@ impl Default for Counters {
             connections_quarantined: Count::default(),
             connections_over_source: Count::default(),
             connections_over_total: Count::default(),
+            connections_slow: Count::default(),
             connections_stalled: Count::default(),
             accepts_failed: Count::default(),
             certificates_refused: Count::default(),
@@ -109,7 +112,7 @@ impl Counters {
         self.refused.get(place)
     }
 
-    const fn named(&self) -> [(&'static str, &Count); 16] {
+    const fn named(&self) -> [(&'static str, &Count); 17] {
         [
             ("allowed", &self.allowed),
             ("clients left", &self.clients_left),
@@ -117,6 +120,7 @@ impl Counters {
             ("connections quarantined", &self.connections_quarantined),
             ("connections over source", &self.connections_over_source),
             ("connections over total", &self.connections_over_total),
+            ("connections slow", &self.connections_slow),
             ("connections stalled", &self.connections_stalled),
             ("accepts failed", &self.accepts_failed),
             ("certificates refused", &self.certificates_refused),

@@ -362,7 +362,15 @@ impl Entry {
             Some(ended @ Ended::ShutDown) => {
                 return (Some(Reason::ShuttingDown), ended.to_string());
             }
-            Some(ended @ Ended::Stalled(_)) => return (None, ended.to_string()),
+            Some(ended @ Ended::Flooded) => {
+                return (Some(Reason::Http2Flood), ended.to_string());
+            }
+            Some(ended @ Ended::TooLong(_)) => {
+                return (Some(Reason::RequestTimeout), ended.to_string());
+            }
+            Some(ended @ (Ended::Slow(_) | Ended::Stalled(_))) => {
+                return (None, ended.to_string());
+            }
             None => {}
         }
         let source = open.exchange.source();

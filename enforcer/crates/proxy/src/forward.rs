@@ -187,6 +187,15 @@ pub(crate) fn tidy<B>(response: Response<B>, id: RequestId) -> Response<B> {
     Response::from_parts(parts, body)
 }
 
+/// What is said to whoever asks about the server as a whole, by `OPTIONS *`: that it is there. No
+/// upstream hears of it.
+pub(crate) fn about_the_server(id: RequestId) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    name(response.headers_mut(), id);
+    response
+}
+
 /// The same place by `https`, on `port`.
 pub(crate) fn redirect(
     head: &Head,

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use enforcer_authn::{Asked, Identity, Presented, Proof, ProofTarget, Scheme};
 use enforcer_cache::Found;
 use enforcer_inspect::{self as inspect, Head, Host};
@@ -26,14 +27,18 @@ use hyper::body::Incoming;
 use crate::admission::Till;
 use crate::answer::{AnswerBody, Content};
 use crate::believed::believed;
-use crate::body::{ClientBody, Notes};
+use crate::body::{ClientBody, Gathered, Notes};
 use crate::cached::{
     self, Outcome, Refresh, Refreshes, Wanted, given, heard, nothing_kept, target,
 };
 use crate::entry::{Entry, Origin};
-use crate::forward::{Allowed, Onward, blame, forward, redirect, rewritten, tidy};
+use crate::forward::{
+    Allowed, Onward, about_the_server, blame, forward, redirect, rewritten, tidy,
+};
+use crate::guard::{Deadline, unless_panic, within};
 use crate::ids::Ids;
 use crate::metadata::{challenge, metadata};
+use crate::problem::problem;
 use crate::reply::Reply;
 use crate::scene::{Known, NoCredential, Scene, authorise, roles_of};
 use crate::shared::Shared;
@@ -50,14 +55,15 @@ pub(crate) struct Engine {
     pools: Rc<Pools<ClientBody>>,
     refreshes: Refreshes,
     ids: Ids,
+    gathered: Gathered,
 }
 
 /// A request that has come in.
 pub(crate) struct Arrival<'a> {
     pub(crate) origin: &'a Origin,
     pub(crate) serves: &'a Serves,
-    /// What the raw bytes of the head said that hyper no longer shows.
-    pub(crate) framing: Result<(), Rejection>,
+    /// Whether proxies in front of us agree about whom it is from.
+    pub(crate) hops: Result<(), Rejection>,
 }
 
 /// How long a request waits for a place in the audit log before it is refused: longer than a disk
@@ -73,7 +79,8 @@ impl Engine {
     /// An engine without connections; needs a `LocalSet` around it.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let pools = Rc::new(Pools::new(Arc::clone(&shared.fleet)));
-        Self { shared, pools, refreshes: Refreshes::default(), ids: Ids::new() }
+        let (refreshes, gathered) = (Refreshes::default(), Gathered::default());
+        Self { shared, pools, refreshes, ids: Ids::new(), gathered }
     }
 
     /// Answers `request`, whatever happens, and leaves exactly one audit record behind.
@@ -88,12 +95,12 @@ impl Engine {
     ) -> Response<AnswerBody> {
         let policy = self.shared.policy.load_full();
         // Whom proxies in front of us name, where they are to be believed.
-        let (named, framing) = match believed(arrival.origin, request.headers(), &policy) {
-            Ok(named) => (named, arrival.framing),
-            Err(disagreement) => (None, arrival.framing.and(Err(disagreement.into()))),
+        let (named, hops) = match believed(arrival.origin, request.headers(), &policy) {
+            Ok(named) => (named, Ok(())),
+            Err(disagreement) => (None, Err(disagreement.into())),
         };
         let origin = named.as_ref().unwrap_or(arrival.origin);
-        let arrival = Arrival { origin, framing, ..arrival };
+        let arrival = Arrival { origin, hops, ..arrival };
         let now = self.shared.clock.now();
         let id = self.ids.next();
         let believes = !policy.issuers().is_empty();
@@ -112,7 +119,14 @@ impl Engine {
         let entry =
             Entry::open(slot, id, arrival.origin, method, policy.sha256(), now, &self.shared);
         let mut entry = entry.keeps_busy(active);
-        match self.serve(request, arrival, id, &policy, now, &mut entry).await {
+        let served = {
+            let serving = pin!(self.serve(request, arrival, id, &policy, now, &mut entry));
+            unless_panic(serving).await.unwrap_or_else(|panic| {
+                self.shared.counters.panics.add_one();
+                Err(Reason::Internal.because(panic))
+            })
+        };
+        match served {
             Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
             Err(rejection) => {
                 // What the caller named is repeated only once it was understood.
@@ -123,23 +137,31 @@ impl Engine {
         }
     }
 
-    /// Records the refusal of a head that hyper could not read, and has answered itself.
-    pub(crate) fn refuse_unread(&self, origin: &Origin, rejection: &Rejection) {
+    /// Records the refusal of what was not read to its end; how it is told, if it was not.
+    pub(crate) fn refuse_unread(&self, origin: &Origin, rejection: &Rejection) -> Response<Bytes> {
         let policy = self.shared.policy.load();
         let now = self.shared.clock.now();
-        let Ok(slot) = self.shared.audit.reserve() else {
-            return self.shared.counters.refuse(Reason::AuditUnavailable);
-        };
         let id = self.ids.next();
+        let slot = match self.shared.audit.reserve() {
+            Ok(slot) => slot,
+            Err(full) => {
+                let unrecorded = Reason::AuditUnavailable.because(full);
+                self.shared.counters.refuse(unrecorded.reason);
+                return problem(&unrecorded, id, origin.http);
+            }
+        };
         let mut entry = Entry::open(slot, id, origin, "", policy.sha256(), now, &self.shared);
         entry.refused(rejection);
+        let answer = problem(rejection, id, origin.http);
+        entry.sent(answer.body().len());
         drop(entry.close());
+        answer
     }
 
     async fn serve(
         &self,
         request: Request<Incoming>,
-        Arrival { origin, serves, framing }: Arrival<'_>,
+        Arrival { origin, serves, hops }: Arrival<'_>,
         id: RequestId,
         policy: &Policy,
         now: Moment,
@@ -154,7 +176,10 @@ impl Engine {
         shared.quarantine.refuse_source(origin.source, now.wall)?;
 
         // One meaning per request, before anything is decided by it.
-        framing?;
+        hops?;
+        if inspect::is_about_the_server(&parts)? {
+            return Ok(about_the_server(id).map(Content::Whole));
+        }
         let exact = |host: &Host, raw: &str| policy.exact_route(host.as_str(), raw).is_some();
         let head = inspect::normalise_or(&parts, exact)?;
         entry.head(&head);
@@ -225,12 +250,20 @@ impl Engine {
             gate.admit_caller(&payer, &shared.limits, now).await?;
         }
 
+        let notes = Notes::new(entry.received());
+        let rate_min = policy.timeouts().body_rate;
+        let mut body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
+        let total = route.total(policy.timeouts()).map(Deadline::after);
+        let in_flight = known.as_ref().map(|known| &known.in_flight);
+        // A slow client keeps neither a place nor a connection from others.
+        if !body.is_whole(route.buffer) {
+            let mut gathering = Box::pin(body.gather(route.buffer, &self.gathered));
+            within(total, pin!(unless_cut(in_flight, gathering.as_mut()))).await???;
+        }
+
         // The caller pays last: a refusal for another reason costs it nothing.
         let admitted = till.admit_caller(admitted, caller, &permit).await?;
 
-        let notes = Notes::new(entry.received());
-        let rate_min = policy.timeouts().body_rate;
-        let body = ClientBody::new(body, route.body_max, rate_min, notes.clone())?;
         let onward = Onward { head: &head, path: path.as_ref(), route, origin, id };
         let told = Told::new(caller.map(|(identity, _)| identity), &admitted, policy, now.wall);
 
@@ -306,7 +339,7 @@ impl Engine {
                     }
                 }
             });
-            unless_cut(in_flight.as_ref(), forwarded).await?
+            within(total, pin!(unless_cut(in_flight.as_ref(), forwarded))).await??
         };
         let opened = match opened {
             Ok(opened) => opened,
@@ -333,6 +366,9 @@ impl Engine {
             }
         };
         entry.upstream(Some(Arc::clone(&answer.upstream)), answer.waited);
+        if let (Some(by), Some(turn)) = (total, entry.turn()) {
+            turn.until(by);
+        }
         let length = cached::length(&answer.response);
         let response = tidy(answer.response, id);
         shared.cache.changed(

@@ -70,6 +70,22 @@ pub(crate) fn status(rejection: &Rejection) -> StatusCode {
     })
 }
 
+/// `answer` as HTTP/1.1 writes it, for a client to whom hyper does not speak.
+pub(crate) fn on_the_wire(answer: &Response<Bytes>) -> Vec<u8> {
+    let status = answer.status();
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {phrase}\r\n", status.as_str()).into_bytes();
+    for (name, value) in answer.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", answer.body().len()).as_bytes());
+    bytes.extend_from_slice(answer.body());
+    bytes
+}
+
 /// The value of [`X_REQUEST_ID`].
 pub(crate) fn request_id(id: RequestId) -> Option<HeaderValue> {
     HeaderValue::try_from(id.to_string()).ok()
@@ -89,7 +105,7 @@ fn retry_after(rejection: &Rejection) -> Option<Duration> {
 /// Whether the client sent what nobody should send: where such a request ends is not worth a guess,
 /// so it is the last of its connection.
 fn ends_connection(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 405 | 408 | 413 | 414 | 431)
+    matches!(status.as_u16(), 400 | 405 | 408 | 413 | 414 | 417 | 431)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::EXPECT;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,16 +29,26 @@ pub(crate) struct Unread {
     incoming: Option<Incoming>,
     /// The client sends nothing before it is told to.
     waits: bool,
+    talks: bool,
 }
 
 impl Unread {
     pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
-        Self { incoming: Some(incoming), waits: headers.contains_key(EXPECT) }
+        Self {
+            incoming: Some(incoming),
+            waits: headers.contains_key(EXPECT),
+            talks: is_rpc(headers),
+        }
+    }
+
+    /// Whether it is a conversation, in which the client may wait for an answer at any time.
+    pub(crate) const fn talks(&self) -> bool {
+        self.talks
     }
 
     /// No body.
     pub(crate) const fn none() -> Self {
-        Self { incoming: None, waits: false }
+        Self { incoming: None, waits: false, talks: false }
     }
 
     /// Nothing more of it is wanted, not even to throw it away.
@@ -82,6 +92,11 @@ impl Drop for Unread {
             spawn_local(throw_away(rest));
         }
     }
+}
+
+fn is_rpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 async fn throw_away(mut rest: Incoming) {

@@ -3,39 +3,64 @@
 //! hyper's own header time-out also runs while a connection is unused; here the two are apart. A
 //! client gets `head` for a whole request head, `idle` between requests, and `idle` to take any
 //! byte of an answer: on the socket, and on HTTP/2 also within its window, where the socket would
-//! look healthy. The rate of a request's body is judged where it is read ([`crate::body`]).
+//! look healthy. Who takes some, but next to nothing, lives on credit: every second that we wait
+//! costs one, every second's worth of bytes at `answer_rate` earns one. The rate of a request's body
+//! is judged where it is read ([`crate::body`]).
+//!
+//! hyper never reads what [`Framing`] or [`Floods`] find unsound: what stands before it is served,
+//! and then the connection ends with an answer of our own.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use enforcer_model::{Reason, Rejection};
-use enforcer_policy::Timeouts;
+use enforcer_model::{Bytes, Reason, Rejection};
+use enforcer_policy::{ConnectionsPlan, Timeouts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::floods::Floods;
 use crate::framing::Framing;
+use crate::guard::Deadline;
 use crate::under_way::Watch;
 
 /// A stream whose bytes are watched.
 pub(crate) struct Wire<S> {
     stream: S,
     pulse: Rc<Pulse>,
+    /// Waits with the end of the reading until what was answered has been written.
+    reader: Option<Waker>,
 }
 
 /// What is known about the progress of one connection.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    /// Follows the heads; none on HTTP/2.
-    framing: Option<RefCell<Framing>>,
+    reading: Reading,
     waiting: Cell<Waiting>,
+    made: Instant,
     requests: Cell<u64>,
     active: RefCell<Vec<Rc<Turn>>>,
-    write_blocked: Cell<Option<Instant>>,
+    taking: Taking,
     ended: Cell<Option<Ended>>,
+}
+
+/// Who reads along.
+#[derive(Debug)]
+enum Reading {
+    Http1(RefCell<Framing>),
+    Http2(Box<RefCell<Floods>>),
+}
+
+/// How a client takes what it is given: by the credit that it has left.
+#[derive(Debug)]
+struct Taking {
+    rate: Bytes,
+    credit: Cell<Duration>,
+    /// Since when we wait for it.
+    since: Cell<Option<Instant>>,
 }
 
 /// Why we ended a connection on which a request was under way.
@@ -47,12 +72,21 @@ pub(crate) enum Ended {
     /// The client's certificate was revoked or has expired.
     #[error("the client certificate is not good any more")]
     Distrusted,
+    /// The client sent more frames of a kind than it may.
+    #[error("the connection ended because of a flood of frames")]
+    Flooded,
     /// The agent stops and could not wait any longer.
     #[error("the agent stopped before the answer was complete")]
     ShutDown,
+    /// The client took next to nothing of an answer.
+    #[error("the client took less of the answer than {0} per second")]
+    Slow(Bytes),
     /// The client took nothing of an answer for too long.
     #[error("the client took nothing of the answer for {0:?}")]
     Stalled(Duration),
+    /// The whole took longer than the policy allows.
+    #[error("the answer was not complete after {0:?}")]
+    TooLong(Duration),
 }
 
 /// A request under way, from its head to the last byte of its answer.
@@ -63,10 +97,13 @@ pub(crate) struct Active {
 }
 
 /// Whose turn it is with an answer, and who must not get any more of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Turn {
-    /// Since when the client has been asked to take the next part.
-    client: Cell<Option<Instant>>,
+    taking: Taking,
+    /// Bytes of the part that the client was given last.
+    given: Cell<usize>,
+    /// When the answer has to be complete, and how long that was.
+    until: Cell<Option<Deadline>>,
     caller: OnceCell<Watch>,
 }
 
@@ -77,8 +114,23 @@ pub(crate) enum Overdue {
     Head,
     /// Nothing was asked for too long.
     Idle,
+    /// The client took next to nothing of an answer for too long.
+    Slow,
     /// The client took nothing of an answer for too long.
     Stalled,
+    /// A request as a whole took too long.
+    Total(Duration),
+}
+
+/// What a connection should do, whatever its clocks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// End: its request has been cut, and its client takes nothing of the answer.
+    End,
+    /// Take no more requests: it had as many as it may have.
+    Finish,
+    /// Look at the clocks no later than this: an answer has to be complete by then.
+    Look(Instant),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,24 +141,71 @@ enum Waiting {
     Next(Instant),
 }
 
+/// The longest wait that bytes taken earlier can pay for, and what everybody begins with.
+const CREDIT_MAX: Duration = Duration::from_secs(60);
+
+impl Taking {
+    const fn new(rate: Bytes) -> Self {
+        Self { rate, credit: Cell::new(CREDIT_MAX), since: Cell::new(None) }
+    }
+
+    fn wait(&self) {
+        if self.since.get().is_none() {
+            self.since.set(Some(Instant::now()));
+        }
+    }
+
+    /// The client has taken so many bytes, after what time we waited for it.
+    fn took(&self, bytes: usize) {
+        if let Some(since) = self.since.take() {
+            self.credit.set(self.credit.get().saturating_sub(since.elapsed()));
+        }
+        if self.credit.get() < CREDIT_MAX {
+            let credit = self.credit.get().saturating_add(self.worth(bytes));
+            self.credit.set(credit.min(CREDIT_MAX));
+        }
+    }
+
+    /// How long the client may take for so many bytes.
+    fn worth(&self, bytes: usize) -> Duration {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        Duration::from_millis(bytes.saturating_mul(1_000) / self.rate.0.max(1))
+    }
+
+    /// When it has kept us waiting for too long with the next `bytes`.
+    fn overdue(&self, bytes: usize, idle: Duration) -> Option<(Instant, Overdue)> {
+        let since = self.since.get()?;
+        let patience = self.credit.get().saturating_add(self.worth(bytes));
+        Some(if patience < idle {
+            (since + patience, Overdue::Slow)
+        } else {
+            (since + idle, Overdue::Stalled)
+        })
+    }
+}
+
 impl Pulse {
     /// Of a fresh HTTP/1 connection.
-    pub(crate) fn http1() -> Rc<Self> {
-        Self::new(Some(RefCell::default()), Waiting::Head(Instant::now()))
+    pub(crate) fn http1(timeouts: &Timeouts) -> Rc<Self> {
+        let now = Instant::now();
+        Self::new(Reading::Http1(RefCell::default()), Waiting::Head(now), now, timeouts)
     }
 
     /// Of a fresh HTTP/2 connection, which may be made well before it is used.
-    pub(crate) fn http2() -> Rc<Self> {
-        Self::new(None, Waiting::Next(Instant::now()))
+    pub(crate) fn http2(timeouts: &Timeouts) -> Rc<Self> {
+        let now = Instant::now();
+        let floods = Box::new(RefCell::new(Floods::new()));
+        Self::new(Reading::Http2(floods), Waiting::Next(now), now, timeouts)
     }
 
-    fn new(framing: Option<RefCell<Framing>>, waiting: Waiting) -> Rc<Self> {
+    fn new(reading: Reading, waiting: Waiting, made: Instant, timeouts: &Timeouts) -> Rc<Self> {
         Rc::new(Self {
-            framing,
+            reading,
             waiting: Cell::new(waiting),
+            made,
             requests: Cell::new(0),
             active: RefCell::default(),
-            write_blocked: Cell::new(None),
+            taking: Taking::new(timeouts.answer_rate),
             ended: Cell::new(None),
         })
     }
@@ -116,10 +215,15 @@ impl Pulse {
         self.ended.set(Some(why));
     }
 
-    /// Why the head that hyper could not read was ambiguous, if it was.
-    pub(crate) fn refuse_unread(&self) -> Result<(), Rejection> {
-        let framing = self.framing.as_ref();
-        framing.map_or(Ok(()), |framing| framing.borrow().refuse(self.requests.get() + 1))
+    /// Why the client's bytes were not read any further, unless the request that they belong to has
+    /// been told.
+    pub(crate) fn refuse_unsound(&self) -> Result<(), Rejection> {
+        match &self.reading {
+            Reading::Http1(framing) => {
+                framing.borrow().fault_in_head().map_or(Ok(()), |why| Err(why.into()))
+            }
+            Reading::Http2(floods) => floods.borrow().found().map_or(Ok(()), |why| Err(why.into())),
+        }
     }
 
     /// The request that arrived last, unless it is over.
@@ -127,44 +231,68 @@ impl Pulse {
         self.active.borrow().last().map(Rc::clone)
     }
 
-    /// A request has arrived; whether its head, as sent, could be read in two ways.
-    pub(crate) fn begin(self: &Rc<Self>) -> (Active, Result<(), Rejection>) {
-        let nth = self.requests.get() + 1;
-        self.requests.set(nth);
-        let turn = Rc::<Turn>::default();
+    /// A request has arrived.
+    pub(crate) fn begin(self: &Rc<Self>) -> Active {
+        self.requests.set(self.requests.get().saturating_add(1));
+        let turn = Rc::new(Turn::new(self.taking.rate));
         self.active.borrow_mut().push(Rc::clone(&turn));
-        let framing = self.framing.as_ref().map_or(Ok(()), |framing| framing.borrow().refuse(nth));
-        (Active { pulse: Rc::clone(self), turn }, framing)
+        Active { pulse: Rc::clone(self), turn }
+    }
+
+    /// Whether no further request should be taken on the connection.
+    pub(crate) fn is_spent(&self, plan: &ConnectionsPlan) -> bool {
+        self.requests.get() >= plan.requests
+    }
+
+    /// When the connection is as old as one should become.
+    pub(crate) fn old_at(&self, plan: &ConnectionsPlan) -> Instant {
+        self.made + plan.age
     }
 
     /// When the connection has to end if nothing happens before, and why.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<(Instant, Overdue)> {
         let active = self.active.borrow();
-        let stalls =
-            active.iter().filter_map(|turn| turn.client.get()).chain(self.write_blocked.get());
-        let stalled = stalls.min().map(|since| (since + timeouts.idle, Overdue::Stalled));
-        if !active.is_empty() {
-            return stalled;
-        }
+        let slow = active.iter().filter_map(|turn| turn.overdue(timeouts.idle));
+        // A stream of HTTP/2 that takes too long ends alone.
+        let total = active.iter().filter(|_| !self.is_http2()).filter_map(|turn| turn.until.get());
+        let total = total.map(|by| (by.end, Overdue::Total(by.total)));
+        let overdue = slow.chain(self.taking.overdue(0, timeouts.idle)).chain(total);
         let waiting = match self.waiting.get() {
-            Waiting::Head(since) => (since + timeouts.head, Overdue::Head),
-            Waiting::Next(since) => (since + timeouts.idle, Overdue::Idle),
+            // A head of HTTP/2 may come in parts while others are under way.
+            Waiting::Head(since) if active.is_empty() || self.is_http2() => {
+                Some((since + timeouts.head, Overdue::Head))
+            }
+            Waiting::Next(since) if active.is_empty() => {
+                Some((since + timeouts.idle, Overdue::Idle))
+            }
+            Waiting::Head(_) | Waiting::Next(_) => None,
         };
-        Some(
-            stalled
-                .map_or(waiting, |stalled| if stalled.0 < waiting.0 { stalled } else { waiting }),
-        )
+        overdue.chain(waiting).min_by_key(|(end, _)| *end)
     }
 
-    /// Ready when the request of an HTTP/1 connection has been cut and its client takes nothing of
-    /// the answer.
+    /// Ready when the connection should do something though no clock has run out; the next look at the
+    /// clocks is `due`.
     ///
-    /// Ready in a poll that something else has caused: a cut wakes the task of its request.
-    pub(crate) fn poll_cut_off(&self) -> Poll<()> {
-        match self.framing.is_some() && self.active.borrow().iter().any(|t| t.cut_off().is_some()) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+    /// Ready in a poll that something else has caused: a cut wakes the task of its request, and a
+    /// request that of its connection.
+    pub(crate) fn poll_wish(
+        &self,
+        plan: &ConnectionsPlan,
+        due: Instant,
+        finishing: bool,
+    ) -> Poll<Wish> {
+        if self.is_http2() {
+            return match !finishing && self.is_spent(plan) {
+                true => Poll::Ready(Wish::Finish),
+                false => Poll::Pending,
+            };
         }
+        let active = self.active.borrow();
+        if active.iter().any(|turn| turn.cut_off().is_some()) {
+            return Poll::Ready(Wish::End);
+        }
+        let ends = active.iter().filter_map(|turn| turn.deadline()).min();
+        ends.filter(|end| *end < due).map_or(Poll::Pending, |end| Poll::Ready(Wish::Look(end)))
     }
 
     /// The longest time after which [`Self::deadline`] is worth another look.
@@ -172,26 +300,80 @@ impl Pulse {
         timeouts.head.min(timeouts.idle)
     }
 
-    fn read(&self, bytes: &[u8]) {
-        let Some(framing) = &self.framing else { return };
-        let mut framing = framing.borrow_mut();
-        let before = framing.in_head();
-        framing.read(bytes);
-        match (before, framing.in_head()) {
-            // The very first head has been waited for since the connection was made.
-            (false, true) if self.requests.get() > 0 => {
+    const fn is_http2(&self) -> bool {
+        matches!(self.reading, Reading::Http2(_))
+    }
+
+    /// Reads along; how many of the bytes are sound.
+    fn read(&self, bytes: &[u8]) -> usize {
+        let (before, after, sound) = match &self.reading {
+            Reading::Http1(framing) => {
+                let mut framing = framing.borrow_mut();
+                let before = framing.in_head();
+                let sound = framing.read(bytes);
+                (before, framing.in_head(), sound)
+            }
+            Reading::Http2(floods) => {
+                let mut floods = floods.borrow_mut();
+                let before = floods.in_head();
+                let sound = floods.received(bytes).map_or(0, |()| bytes.len());
+                (before, floods.in_head(), sound)
+            }
+        };
+        match (before, after) {
+            // The very first head of HTTP/1 has been waited for since the connection was made.
+            (false, true) if self.requests.get() > 0 || self.is_http2() => {
                 self.waiting.set(Waiting::Head(Instant::now()));
             }
             (true, false) => self.waiting.set(Waiting::Next(Instant::now())),
             (false, true | false) | (true, true) => {}
         }
+        sound
     }
 
-    fn wrote<T>(&self, polled: &Poll<T>) {
-        match (polled, self.write_blocked.get()) {
-            (Poll::Ready(_), Some(_)) => self.write_blocked.set(None),
-            (Poll::Pending, None) => self.write_blocked.set(Some(Instant::now())),
-            (Poll::Ready(_), None) | (Poll::Pending, Some(_)) => {}
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        match polled {
+            Poll::Ready(Ok(count)) => self.taking.took(*count),
+            Poll::Ready(Err(_)) => self.taking.took(0),
+            Poll::Pending => self.taking.wait(),
+        }
+    }
+
+    fn flushed(&self, polled: &Poll<io::Result<()>>) {
+        match polled {
+            Poll::Ready(_) => self.taking.took(0),
+            Poll::Pending => self.taking.wait(),
+        }
+    }
+
+    /// Counts frames of ours in the first `count` bytes.
+    fn sent<'a>(&self, slices: impl Iterator<Item = &'a [u8]>, polled: &Poll<io::Result<usize>>) {
+        if let (Reading::Http2(floods), Poll::Ready(Ok(count))) = (&self.reading, polled) {
+            let mut floods = floods.borrow_mut();
+            let mut left = *count;
+            for slice in slices {
+                let written = slice.get(..left).unwrap_or(slice);
+                floods.sent(written);
+                left -= written.len();
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn goodbye(&self) -> Option<[u8; 17]> {
+        match &self.reading {
+            Reading::Http1(_) => None,
+            Reading::Http2(floods) => floods.borrow().goodbye(),
+        }
+    }
+
+    /// Whether nothing more of the client's bytes may be read.
+    fn is_unsound(&self) -> bool {
+        match &self.reading {
+            Reading::Http1(framing) => framing.borrow().fault().is_some(),
+            Reading::Http2(floods) => floods.borrow().found().is_some(),
         }
     }
 }
@@ -204,7 +386,8 @@ impl Active {
 
     /// Why we ended the request or its connection, if we did.
     pub(crate) fn ended(&self) -> Option<Ended> {
-        self.turn.cut_off().map(Ended::Cut).or(self.pulse.ended.get())
+        let turn = &self.turn;
+        turn.cut_off().map(Ended::Cut).or(self.pulse.ended.get()).or_else(|| turn.too_long())
     }
 }
 
@@ -214,7 +397,12 @@ impl Drop for Active {
         let mut active = pulse.active.borrow_mut();
         active.retain(|turn| !Rc::ptr_eq(turn, &self.turn));
         if active.is_empty() {
-            let in_head = pulse.framing.as_ref().is_some_and(|framing| framing.borrow().in_head());
+            let in_head = match &pulse.reading {
+                Reading::Http1(framing) => framing.borrow().in_head(),
+                // Its clock has run since it began.
+                Reading::Http2(floods) if floods.borrow().in_head() => return,
+                Reading::Http2(_) => false,
+            };
             let now = Instant::now();
             pulse.waiting.set(if in_head { Waiting::Head(now) } else { Waiting::Next(now) });
         }
@@ -222,14 +410,29 @@ impl Drop for Active {
 }
 
 impl Turn {
-    /// The client was given a part and has not come back for the next.
-    pub(crate) fn client(&self) {
-        self.client.set(Some(Instant::now()));
+    fn new(rate: Bytes) -> Self {
+        Self {
+            taking: Taking::new(rate),
+            given: Cell::new(0),
+            until: Cell::new(None),
+            caller: OnceCell::new(),
+        }
+    }
+
+    /// The client was given a part of so many bytes and has not come back for the next.
+    pub(crate) fn client(&self, bytes: usize) {
+        self.given.set(bytes);
+        self.taking.wait();
     }
 
     /// The client has taken everything so far.
     pub(crate) fn ours(&self) {
-        self.client.set(None);
+        self.taking.took(self.given.take());
+    }
+
+    /// The answer has to be complete by then.
+    pub(crate) fn until(&self, by: Deadline) {
+        self.until.set(Some(by));
     }
 
     /// The caller of the request, who may be shut out at any time.
@@ -241,13 +444,27 @@ impl Turn {
     /// Why the request must end though the client takes nothing. Were it the client's turn no
     /// longer, whoever makes the answer would see the cut, and could still say so.
     pub(crate) fn cut_off(&self) -> Option<Reason> {
-        self.client.get().and_then(|_since| self.caller.get()?.why())
+        self.taking.since.get().and_then(|_since| self.caller.get()?.why())
+    }
+
+    /// When its answer has to be complete.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.until.get().map(|by| by.end)
+    }
+
+    fn too_long(&self) -> Option<Ended> {
+        let by = self.until.get()?;
+        (by.end <= Instant::now()).then_some(Ended::TooLong(by.total))
+    }
+
+    fn overdue(&self, idle: Duration) -> Option<(Instant, Overdue)> {
+        self.taking.overdue(self.given.get(), idle)
     }
 }
 
 impl<S> Wire<S> {
     pub(crate) const fn new(stream: S, pulse: Rc<Pulse>) -> Self {
-        Self { stream, pulse }
+        Self { stream, pulse, reader: None }
     }
 
     /// The stream, which nobody watches any more.
@@ -256,18 +473,52 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    fn wake_reader(&mut self, written: bool) {
+        if written && let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Ends the reading, once what was answered before has been written.
+    fn poll_unsound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pulse.taking.since.get().is_some() {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(goodbye) = self.pulse.goodbye()
+            && Pin::new(&mut self.stream).poll_write(cx, &goodbye).is_ready()
+        {
+            // It arrives, or it does not: the connection ends.
+            let _flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Unsound)))
+    }
+}
+
+/// What a client sent is not read any further.
+#[derive(Debug, thiserror::Error)]
+#[error("the client sent what is not read any further")]
+struct Unsound;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.pulse.is_unsound() {
+            return self.poll_unsound(cx);
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if polled.is_ready() {
-            self.pulse.read(buffer.filled().get(before..).unwrap_or_default());
+        if polled.is_pending() {
+            return polled;
         }
-        polled
+        let sound = self.pulse.read(buffer.filled().get(before..).unwrap_or_default());
+        buffer.set_filled(before + sound);
+        // Nothing at all would be the end of the stream.
+        if sound == 0 && self.pulse.is_unsound() { self.poll_unsound(cx) } else { polled }
     }
 }
 
@@ -279,6 +530,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.pulse.wrote(&polled);
+        self.wake_reader(polled.is_ready());
+        self.pulse.sent(std::iter::once(bytes), &polled);
         polled
     }
 
@@ -289,6 +542,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.pulse.wrote(&polled);
+        self.wake_reader(polled.is_ready());
+        self.pulse.sent(slices.iter().map(|slice| &**slice), &polled);
         polled
     }
 
@@ -298,13 +553,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.pulse.wrote(&polled);
+        self.pulse.flushed(&polled);
+        self.wake_reader(polled.is_ready());
         polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.pulse.wrote(&polled);
+        self.pulse.flushed(&polled);
+        self.wake_reader(polled.is_ready());
         polled
     }
 }

@@ -182,8 +182,8 @@ fn http2_has_no_fields_about_a_connection() {
 
 #[test]
 fn an_expectation_that_is_not_known_is_refused() {
-    assert_eq!(refuse(plain().header("expect", "200-ok")), Reason::HeaderMalformed);
-    assert_eq!(refuse(plain().header("expect", "y 100-continue")), Reason::HeaderMalformed);
+    assert_eq!(refuse(plain().header("expect", "200-ok")), Reason::ExpectationFailed);
+    assert_eq!(refuse(plain().header("expect", "y 100-continue")), Reason::ExpectationFailed);
 }
 
 #[test]
