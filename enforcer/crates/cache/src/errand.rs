@@ -290,7 +290,7 @@ impl Errand {
         };
         let verdict = judge(request, status, answer, Times { asked: sent.asked, heard: now })?;
         let declared = match answer.get(CONTENT_LENGTH) {
-            Some(length) => Some(length.to_str().ok()?.parse::<u64>().ok()?),
+            Some(length) => Some(number(length)?),
             None => None,
         };
         if declared.is_some_and(|declared| declared > self.cache.bounds().entry.0) {
@@ -310,6 +310,12 @@ impl Errand {
         };
         Fill::new(&self.cache, Pending { key, kept, purges, lead }, declared)
     }
+}
+
+/// A length in digits and nothing else.
+fn number(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 enum Freshened {
