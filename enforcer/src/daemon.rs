@@ -35,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::desk::{
-    Causes, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk, tell_of_upstreams,
+    Causes, CertDesk, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk,
+    tell_of_upstreams,
 };
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
@@ -237,6 +238,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         cache: Arc::clone(&shared.cache),
+        certs: CertDesk::new(Arc::clone(&shared.certificates), audit.clone()),
         endpoints,
         upstreams,
         keys,

@@ -3,6 +3,7 @@
 mod audit;
 mod blocks;
 mod cache;
+mod certs;
 mod confirm;
 mod detach;
 mod doctor;
@@ -106,6 +107,9 @@ enum Verb {
     /// Upstreams and their hosts: how they do, taking them out and back
     #[command(subcommand)]
     Upstream(upstream::Upstream),
+    /// Certificates of listeners: which, until when, new files
+    #[command(subcommand)]
+    Certs(certs::Certs),
     /// Answers that are kept: how many, getting rid of some
     #[command(subcommand)]
     Cache(cache::Cache),
@@ -173,6 +177,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Incident(verb) => verb.execute(&context),
         Verb::Endpoint(verb) => verb.execute(&context),
         Verb::Upstream(verb) => verb.execute(&context),
+        Verb::Certs(verb) => verb.execute(&context),
         Verb::Cache(verb) => verb.execute(&context),
         Verb::Kernel(verb) => verb.execute(&context),
         Verb::Detach(verb) => verb.execute(&context),

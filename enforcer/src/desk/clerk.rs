@@ -65,11 +65,13 @@ impl Clerk {
             Answer::LimitChanged(changed) => changed.audit = own,
             Answer::EndpointChanged(changed) => changed.audit = effect,
             Answer::UpstreamChanged(changed) => changed.audit = effect,
+            Answer::CertificatesReloaded(reloaded) => reloaded.audit = own,
             Answer::CachePurged(purged) => purged.audit = effect,
             Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::CacheStats(_)
+            | Answer::Certificates(_)
             | Answer::Endpoints(_)
             | Answer::Upstreams(_)
             | Answer::Why(_)

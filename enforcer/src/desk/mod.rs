@@ -7,6 +7,7 @@
 //! keep an operator from acting: the answer then says that it is not on record.
 
 mod cache;
+mod certs;
 mod clerk;
 mod endpoints;
 mod keys;
@@ -34,6 +35,7 @@ use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
 use crate::respond::{Order, Repair};
 
+pub(crate) use certs::CertDesk;
 pub(crate) use clerk::{Clerk, committed};
 pub(crate) use endpoints::EndpointDesk;
 pub(crate) use lists::ListDesk;
@@ -54,6 +56,7 @@ pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
     pub(crate) cache: Arc<enforcer_cache::Cache>,
+    pub(crate) certs: CertDesk,
     pub(crate) endpoints: EndpointDesk,
     pub(crate) upstreams: UpstreamDesk,
     pub(crate) keys: KeyStore,
@@ -117,6 +120,7 @@ impl Desk {
         self.incident.tick(now.wall);
         self.endpoints.tick(now.wall);
         self.upstreams.tick(now);
+        self.certs.tick(now);
     }
 
     /// Who asks about a list, and what it is judged by.
@@ -251,6 +255,7 @@ impl Desk {
             }
             Call::PolicyState => Ok(Answer::PolicyState(Box::new(self.policies.state()))),
             Call::Upstream { order } => self.order_upstream(order, by).await,
+            Call::Certs { order } => self.order_certs(order, by).await,
             Call::Cache { order } => self.order_cache(order, by).await,
             Call::Endpoint { order } => self.order_endpoint(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod cache;
+mod certificates;
 mod endpoints;
 mod incident;
 mod kernel;
@@ -28,6 +29,10 @@ pub use blocks::{
     Which, Why,
 };
 pub use cache::{CacheOrder, CachePurged, CacheRoute, CacheStats, CacheWhat};
+pub use certificates::{
+    CertificateRow, CertificatesListed, CertificatesReloaded, CertsOrder, ExpiryWarning,
+    ListenerReloaded, OcspRow,
+};
 pub use endpoints::{
     EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints, TightenBy,
 };
@@ -215,6 +220,11 @@ pub enum Call {
         /// What to do.
         order: UpstreamOrder,
     },
+    /// What becomes of the certificates that listeners show, or which there are.
+    Certs {
+        /// What to do.
+        order: CertsOrder,
+    },
     /// What becomes of the answers that are kept, or how many there are.
     Cache {
         /// What to do.
@@ -289,6 +299,10 @@ pub enum Answer {
     Upstreams(Box<Upstreams>),
     /// To [`UpstreamOrder::Change`].
     UpstreamChanged(Box<UpstreamChanged>),
+    /// To [`CertsOrder::List`].
+    Certificates(CertificatesListed),
+    /// To [`CertsOrder::Reload`].
+    CertificatesReloaded(CertificatesReloaded),
     /// To [`CacheOrder::Stats`].
     CacheStats(Box<CacheStats>),
     /// To [`CacheOrder::Purge`].
@@ -312,6 +326,7 @@ impl Call {
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
             Self::Blocks { .. }
             | Self::Cache { .. }
+            | Self::Certs { .. }
             | Self::Endpoint { .. }
             | Self::Export { .. }
             | Self::KeyFinish(_)

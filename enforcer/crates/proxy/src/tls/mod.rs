@@ -143,6 +143,36 @@ impl Certificates {
         Ok(())
     }
 
+    /// Reads the files again, one listener after the other: one whose files cannot be used, or hold a
+    /// new certificate that is not valid, stays as it is, and the others do not wait for it. The names
+    /// of all of them, with why nothing of them has changed.
+    pub fn reload_each(&self, policy: &Policy) -> Vec<(Arc<str>, Option<String>)> {
+        let before = self.listeners.load();
+        let mut all = All::clone(&before);
+        let read = secure(policy).map(|(listener, tls)| {
+            let was = before.get(&listener.name).map(AsRef::as_ref);
+            let fresh = settings(listener, tls, was, &self.clock).map_err(|error| told(&error));
+            let now = self.clock.now().wall;
+            let fresh = fresh.and_then(|fresh| fresh.timely(&listener.name, was, now));
+            (Arc::clone(&listener.name), fresh)
+        });
+        let mut outcome = Vec::new();
+        for (name, fresh) in read {
+            let refused = match fresh {
+                Ok(fresh) => {
+                    all.insert(Arc::clone(&name), Arc::new(fresh));
+                    None
+                }
+                Err(why) => Some(why),
+            };
+            outcome.push((name, refused));
+        }
+        self.listeners.store(Arc::new(all));
+        self.reloaded.send_replace(());
+        self.warn();
+        outcome
+    }
+
     /// Every certificate in force, listener by listener.
     pub fn list(&self) -> Vec<Held> {
         let all = self.listeners.load();
@@ -181,6 +211,28 @@ impl fmt::Debug for Certificates {
 }
 
 impl Settings {
+    /// These, unless one of their certificates is new and not valid at `now`.
+    fn timely(
+        self,
+        listener: &Arc<str>,
+        before: Option<&Self>,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let known: Vec<Held> =
+            before.into_iter().flat_map(|before| before.shelf.held(listener)).collect();
+        let is_known = |held: &Held| known.iter().any(|known| known.sha256 == held.sha256);
+        let fresh = self.shelf.held(listener).filter(|held| !is_known(held));
+        let untimely = fresh.into_iter().find_map(|held| {
+            let file = held.file.display();
+            let (from, until) = (held.not_before, held.not_after);
+            if until <= now {
+                return Some(format!("the certificate in {file} has expired on {until}"));
+            }
+            (from > now).then(|| format!("the certificate in {file} is not valid before {from}"))
+        });
+        untimely.map_or(Ok(self), Err)
+    }
+
     /// Whether clients are asked for a certificate.
     pub(crate) const fn asks(&self) -> bool {
         self.clients.is_some()
@@ -229,16 +281,27 @@ impl Shown {
 }
 
 fn read(policy: &Policy, before: &All, clock: &Arc<dyn Clock>) -> Result<All, TlsError> {
-    let tls = policy.listeners().iter().filter_map(|listener| match &listener.serves {
-        Serves::Tls(tls) => Some((listener, tls)),
-        Serves::Plain | Serves::Redirect { .. } => None,
-    });
+    let tls = secure(policy);
     tls.map(|(listener, tls)| {
         let before = before.get(&listener.name).map(AsRef::as_ref);
         let settings = settings(listener, tls, before, clock)?;
         Ok((Arc::clone(&listener.name), Arc::new(settings)))
     })
     .collect()
+}
+
+/// The listeners with TLS.
+fn secure(policy: &Policy) -> impl Iterator<Item = (&Listener, &Tls)> {
+    policy.listeners().iter().filter_map(|listener| match &listener.serves {
+        Serves::Tls(tls) => Some((listener, tls)),
+        Serves::Plain | Serves::Redirect { .. } => None,
+    })
+}
+
+/// An error with its causes on one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn settings(
