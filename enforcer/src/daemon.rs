@@ -153,6 +153,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         policy: Arc::new(ArcSwap::new(Arc::clone(&policy))),
         quarantine: Arc::clone(&quarantine),
         revocations: revocations.index(),
+        rolls: Arc::default(),
         shadow: Arc::new(ArcSwapOption::empty()),
         tokens: tokens.clone(),
     });
@@ -238,6 +239,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
         cache: Arc::clone(&shared.cache),
+        rolls: Arc::clone(&shared.rolls),
         certs: CertDesk::new(Arc::clone(&shared.certificates), audit.clone()),
         endpoints,
         upstreams,

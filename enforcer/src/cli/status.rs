@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use enforcer_admin::call::{self, Counter, Talkers};
+use enforcer_admin::call::{self, Counter, SourceRow, Talkers};
 use enforcer_admin::{Answer, Call};
 use enforcer_model::{Clock, SystemClock};
 use serde::Serialize;
@@ -12,7 +12,10 @@ use serde::Serialize;
 use super::quarantine::span;
 use super::talkers::{self, Before};
 use super::tokens::issuer_told;
-use super::{Context, Exit, Failure, Format, Printed, counted, kernel, mismatched};
+use super::{
+    Context, Exit, Failure, Format, Printed, cache, certs, counted, endpoint, kernel, mismatched,
+    upstream,
+};
 
 /// How the agent is, read back from where it acts
 #[derive(Args, Debug)]
@@ -20,6 +23,9 @@ pub(crate) struct Status {
     /// The sources and destinations with most traffic, so many of each
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     talkers: u32,
+    /// The sources with most connections, so many
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    sources: u32,
     /// Again each second, until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -42,6 +48,8 @@ struct Seen<'a> {
     #[serde(flatten)]
     status: &'a call::Status,
     talkers: Option<&'a Talkers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<&'a [SourceRow]>,
 }
 
 /// Between two looks.
@@ -72,7 +80,10 @@ impl Status {
                 }
                 None => None,
             };
-            let seen = Seen { status: &status, talkers: talkers.as_ref() };
+            let sources = (self.sources > 0).then(|| sources(context, self.sources)).transpose()?;
+            lines.extend(sources.iter().flatten().map(told_source));
+            let (talkers, sources) = (talkers.as_ref(), sources.as_deref());
+            let seen = Seen { status: &status, talkers, sources };
             show(context, self.watch, &seen, &lines)
         })
     }
@@ -132,6 +143,11 @@ fn told(status: &call::Status) -> Vec<String> {
         format!("policy   {} ({short})  {}", status.policy.file.display(), status.policy.summary),
     ];
     lines.extend(status.listeners.iter().map(|listener| format!("listen   {listener}")));
+    lines.extend(told_connections(&status.connections));
+    lines.extend(status.upstreams.iter().map(upstream::summary));
+    lines.push(cache::summary(&status.cache));
+    lines.extend(status.certificates.iter().map(certs::summary));
+    lines.extend(endpoint::summary(status.endpoints_disabled, status.endpoints_tightened));
     if !status.capabilities.is_empty() {
         lines.push(format!("rights   {}", status.capabilities.join(", ")));
     }
@@ -159,6 +175,49 @@ fn told(status: &call::Status) -> Vec<String> {
     });
     lines.extend(counters("requests", &status.requests));
     lines
+}
+
+fn told_connections(all: &call::ConnectionsStatus) -> Vec<String> {
+    let silent = match all.threads_silent {
+        0 => String::new(),
+        count => format!("  ({} did not tell)", counted(count, "thread")),
+    };
+    let mut lines = vec![format!(
+        "clients  {} of {} connections: {} active with {}, {} idle, {} shaking hands{silent}",
+        all.open,
+        all.total,
+        all.active,
+        counted(all.requests, "request"),
+        all.idle,
+        all.handshakes,
+    )];
+    lines.extend(all.by_listener.iter().map(|one| {
+        format!(
+            "clients  {:<20} {:<7} {} active with {}, {} idle",
+            one.listener,
+            one.protocol.as_str(),
+            one.active,
+            counted(one.requests, "request"),
+            one.idle,
+        )
+    }));
+    lines
+}
+
+fn sources(context: &Context, most: u32) -> Result<Vec<SourceRow>, Failure> {
+    match context.ask(&Call::Sources { most })? {
+        Answer::Sources(sources) => Ok(sources.sources),
+        _ => Err(mismatched()),
+    }
+}
+
+fn told_source(row: &SourceRow) -> String {
+    format!(
+        "source   {}  {}, {} shaking hands",
+        row.source,
+        counted(row.connections, "connection"),
+        row.handshakes,
+    )
 }
 
 /// Those that have counted anything, one line each.

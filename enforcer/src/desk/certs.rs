@@ -70,6 +70,15 @@ impl CertDesk {
         self.certificates.list().iter().map(|held| row(held, now)).collect()
     }
 
+    /// Those that somebody has to see to.
+    pub(super) fn pressing(&self, now: Timestamp) -> Vec<CertificateRow> {
+        let pressing = |row: &CertificateRow| {
+            let stapled = row.ocsp.as_ref().is_none_or(|ocsp| ocsp.problem.is_none());
+            row.warning.is_some() || !stapled
+        };
+        self.rows(now).into_iter().filter(pressing).collect()
+    }
+
     fn reload(
         &mut self,
         policy: &Policy,

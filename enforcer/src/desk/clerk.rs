@@ -71,6 +71,7 @@ impl Clerk {
             Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::CacheStats(_)
+            | Answer::Sources(_)
             | Answer::Certificates(_)
             | Answer::Endpoints(_)
             | Answer::Upstreams(_)

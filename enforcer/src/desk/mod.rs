@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod lists;
 mod near;
+mod status;
 mod tokens;
 mod upstreams;
 
@@ -27,6 +28,7 @@ use enforcer_audit::Health;
 use enforcer_authn::KeyStore;
 use enforcer_model::{Author, Clock};
 use enforcer_policy::Policy;
+use enforcer_proxy::Rolls;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +58,7 @@ pub(crate) struct Desk {
     pub(crate) clerk: Clerk,
     pub(crate) lists: ListDesk,
     pub(crate) cache: Arc<enforcer_cache::Cache>,
+    pub(crate) rolls: Arc<Rolls>,
     pub(crate) certs: CertDesk,
     pub(crate) endpoints: EndpointDesk,
     pub(crate) upstreams: UpstreamDesk,
@@ -192,6 +195,7 @@ impl Desk {
                 let talkers = self.clerk.order(|reply| Order::Talkers { most, reply }).await?;
                 Ok(Answer::Talkers(Box::new(talkers)))
             }
+            Call::Sources { most } => Ok(Answer::Sources(self.sources(most))),
             Call::Kernel { verb } => {
                 let by_whom = by.clone();
                 let done = self
@@ -299,6 +303,12 @@ impl Desk {
                 summary: summary(&policy),
             },
             listeners: self.listeners.clone(),
+            connections: self.connections(&policy).await,
+            upstreams: self.upstreams.rows(self.clock.now()),
+            cache: cache::stats(&self.cache),
+            certificates: self.certs.pressing(self.clock.now().wall),
+            endpoints_disabled: self.endpoints.disabled(),
+            endpoints_tightened: self.endpoints.tightened(),
             incident: self.incident.status().level,
             issuers: self.tokens.issuers(),
             blocks: view.blocks,

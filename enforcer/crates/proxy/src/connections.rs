@@ -111,6 +111,21 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// The sources with most connections, at most so many: how many each has, and of those how many
+    /// shake hands.
+    pub fn sources(&self, most: usize) -> Vec<(Prefix, usize, usize)> {
+        let mut all = Vec::new();
+        for shard in &self.sources {
+            let shard = shard.lock();
+            all.extend(shard.iter().map(|(around, neighbours)| {
+                (*around, neighbours.open.len(), neighbours.handshakes)
+            }));
+        }
+        all.sort_by_key(|(around, open, _)| (std::cmp::Reverse(*open), *around));
+        all.truncate(most);
+        all
+    }
+
     /// Closes every connection from inside `prefix` but those that `spared` says, whatever is under
     /// way on it; how many.
     ///

@@ -37,6 +37,7 @@ use crate::entry::Origin;
 use crate::framing::HEAD_BYTES_MAX;
 use crate::pipeline::{Arrival, Engine};
 use crate::problem::on_the_wire;
+use crate::roll::Seated;
 use crate::tls::Trust;
 use crate::tunnel::{Agreed, End};
 use crate::wire::{Active, Ended, Overdue, Pulse, Turn, Wire, Wish};
@@ -73,6 +74,7 @@ struct Client {
     door: Rc<Door>,
     engine: Rc<Engine>,
     pulse: Rc<Pulse>,
+    seated: Seated,
     plan: ConnectionsPlan,
     /// The connection is old: its next answer says that it is the last one.
     leaving: Cell<bool>,
@@ -131,8 +133,13 @@ pub(crate) async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let stream = parts.io.into_inner().into_inner();
             // Few connections become tunnels; the others keep no room for one.
             let early = &parts.read_buf;
-            let carried = client.carry(agreed, stream, early, &ends, &timeouts, distrusted);
-            return Box::pin(carried).await;
+            let mut carried =
+                Box::pin(client.carry(agreed, stream, early, &ends, &timeouts, distrusted));
+            return poll_fn(|cx| match carried.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => client.pulse.poll_withdrawn(cx),
+            })
+            .await;
         }
         // hyper leaves a connection open on which an upgrade was asked for. Where none was agreed
         // to, it is asked once more, and closes it.
@@ -212,6 +219,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         sleep(LAST_CALL).await;
     });
     let mut finishing = false;
+    let is_http1 = client.origin.http == HttpVersion::H1;
     loop {
         let due = alarm.deadline();
         tokio::select! {
@@ -224,6 +232,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 return None;
             }
             ended = &mut connection => return Some(ended),
+            () = poll_fn(|cx| pulse.poll_withdrawn(cx)), if is_http1 => return None,
             wish = poll_fn(|_| pulse.poll_wish(&client.plan, due, finishing)) => match wish {
                 Wish::End => return None,
                 Wish::Finish => {
@@ -290,7 +299,8 @@ impl Client {
         let plan = *engine.shared.policy.load().connections();
         let (agreed, leaving, asked_to_leave) =
             (RefCell::default(), Cell::default(), Cell::default());
-        Self { origin, door, engine, pulse, plan, leaving, agreed, asked_to_leave }
+        let seated = engine.roll.seat(&origin.listener, origin.http, &pulse);
+        Self { origin, door, engine, pulse, seated, plan, leaving, agreed, asked_to_leave }
     }
 
     /// When the clocks are worth another look, if nothing happens before.
@@ -335,6 +345,7 @@ impl Client {
     ) {
         let counters = &self.engine.shared.counters;
         counters.tunnels.add_one();
+        self.seated.tunnels();
         let (end, mut entry) = agreed.carry(stream, early, timeouts.idle, ends, distrusted).await;
         match end {
             End::Over => {}
@@ -403,7 +414,7 @@ async fn unless_cut_off(mut stream: Pin<Box<impl Future>>, turn: Option<Rc<Turn>
             return Poll::Ready(());
         }
         let Some(turn) = &turn else { return Poll::Pending };
-        if turn.cut_off().is_some() {
+        if turn.cut_off().is_some() || turn.poll_withdrawn(cx).is_ready() {
             return Poll::Ready(());
         }
         let Some(end) = turn.deadline() else { return Poll::Pending };

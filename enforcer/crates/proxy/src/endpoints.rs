@@ -82,7 +82,12 @@ impl Endpoints {
 
     /// Whether a request can meet the rule `id`.
     pub fn holds(&self, id: &str) -> bool {
-        self.any.load(Ordering::Acquire) && self.rules.load().iter().any(|rule| &*rule.id == id)
+        self.any.load(Ordering::Acquire) && self.rule(id).is_some()
+    }
+
+    /// The rule `id`.
+    pub(crate) fn rule(&self, id: &str) -> Option<Arc<EndpointRule>> {
+        self.rules.load().iter().find(|rule| &*rule.id == id).map(Arc::clone)
     }
 
     /// What lies before a request for `path`, which may be another than the head's.

@@ -198,7 +198,7 @@ impl Entry {
     }
 
     /// Whose turn it is with the answer.
-    pub(crate) fn turn(&self) -> Option<&Turn> {
+    pub(crate) fn turn(&self) -> Option<&Rc<Turn>> {
         self.open.as_ref()?.active.as_ref().map(Active::turn)
     }
 
@@ -361,6 +361,9 @@ impl Entry {
             }
             Some(ended @ Ended::ShutDown) => {
                 return (Some(Reason::ShuttingDown), ended.to_string());
+            }
+            Some(ended @ Ended::Withdrawn) => {
+                return (Some(Reason::EndpointDisabled), ended.to_string());
             }
             Some(ended @ Ended::Flooded) => {
                 return (Some(Reason::Http2Flood), ended.to_string());

@@ -5,6 +5,7 @@
 //! forwarded needs a `Head`, a `Permit` and an `Admitted`, so "forwarded though not authorised" does
 //! not compile.
 
+use std::cell::OnceCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use crate::ids::Ids;
 use crate::metadata::{challenge, metadata};
 use crate::problem::problem;
 use crate::reply::Reply;
+use crate::roll::Roll;
 use crate::scene::{Known, NoCredential, Scene, authorise, roles_of};
 use crate::shared::Shared;
 use crate::told::Told;
@@ -56,6 +58,8 @@ pub(crate) struct Engine {
     refreshes: Refreshes,
     ids: Ids,
     gathered: Gathered,
+    /// The connections of this thread.
+    pub(crate) roll: Rc<Roll>,
 }
 
 /// A request that has come in.
@@ -80,7 +84,7 @@ impl Engine {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let pools = Rc::new(Pools::new(Arc::clone(&shared.fleet)));
         let (refreshes, gathered) = (Refreshes::default(), Gathered::default());
-        Self { shared, pools, refreshes, ids: Ids::new(), gathered }
+        Self { shared, pools, refreshes, ids: Ids::new(), gathered, roll: Rc::default() }
     }
 
     /// Answers `request`, whatever happens, and leaves exactly one audit record behind.
@@ -183,6 +187,12 @@ impl Engine {
         let exact = |host: &Host, raw: &str| policy.exact_route(host.as_str(), raw).is_some();
         let head = inspect::normalise_or(&parts, exact)?;
         entry.head(&head);
+        // Where it is found by whoever wants it to end.
+        let (turn, alone) = (entry.turn().map(Rc::clone), OnceCell::new());
+        let head = match &turn {
+            Some(turn) => turn.asks(head),
+            None => alone.get_or_init(|| head),
+        };
         if let Some(shown) = &origin.shown {
             shown.refuse_misdirected(head.host.as_str(), &shared.certificates)?;
         }

@@ -53,6 +53,9 @@ pub async fn serve(
         hurry: CancellationToken::new(),
         connections: TaskTracker::new(),
     });
+    let roll = Rc::clone(&thread.engine.roll);
+    let errands = roll.attend(shared.rolls.join(), Arc::clone(&shared.endpoints));
+    tokio::task::spawn_local(errands);
     for bound in listeners.0 {
         let entrance = Entrance::open(bound.opening)?;
         let door = Rc::new(Door { name: bound.name, serves: bound.serves });

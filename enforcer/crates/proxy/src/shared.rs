@@ -17,6 +17,7 @@ use enforcer_upstream::Fleet;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::endpoints::Endpoints;
+use crate::roll::Rolls;
 use crate::shadow::Shadow;
 use crate::tls::Certificates;
 
@@ -56,6 +57,8 @@ pub struct Shared {
     pub quarantine: Arc<Quarantine>,
     /// What was taken back before its time.
     pub revocations: Revocations,
+    /// The connections that the threads serve.
+    pub rolls: Arc<Rolls>,
     /// A policy that decides nothing and is compared with the one in force.
     pub shadow: Arc<ArcSwapOption<Shadow>>,
     /// The issuers that are believed, and what is known of their tokens.

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use enforcer_inspect::Head;
 use enforcer_model::{Bytes, Reason, Rejection};
 use enforcer_policy::{ConnectionsPlan, Timeouts};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -45,6 +46,8 @@ pub(crate) struct Pulse {
     active: RefCell<Vec<Rc<Turn>>>,
     taking: Taking,
     ended: Cell<Option<Ended>>,
+    /// Of the task that serves a connection of HTTP/1.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// Who reads along.
@@ -87,6 +90,9 @@ pub(crate) enum Ended {
     /// The whole took longer than the policy allows.
     #[error("the answer was not complete after {0:?}")]
     TooLong(Duration),
+    /// An operator disabled its endpoint, and what was under way there as well.
+    #[error("an operator disabled the endpoint while the request was under way")]
+    Withdrawn,
 }
 
 /// A request under way, from its head to the last byte of its answer.
@@ -105,6 +111,12 @@ pub(crate) struct Turn {
     /// When the answer has to be complete, and how long that was.
     until: Cell<Option<Deadline>>,
     caller: OnceCell<Watch>,
+    /// What is asked for, once that is understood.
+    head: OnceCell<Head>,
+    /// An operator wants it to end.
+    withdrawn: Cell<bool>,
+    /// Of the task that serves a stream of HTTP/2.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// Why a connection has to end.
@@ -207,7 +219,35 @@ impl Pulse {
             active: RefCell::default(),
             taking: Taking::new(timeouts.answer_rate),
             ended: Cell::new(None),
+            waker: RefCell::default(),
         })
+    }
+
+    /// Requests under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.active.borrow().len()
+    }
+
+    /// Ends the requests under way that `meant` names; how many.
+    pub(crate) fn withdraw(&self, meant: &dyn Fn(&Head) -> bool) -> usize {
+        let active = self.active.borrow();
+        let meant = active.iter().filter(|turn| turn.head.get().is_some_and(meant));
+        let cut = meant.filter(|turn| turn.withdraw()).count();
+        if cut > 0
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+        cut
+    }
+
+    /// Ready once one of its requests is to end; the task that asks is woken.
+    pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
+        keep(&self.waker, cx);
+        match self.active.borrow().iter().any(|turn| turn.withdrawn.get()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// Says why the requests that are still under way will not be completed.
@@ -380,14 +420,16 @@ impl Pulse {
 
 impl Active {
     /// Whose turn it is with the answer.
-    pub(crate) fn turn(&self) -> &Turn {
+    pub(crate) fn turn(&self) -> &Rc<Turn> {
         &self.turn
     }
 
     /// Why we ended the request or its connection, if we did.
     pub(crate) fn ended(&self) -> Option<Ended> {
         let turn = &self.turn;
-        turn.cut_off().map(Ended::Cut).or(self.pulse.ended.get()).or_else(|| turn.too_long())
+        let withdrawn = turn.withdrawn.get().then_some(Ended::Withdrawn);
+        let cut = turn.cut_off().map(Ended::Cut).or(withdrawn);
+        cut.or(self.pulse.ended.get()).or_else(|| turn.too_long())
     }
 }
 
@@ -416,7 +458,31 @@ impl Turn {
             given: Cell::new(0),
             until: Cell::new(None),
             caller: OnceCell::new(),
+            head: OnceCell::new(),
+            withdrawn: Cell::new(false),
+            waker: RefCell::default(),
         }
+    }
+
+    /// Keeps what is asked for, for whoever wants such requests to end.
+    pub(crate) fn asks(&self, head: Head) -> &Head {
+        // One request, one head.
+        self.head.get_or_init(|| head)
+    }
+
+    /// Ready once the request is to end; the task that asks is woken.
+    pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
+        keep(&self.waker, cx);
+        if self.withdrawn.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether this was what ended it.
+    fn withdraw(&self) -> bool {
+        let is_first = !self.withdrawn.replace(true);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+        is_first
     }
 
     /// The client was given a part of so many bytes and has not come back for the next.
@@ -459,6 +525,13 @@ impl Turn {
 
     fn overdue(&self, idle: Duration) -> Option<(Instant, Overdue)> {
         self.taking.overdue(self.given.get(), idle)
+    }
+}
+
+fn keep(waker: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut waker = waker.borrow_mut();
+    if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *waker = Some(cx.waker().clone());
     }
 }
 

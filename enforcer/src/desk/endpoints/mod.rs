@@ -76,13 +76,23 @@ impl Desk {
             EndpointOrder::Relax { reason, .. } => ("endpoint relax", reason.as_ref()),
         };
         reason.map_or(Ok(()), |reason| checked(reason))?;
-        let (arguments, changes) = (arguments(&order), !matches!(order, EndpointOrder::List));
         let (policy, now) = (self.policies.current(), self.clock.now().wall);
-        let done = self.endpoints.obey(order, by, &policy, now);
-        if changes {
-            return self.clerk.recorded(verb, arguments, by, done).await;
+        if matches!(order, EndpointOrder::List) {
+            return Ok(Answer::Endpoints(self.endpoints.list(&policy)));
         }
-        done.map(|(answer, _)| answer)
+        let arguments = arguments(&order);
+        let cuts = matches!(order, EndpointOrder::Disable { cut: true, .. });
+        let done = match self.endpoints.decide(order, by, &policy, now) {
+            Ok(decided) => {
+                let cut = match cuts {
+                    true => self.rolls.cut(&decided.rule.id.as_str().into()).await,
+                    false => (0, 0),
+                };
+                Ok(self.endpoints.finish(decided, cut))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        self.clerk.recorded(verb, arguments, by, done).await
     }
 }
 
@@ -101,18 +111,38 @@ impl EndpointDesk {
         Ok(desk)
     }
 
-    /// Does what was ordered; the ticket is that of its record.
-    pub(super) fn obey(
+    /// Everything that holds.
+    fn list(&self, policy: &Policy) -> Listed {
+        Listed { endpoints: self.held.iter().map(|held| held.row(policy)).collect() }
+    }
+
+    /// How many are disabled.
+    pub(super) fn disabled(&self) -> u64 {
+        self.count(Verb::Disable)
+    }
+
+    /// How many are tightened.
+    pub(super) fn tightened(&self) -> u64 {
+        self.count(Verb::Tighten)
+    }
+
+    fn count(&self, verb: Verb) -> u64 {
+        let count = self.held.iter().filter(|held| held.verb() == verb).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
+    /// Puts in force what was ordered.
+    fn decide(
         &mut self,
         order: EndpointOrder,
         by: &Author,
         policy: &Policy,
         now: Timestamp,
-    ) -> Result<(Answer, Option<Ticket>), Refusal> {
+    ) -> Result<Done, Refusal> {
         let done = match order {
             EndpointOrder::List => {
-                let endpoints = self.held.iter().map(|held| held.row(policy)).collect();
-                return Ok((Answer::Endpoints(Listed { endpoints }), None));
+                let nothing = Refusal::new(RefusalKind::Usage, "a list changes nothing");
+                return Err(nothing);
             }
             EndpointOrder::Disable { endpoint, status, ttl_seconds, cut: _, reason } => {
                 let endpoint = named(&endpoint)?;
@@ -137,20 +167,26 @@ impl EndpointDesk {
         };
         // In force first: a disk that refuses must not keep anybody from stopping an attack.
         self.publish();
+        Ok(done)
+    }
+
+    /// Keeps what was decided, after which so many requests were cut and so many threads have not
+    /// said how many; with the ticket of its record.
+    fn finish(&self, done: Done, (cut, silent): (u64, usize)) -> (Answer, Option<Ticket>) {
         let not_stored = self.keep();
-        let ended = matches!(done.what, EndpointEvent::Enabled | EndpointEvent::Relaxed);
-        let applied = self.table.holds(&done.rule.id) != ended;
-        let ticket = self.note(&done, ended);
+        let ended = done.has_ended();
+        let applied = self.table.holds(&done.rule.id) != ended && silent == 0;
+        let ticket = self.note(&done, cut);
         let changed = EndpointChanged {
             rule: done.rule,
             ended,
             before: done.before,
             applied,
-            cut: 0,
+            cut,
             not_stored,
             audit: None,
         };
-        Ok((Answer::EndpointChanged(Box::new(changed)), ticket))
+        (Answer::EndpointChanged(Box::new(changed)), ticket)
     }
 
     /// Ends rules whose time is over.
@@ -166,7 +202,7 @@ impl EndpointDesk {
         for held in over {
             let rule = held.row_with(Vec::new());
             let (what, author) = (EndpointEvent::Expired, Author::Agent);
-            drop(self.note(&Done { what, rule, before: None, author, reason: None }, true));
+            drop(self.note(&Done { what, rule, before: None, author, reason: None }, 0));
         }
     }
 
@@ -272,8 +308,8 @@ impl EndpointDesk {
         })
     }
 
-    fn note(&self, done: &Done, ended: bool) -> Option<Ticket> {
-        let rule = &done.rule;
+    fn note(&self, done: &Done, cut: u64) -> Option<Ticket> {
+        let (rule, ended) = (&done.rule, done.has_ended());
         let said = |row: &EndpointRow| row.measure.to_string();
         let before = match done.what {
             EndpointEvent::Expired => Some(said(rule)),
@@ -293,11 +329,20 @@ impl EndpointDesk {
             after,
             until: (!ended).then_some(rule.until),
             refused: rule.refused,
-            cut: 0,
+            cut,
             author: done.author.clone(),
             reason: done.reason.clone(),
         };
         self.audit.reserve().ok().map(|slot| slot.write(Record::Endpoint(Box::new(change))))
+    }
+}
+
+impl Done {
+    const fn has_ended(&self) -> bool {
+        match self.what {
+            EndpointEvent::Disabled | EndpointEvent::Tightened => false,
+            EndpointEvent::Enabled | EndpointEvent::Expired | EndpointEvent::Relaxed => true,
+        }
     }
 }
 

@@ -162,7 +162,8 @@ impl House {
     }
 
     fn ask(&self, desk: &mut EndpointDesk, order: EndpointOrder) -> Result<Answer, Refusal> {
-        desk.obey(order, &author(), &self.policy, at(0)).map(|(answer, _)| answer)
+        let done = desk.decide(order, &author(), &self.policy, at(0))?;
+        Ok(desk.finish(done, (0, 0)).0)
     }
 
     fn changed(&self, desk: &mut EndpointDesk, order: EndpointOrder) -> EndpointChanged {

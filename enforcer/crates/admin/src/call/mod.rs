@@ -56,7 +56,10 @@ pub use lists::{
 pub use networks::Networks;
 pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
 pub use refusal::{Refusal, RefusalKind};
-pub use status::{AuditStatus, Counter, PolicyStatus, Status};
+pub use status::{
+    AuditStatus, ConnectionProtocol, ConnectionRow, ConnectionsStatus, Counter, PolicyStatus,
+    SourceRow, Sources, Status,
+};
 pub use tokens::{
     AskedToken, IssuerRow, RevocationRow, TokenCheck, TokenInspected, TokenRevoke, TokensListed,
     TokensRevoked,
@@ -140,6 +143,11 @@ pub enum Call {
     /// Who sends most, and where most goes to, from the kernel's own tables.
     Talkers {
         /// Rows of each kind, at most.
+        most: u32,
+    },
+    /// Who has most connections.
+    Sources {
+        /// Rows, at most.
         most: u32,
     },
     /// Makes an API key.
@@ -271,6 +279,8 @@ pub enum Answer {
     Kernel(Box<KernelReport>),
     /// To [`Call::Talkers`].
     Talkers(Box<Talkers>),
+    /// To [`Call::Sources`].
+    Sources(Sources),
     /// To [`Call::KeyIssue`] and [`Call::KeyRotate`].
     KeyIssued(Box<KeyIssued>),
     /// To a call about keys that was only a rehearsal.
@@ -346,6 +356,7 @@ impl Call {
             | Self::PolicyState
             | Self::Quarantine(_)
             | Self::Release { .. }
+            | Self::Sources { .. }
             | Self::Status
             | Self::Talkers { .. }
             | Self::TokenInspect { .. }

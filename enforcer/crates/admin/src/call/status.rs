@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use enforcer_model::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::cache::CacheStats;
+use super::certificates::CertificateRow;
 use super::kernel::KernelStatus;
 use super::tokens::IssuerRow;
+use super::upstreams::UpstreamRow;
 
 /// How the agent is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +30,24 @@ pub struct Status {
     /// Whose tokens are believed, and whether they can be checked.
     #[serde(default)]
     pub issuers: Vec<IssuerRow>,
+    /// Connections of clients, and what they have under way.
+    #[serde(default)]
+    pub connections: ConnectionsStatus,
+    /// The upstreams, in the order of the policy.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamRow>,
+    /// The answers that are kept.
+    #[serde(default)]
+    pub cache: CacheStats,
+    /// Certificates that somebody has to see to.
+    #[serde(default)]
+    pub certificates: Vec<CertificateRow>,
+    /// Endpoints that are disabled.
+    #[serde(default)]
+    pub endpoints_disabled: u64,
+    /// Endpoints that may be used less.
+    #[serde(default)]
+    pub endpoints_tightened: u64,
     /// The kernel half.
     pub kernel: KernelStatus,
     /// Decisions in force, lists aside.
@@ -43,6 +65,85 @@ pub struct Status {
     /// Capabilities that the agent still holds, such as `CAP_NET_ADMIN`.
     #[serde(default)]
     pub capabilities: Vec<String>,
+}
+
+/// Connections of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsStatus {
+    /// All that are open.
+    pub open: u64,
+    /// As many as there may be.
+    pub total: u64,
+    /// Those without a request under way.
+    pub idle: u64,
+    /// Those with one.
+    pub active: u64,
+    /// Those of which it is not known yet what they are, such as TLS handshakes.
+    pub handshakes: u64,
+    /// Requests under way.
+    pub requests: u64,
+    /// By listener and protocol.
+    pub by_listener: Vec<ConnectionRow>,
+    /// Threads that did not tell in time what they have.
+    pub threads_silent: u64,
+}
+
+/// Connections of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// As the policy names it.
+    pub listener: String,
+    /// What is spoken.
+    pub protocol: ConnectionProtocol,
+    /// Those without a request under way.
+    pub idle: u64,
+    /// Those with one.
+    pub active: u64,
+    /// Requests under way.
+    pub requests: u64,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionProtocol {
+    /// HTTP/1.1.
+    #[serde(rename = "http1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "http2")]
+    Http2,
+    /// Something else, by way of an upgrade.
+    #[serde(rename = "tunnel")]
+    Tunnel,
+}
+
+/// Who has most connections.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sources {
+    /// Those with most first.
+    pub sources: Vec<SourceRow>,
+}
+
+/// The connections of one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRow {
+    /// An address; of IPv6, a /64.
+    pub source: Prefix,
+    /// Open ones.
+    pub connections: u64,
+    /// Of those, TLS handshakes.
+    pub handshakes: u64,
+}
+
+impl ConnectionProtocol {
+    /// The word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Tunnel => "tunnel",
+        }
+    }
 }
 
 /// Policy in force.

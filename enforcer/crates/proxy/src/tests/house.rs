@@ -146,6 +146,7 @@ impl House {
             quarantine: Arc::new(Quarantine::new(64)),
             incident: Arc::default(),
             revocations: revocations.index(),
+            rolls: Arc::default(),
             shadow: Arc::default(),
             tokens,
         });
