@@ -38,11 +38,12 @@ use crate::desk::{
     Causes, CertDesk, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk,
     tell_of_upstreams,
 };
+use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
-use crate::shutdown::{self, Wish, Wishes};
+use crate::shutdown::{self, Over, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
 use crate::{files, operators, privileges, watcher};
@@ -59,26 +60,46 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often a part of what is enforced is compared with what is decided.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// Serves `policy`, read from `file`, until a signal says stop.
-pub(crate) fn run(policy: Policy, file: PathBuf) -> Result<()> {
+/// How an agent comes to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Nobody else serves.
+    Alone,
+    /// It takes the place of the agent that serves, if one does.
+    TakeOver,
+}
+
+/// Serves `policy`, read from `file`, until a signal says stop or a successor takes its place.
+pub(crate) fn run(policy: Policy, file: PathBuf, start: Start) -> Result<()> {
     privileges::seal()?;
     // Nothing this process makes is for others, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let state = policy.agent().state.clone();
     make_private(&state)?;
-    let _lock = lock(&state.join("agent.lock"))?;
-    let policy = match Probation::of(&state).recover(&file)? {
-        true => Policy::load(&file).map_err(|error| anyhow!(crate::cli::chain(&error)))?,
-        false => policy,
+    let predecessor = match start {
+        Start::Alone => None,
+        Start::TakeOver => predecessor(&policy, &state)?,
+    };
+    let policy = match &predecessor {
+        None if Probation::of(&state).recover(&file)? => {
+            Policy::load(&file).map_err(|error| anyhow!(crate::cli::chain(&error)))?
+        }
+        None | Some(_) => policy,
     };
     let runtime = control_runtime().context("cannot start the control thread")?;
-    let outcome = tokio::task::LocalSet::new().block_on(&runtime, serve(policy, file, &state));
+    let serving = serve(policy, file, &state, predecessor);
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, serving);
     // A call that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
+async fn serve(
+    policy: Policy,
+    file: PathBuf,
+    state: &Path,
+    mut predecessor: Option<Predecessor>,
+) -> Result<()> {
     let mut wishes = Wishes::listen().context("cannot take over the signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let started = clock.now().monotonic;
@@ -88,16 +109,32 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     }
 
     let program = own_sha256();
-    let listeners = Listeners::bind(&policy, policy.agent().threads.unwrap_or_else(cores))?;
+    let threads = policy.agent().threads.unwrap_or_else(cores);
+    let inherited = predecessor.as_mut().map(|one| std::mem::take(&mut one.sockets));
+    let listeners = Listeners::adopt(&policy, threads, inherited.unwrap_or_default())?;
     let certificates = Arc::new(Certificates::load(&policy, &clock)?);
     certificates.warn();
-    let admin =
-        Server::bind(&policy.agent().socket, operators::admin_group()).map_err(|error| {
-            let hint = error.hint();
-            anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
-        })?;
+    let lock = Arc::new(match &predecessor {
+        None => lock(&state.join("agent.lock"))?,
+        Some(predecessor) => predecessor.lock.try_clone()?,
+    });
+    let admin = match &predecessor {
+        None => Some(bind_admin(&policy)?),
+        Some(_) => None,
+    };
     rehearse_reload(&file, &clock)?;
+    let fleet = Arc::new(Fleet::new());
+    let plans: Vec<_> = policy.upstreams().map(Arc::clone).collect();
+    fleet.prepare(&plans).await;
+    fleet.apply(&plans, started);
+    if let Some(predecessor) = &mut predecessor {
+        predecessor.begin()?;
+    }
     let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
+    let mut attended =
+        predecessor.as_ref().map(|predecessor| predecessor.relay(&audit)).transpose()?;
+    handover::append_spills(state, &audit, &audit_folder).await;
+    let audit_log = audit_folder.clone();
     warn_of_loss(state);
     let keys =
         KeyStore::open(&state.join("keys.db"), Pepper::load_or_create(&state.join("pepper"))?)?;
@@ -131,10 +168,6 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     })?;
     let keeper = limits.remember(quotas, Arc::clone(&clock))?;
     let (finished, observer) = Finished::new();
-    let fleet = Arc::new(Fleet::new());
-    let upstreams: Vec<_> = policy.upstreams().map(Arc::clone).collect();
-    fleet.prepare(&upstreams).await;
-    fleet.apply(&upstreams, started);
     let shared = Arc::new(Shared {
         assertions,
         audit: audit.clone(),
@@ -195,10 +228,16 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
     let stop = CancellationToken::new();
     let (orders, waiting) = mpsc::channel(ORDERS_MAX);
-    let answering = thread("responder", Thread::Responder, &stop, move || {
-        responder.work(waiting);
-        Ok(())
-    })?;
+    let (words, heard) = handover::words();
+    let answering = {
+        let successor = words.clone();
+        thread("responder", Thread::Responder, &stop, move || {
+            if let Some(left) = responder.work(waiting) {
+                handover::forward(left, &successor);
+            }
+            Ok(())
+        })?
+    };
     let keeping = thread("quotas", Thread::Other, &stop, move || {
         keeper.run();
         Ok(())
@@ -221,6 +260,21 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     let mut serving = Vec::new();
     let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
     let told = described(&listeners, &policy);
+    let sockets = listeners.share().context("the sockets cannot be shared")?;
+    let mut found = None;
+    let admin = match predecessor {
+        None => admin,
+        Some(mut predecessor) => {
+            predecessor.ready()?;
+            let admin = Server::adopt(predecessor.admin.try_clone()?, &policy.agent().socket)?;
+            if let Some(attended) = &mut attended {
+                let limits = Arc::clone(&limits);
+                found = Some(predecessor.attend(attended, limits, &connections)?);
+            }
+            Some(admin)
+        }
+    };
+    let admin = admin.context("there is no admin socket")?;
     for (number, sockets) in listeners.into_threads().into_iter().enumerate() {
         let (shared, until) = (Arc::clone(&shared), stop.clone());
         let serve = move || enforcer_proxy::serve_thread(sockets, &until, shared);
@@ -255,11 +309,24 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         clock: Arc::clone(&clock),
     };
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
+    let (loans, asked_for) = mpsc::channel(1);
     let attending = thread("desk", Thread::Other, &stop, move || {
-        control_runtime()?.block_on(desk.attend(incoming))
+        control_runtime()?.block_on(desk.attend(incoming, asked_for))
     })?;
     privileges::reduce_to(Thread::Other)?;
-    let listening = tokio::task::spawn_local(admin.serve(calls.clone(), stop.clone()));
+    let (visits, mut visitors) = mpsc::channel(CALLS_MAX);
+    let admin = admin.with_visitors(visits);
+    let mut estate = Estate {
+        sockets,
+        lock,
+        reception: Reception::open(admin, calls.clone(), stop.clone())?,
+        desk: loans,
+        orders: orders.clone(),
+        audit: audit.clone(),
+        limits: Arc::clone(&limits),
+        connections: Arc::clone(&shared.connections),
+        spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
+    };
     let watching = tokio::task::spawn_local(watcher::watch(
         finished,
         policies_seen,
@@ -272,28 +339,51 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
     if let Some(events) = events {
         tokio::task::spawn_local(watcher::tell_kernel_events(events));
     }
+    if let Some(found) = found {
+        tokio::task::spawn_local(watcher::answer(found, orders.clone(), audit.clone()));
+    }
+    tokio::task::spawn_local(handover::keep_appending_spills(
+        state.to_owned(),
+        audit.clone(),
+        audit_log,
+    ));
     note(&audit, ConfigEvent::Started, &policy, program.clone(), started_with).await;
     for listener in &told {
         info!(listener, "listening");
     }
     info!(policy = %policy.sha256(), pid = std::process::id(), "serving");
 
-    let asked_to_stop = loop {
-        tokio::select! {
-            wish = wishes.next() => match wish {
-                // Beside the loop: a disk that hangs must not keep anybody from stopping.
-                Wish::Reload => drop(tokio::task::spawn_local(reload(calls.clone()))),
-                Wish::Stop => break true,
-            },
-            () = stop.cancelled() => break false,
+    // Beside the loop: a disk that hangs must not keep anybody from stopping.
+    let reload = || drop(tokio::task::spawn_local(reload(calls.clone())));
+    let over =
+        shutdown::until_over(&mut wishes, &stop, &mut visitors, &mut estate, reload).await;
+    let farewell = match &over {
+        Over::Asked | Over::Unasked => {
+            info!("stopping: no new connections, finishing what runs");
+            None
         }
+        Over::HandedOver(_) => Some(Cutter {
+            connections: Arc::clone(&shared.connections),
+            quarantine: Arc::clone(&shared.quarantine),
+            revocations: shared.revocations.clone(),
+            store: state.join("revocations.db"),
+            fleet: Arc::clone(&shared.fleet),
+            clock: Arc::clone(&clock),
+        }),
     };
-    info!("stopping: no new connections, finishing what runs");
     stop.cancel();
+    let Estate { reception, .. } = estate;
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
+    let unasked = matches!(over, Over::Unasked);
+    let farewell = match (over, farewell) {
+        (Over::HandedOver(away), Some(cutter)) => {
+            Some(away.accompany(cutter, Arc::clone(&limits), (words, heard))?)
+        }
+        _ => None,
+    };
     let running = Running {
-        listening,
+        reception,
         attending,
         serving,
         asking,
@@ -303,6 +393,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
         shared,
         watching,
         answering,
+        attended: attended.map(Attended::into_threads).unwrap_or_default(),
     };
     let wound_down = async {
         running.wind_down(patience).await;
@@ -312,12 +403,15 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
             Ok(size) => info!(records = size, "stopped; blocks stay in force in the kernel"),
             Err(error) => error!(%error, "the audit log was not closed cleanly"),
         }
+        if let Some(farewell) = farewell {
+            farewell.end().await;
+        }
     };
     tokio::select! {
         () = wound_down => {}
         () = wishes.impatient() => bail!("ended at once, as asked; what was committed is kept"),
     }
-    if !asked_to_stop {
+    if unasked {
         bail!("a part of the agent ended unasked; the log above says which; blocks stay in force");
     }
     Ok(())
@@ -325,7 +419,7 @@ async fn serve(policy: Policy, file: PathBuf, state: &Path) -> Result<()> {
 
 /// What runs, in the order in which it ends: each part ends when those before it are gone.
 struct Running {
-    listening: tokio::task::JoinHandle<()>,
+    reception: Reception,
     attending: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
     asking: JoinHandle<()>,
@@ -335,13 +429,14 @@ struct Running {
     shared: Arc<Shared>,
     watching: tokio::task::JoinHandle<()>,
     answering: JoinHandle<()>,
+    attended: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     /// Waits for every part, and for none longer than `patience`; this thread goes on acknowledging
     /// audit records meanwhile.
     async fn wind_down(self, patience: Duration) {
-        ended("admin socket", self.listening, patience).await;
+        self.reception.end(patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
         join(vec![self.asking, self.tending], patience).await;
@@ -353,6 +448,8 @@ impl Running {
         drop(self.shared);
         ended("watcher", self.watching, patience).await;
         join(vec![self.answering], patience).await;
+        // What a predecessor still has on record belongs into this log.
+        join(self.attended, patience).await;
     }
 }
 
@@ -412,6 +509,27 @@ fn rehearse_reload(file: &Path, clock: &Arc<dyn Clock>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn bind_admin(policy: &Policy) -> Result<Server> {
+    Server::bind(&policy.agent().socket, operators::admin_group()).map_err(|error| {
+        let hint = error.hint();
+        anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
+    })
+}
+
+/// The agent that serves with the same state, if there is one. Nothing has changed for it yet.
+fn predecessor(policy: &Policy, state: &Path) -> Result<Option<Predecessor>> {
+    let predecessor = Predecessor::ask(&policy.agent().socket, &state.join("agent.lock"))?;
+    match &predecessor {
+        None => info!("there is no agent to take over from: starting as usual"),
+        Some(_) if Probation::of(state).is_on() => bail!(
+            "the policy of the agent that serves is on probation\nhint: `enforcer policy promote` \
+             keeps it, `enforcer policy rollback` ends it; then take over"
+        ),
+        Some(_) => {}
+    }
+    Ok(predecessor)
 }
 
 /// Asks the desk to read the policy file again, as a call like any other.

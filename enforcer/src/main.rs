@@ -5,6 +5,7 @@ mod cli;
 mod daemon;
 mod desk;
 mod files;
+mod handover;
 mod incident;
 mod notices;
 mod operators;

@@ -1,10 +1,16 @@
 //! Who stops when: accept no more, finish what runs, flush the audit log, leave the blocks in force.
+//! An agent that has handed over does the same, but for what its successor has.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use enforcer_admin::Visitor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, warn};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::handover::{self, Away, Estate, Given};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,16 @@ pub(crate) enum Wish {
     Stop,
     /// `SIGHUP`: read the policy file again.
     Reload,
+}
+
+/// Why the agent ends.
+pub(crate) enum Over {
+    /// Somebody asked for it.
+    Asked,
+    /// A part of it has ended.
+    Unasked,
+    /// A successor serves.
+    HandedOver(Box<Away>),
 }
 
 /// The signals of this process.
@@ -46,6 +62,61 @@ impl Wishes {
     pub(crate) async fn impatient(&mut self) {
         while self.next().await != Wish::Stop {}
         warn!("asked twice: ending at once");
+    }
+}
+
+/// Waits until the agent is to end. Meanwhile it reads its policy again when asked, and hands over.
+///
+/// Who asks for its place while another one does is declined; to stop waits for a hand-over that has
+/// begun.
+pub(crate) async fn until_over(
+    wishes: &mut Wishes,
+    stop: &CancellationToken,
+    visitors: &mut mpsc::Receiver<Visitor>,
+    estate: &mut Estate,
+    reload: impl Fn(),
+) -> Over {
+    loop {
+        let visitor = tokio::select! {
+            wish = wishes.next() => match wish {
+                Wish::Reload => {
+                    reload();
+                    continue;
+                }
+                Wish::Stop => return Over::Asked,
+            },
+            () = stop.cancelled() => return Over::Unasked,
+            Some(visitor) = visitors.recv() => visitor,
+        };
+        let abandon = CancellationToken::new();
+        let mut giving = std::pin::pin!(handover::give(visitor, estate, &abandon));
+        let mut over = None;
+        let given = loop {
+            tokio::select! {
+                given = &mut giving => break given,
+                wish = wishes.next() => match wish {
+                    Wish::Reload => reload(),
+                    Wish::Stop => {
+                        info!("asked to stop while handing over: what has begun is finished first");
+                        abandon.cancel();
+                        over.get_or_insert(Over::Asked);
+                    }
+                },
+                () = stop.cancelled(), if over.is_none() => {
+                    abandon.cancel();
+                    over = Some(Over::Unasked);
+                }
+                Some(other) = visitors.recv() => {
+                    let why = "another agent is just taking this one's place";
+                    handover::decline(other, why, "see with `enforcer status` who serves then");
+                }
+            }
+        };
+        match (given, over) {
+            (Given::Away(away), _) => return Over::HandedOver(away),
+            (Given::Kept, Some(over)) => return over,
+            (Given::Kept, None) => {}
+        }
     }
 }
 

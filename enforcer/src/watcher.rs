@@ -235,6 +235,17 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
     });
 }
 
+/// Orders the blocks for what a predecessor still finds.
+pub(crate) async fn answer(
+    mut found: mpsc::Receiver<Finding>,
+    orders: mpsc::Sender<Order>,
+    audit: Audit,
+) {
+    while let Some(finding) = found.recv().await {
+        respond(finding, Mode::Auto, &orders, &audit);
+    }
+}
+
 fn record(
     finding: Finding,
     mode: Mode,

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::{Context, Exit, Failure};
+use crate::daemon::Start;
 
 /// Serve, in the foreground
 #[derive(Args, Debug)]
@@ -17,6 +18,9 @@ pub(crate) struct Run {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogForm::Text)]
     log_form: LogForm,
+    /// Take the place of the agent that serves with this state, without a request lost
+    #[arg(long)]
+    take_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,7 +47,8 @@ impl Run {
         let file: PathBuf = context.policy_file();
         let file = std::path::absolute(&file).unwrap_or(file);
         let policy = super::policy::load(&file)?;
-        crate::daemon::run(policy, file)?;
+        let start = if self.take_over { Start::TakeOver } else { Start::Alone };
+        crate::daemon::run(policy, file, start)?;
         Ok(Exit::Done)
     }
 }

@@ -74,6 +74,7 @@ impl Clerk {
             | Answer::Sources(_)
             | Answer::Certificates(_)
             | Answer::Endpoints(_)
+            | Answer::HandingOver(_)
             | Answer::Upstreams(_)
             | Answer::Why(_)
             | Answer::Lists(_)

@@ -31,7 +31,10 @@ use enforcer_policy::Policy;
 use enforcer_proxy::Rolls;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
+use crate::cli::chain;
+use crate::handover::{Loan, Returned};
 use crate::incident::Incident;
 use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
@@ -79,7 +82,13 @@ impl Desk {
     ///
     /// Waits for files: keys are written with fsync, and a policy may name ten thousand routes. So
     /// it has a thread to itself, where nobody's packets wait behind it.
-    pub(crate) async fn attend(mut self, mut calls: mpsc::Receiver<Incoming>) -> io::Result<()> {
+    ///
+    /// While what it owns is lent to a successor, calls wait.
+    pub(crate) async fn attend(
+        mut self,
+        mut calls: mpsc::Receiver<Incoming>,
+        mut loans: mpsc::Receiver<Loan>,
+    ) -> io::Result<()> {
         let beside = TaskTracker::new();
         let mut upkeep = Upkeep::new();
         let mut ticks = tokio::time::interval(TICK);
@@ -87,6 +96,17 @@ impl Desk {
         loop {
             let incoming = tokio::select! {
                 incoming = calls.recv() => incoming,
+                Some(loan) = loans.recv() => {
+                    beside.close();
+                    beside.wait().await;
+                    match self.lend(loan).await {
+                        Returned::Back => {
+                            beside.reopen();
+                            continue;
+                        }
+                        Returned::Never => return Ok(()),
+                    }
+                }
                 _ = ticks.tick() => {
                     self.tick().await;
                     self.look_after_keys(&mut upkeep);
@@ -114,6 +134,26 @@ impl Desk {
         beside.close();
         beside.wait().await;
         Ok(())
+    }
+
+    /// Leaves every file to a successor, until it is known what came of it.
+    async fn lend(&mut self, Loan { lent, back }: Loan) -> Returned {
+        self.flush_uses();
+        let free = self.keys.lend().map_err(|error| chain(&error));
+        let free = free.and_then(|()| self.tokens.revocations.lend().map_err(|e| chain(&e)));
+        lent.send(free).unwrap_or_default();
+        let returned = back.await.unwrap_or(Returned::Never);
+        if returned == Returned::Back {
+            for taken in [
+                self.keys.take_back().map_err(|error| chain(&error)),
+                self.tokens.revocations.take_back().map_err(|error| chain(&error)),
+            ] {
+                if let Err(error) = taken {
+                    error!(error, "a store is not locked any more; another agent could open it");
+                }
+            }
+        }
+        returned
     }
 
     /// What is over by now ends.
@@ -262,6 +302,9 @@ impl Desk {
             Call::Certs { order } => self.order_certs(order, by).await,
             Call::Cache { order } => self.order_cache(order, by).await,
             Call::Endpoint { order } => self.order_endpoint(order, by).await,
+            Call::HandOver(_) => {
+                Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))
+            }
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
             Call::Incident { set: Some(asked) } => {
                 checked(&asked.reason)?;

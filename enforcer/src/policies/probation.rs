@@ -59,6 +59,11 @@ impl Probation {
         files::write_private(&self.mark, &mark)
     }
 
+    /// Whether the policy in force is not confirmed yet.
+    pub(crate) fn is_on(&self) -> bool {
+        self.mark.exists()
+    }
+
     /// The policy in force stays.
     pub(crate) fn end(&self) -> std::io::Result<()> {
         files::remove(&self.mark)

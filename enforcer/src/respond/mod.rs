@@ -56,7 +56,7 @@ use enforcer_proxy::Connections;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use bulk::Draft;
 pub(crate) use decisions::Decisions;
@@ -69,6 +69,8 @@ pub(crate) use sift::{Objections, Sifted, sift};
 pub(crate) use store::Store;
 pub(crate) use throttle::{Offenders, Step};
 pub(crate) use throttled::ThrottledView;
+
+use crate::handover::{Loan, Returned};
 
 use claims::Claims;
 use clock::Clocks;
@@ -169,11 +171,38 @@ impl Responder {
         Ok((described, events))
     }
 
-    /// Takes orders until every sender is gone. What is blocked in the kernel stays so.
-    pub(crate) fn work(mut self, mut orders: mpsc::Receiver<Order>) {
+    /// Takes orders until every sender is gone, or until what is owned here is somebody else's: then
+    /// gives the orders back. What is blocked in the kernel stays so.
+    pub(crate) fn work(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> Option<mpsc::Receiver<Order>> {
         while let Some(order) = orders.blocking_recv() {
-            self.obey(order);
+            if self.obey(order) == Returned::Never {
+                return Some(orders);
+            }
         }
+        None
+    }
+
+    /// Lets go of the pins and of `blocks.db` until it is known what came of the successor. What is
+    /// blocked in the kernel stays so, whoever owns it.
+    fn lend(&mut self, Loan { lent, back }: Loan) -> Returned {
+        self.parts.decisions.retry();
+        self.parts.files.retry(&self.parts.lists);
+        let now = self.parts.clock.now().wall;
+        self.parts.kernel.lend(&self.parts.audit, now);
+        lent.send(Ok(())).unwrap_or_default();
+        let returned = back.blocking_recv().unwrap_or(Returned::Never);
+        if returned == Returned::Back {
+            match self.start() {
+                Ok((described, _events)) => info!(described, "the kernel part is taken back"),
+                Err(refusal) => {
+                    warn!(error = %refusal, "the kernel part is back without all of its blocks");
+                }
+            }
+        }
+        returned
     }
 
     fn tick(&mut self) {

@@ -13,6 +13,8 @@ use enforcer_policy::WhenFull;
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use crate::handover::{Loan, Returned};
+
 use super::{Draft, Guards, Responder, Step, ThrottledView};
 
 /// Orders that may wait for the responder.
@@ -101,6 +103,8 @@ pub(crate) enum Order {
     Throttled {
         reply: Reply<ThrottledView>,
     },
+    /// Leave what is owned here to a successor, until it is known what came of it.
+    Lend(Loan),
     /// Compares a part of what is enforced with what is decided.
     Round,
     /// Ends what is over, looks after the interfaces.
@@ -145,7 +149,8 @@ pub(crate) struct KernelView {
 }
 
 impl Responder {
-    pub(super) fn obey(&mut self, order: Order) {
+    /// Does what is asked; whether there is anything left to own.
+    pub(super) fn obey(&mut self, order: Order) -> Returned {
         // Whoever asked may be gone by the time of the answer; the deed stands.
         match order {
             Order::Quarantine { asked, by, reply } => {
@@ -190,9 +195,11 @@ impl Responder {
                 self.throttling.take(step, budget, now);
             }
             Order::Throttled { reply } => drop(reply.send(Ok(self.throttling.view()))),
+            Order::Lend(loan) => return self.lend(loan),
             Order::Round => self.go_round(),
             Order::Tick => self.tick(),
             Order::Reguard { policed, reply } => drop(reply.send(self.reguard(*policed))),
         }
+        Returned::Back
     }
 }

@@ -12,4 +12,4 @@ pub mod server;
 
 pub use call::{Answer, Call, Refusal, RefusalKind};
 pub use client::{CallError, Progress, ask, ask_with};
-pub use server::{BindError, Incoming, Peer, Server};
+pub use server::{BindError, Incoming, Peer, Server, Visitor};

@@ -5,6 +5,7 @@
 //! the group that owns it.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::call::{Answer, Call, LINE_MAX, Refusal, RefusalKind};
+use crate::call::{Answer, Call, HandOver, LINE_MAX, Refusal, RefusalKind};
 
 /// Calls served at once.
 pub const SESSIONS_MAX: usize = 32;
@@ -54,11 +55,25 @@ pub struct Incoming {
     pub reply: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
+/// Somebody who wants to take the agent's place, and the stream to talk on. Nothing but the call has
+/// been read from it.
+#[derive(Debug)]
+pub struct Visitor {
+    /// What it says of itself.
+    pub asked: HandOver,
+    /// Who it is.
+    pub peer: Peer,
+    /// To answer on, in blocking mode.
+    pub stream: std::os::unix::net::UnixStream,
+}
+
 /// The socket, bound; removed again when dropped.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    path: PathBuf,
+    /// None when somebody else has the socket now.
+    path: Option<PathBuf>,
+    visitors: Option<mpsc::Sender<Visitor>>,
 }
 
 /// The socket cannot be had.
@@ -124,11 +139,41 @@ impl Server {
         if group.is_some() {
             std::os::unix::fs::chown(path, None, group).map_err(system)?;
         }
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: Some(path.to_owned()), visitors: None })
+    }
+
+    /// Takes over a socket that listens at `path` in another process.
+    pub fn adopt(socket: OwnedFd, path: &Path) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { listener, path: Some(path.to_owned()), visitors: None })
+    }
+
+    /// The same socket again, for another process.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Leaves the socket to whoever it was shared with.
+    pub fn leave(mut self) {
+        self.path = None;
+    }
+
+    /// Who wants to take the agent's place is sent there.
+    #[must_use]
+    pub fn with_visitors(mut self, visitors: mpsc::Sender<Visitor>) -> Self {
+        self.visitors = Some(visitors);
+        self
     }
 
     /// Serves calls until `stop`; each goes to `calls`, which is bounded, so callers wait.
     pub async fn serve(self, calls: mpsc::Sender<Incoming>, stop: CancellationToken) {
+        self.serve_until(calls, stop).await;
+    }
+
+    /// The same, and the socket goes on to listen: who connects waits for whoever serves next.
+    pub async fn serve_until(&self, calls: mpsc::Sender<Incoming>, stop: CancellationToken) {
         let seats = Arc::new(Semaphore::new(SESSIONS_MAX));
         let sessions = tokio_util::task::TaskTracker::new();
         loop {
@@ -141,9 +186,9 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let calls = calls.clone();
+            let (calls, visitors) = (calls.clone(), self.visitors.clone());
             sessions.spawn(async move {
-                if let Err(error) = session(stream, &calls).await {
+                if let Err(error) = session(stream, &calls, visitors).await {
                     debug!(%error, "admin session ended early");
                 }
                 drop(seat);
@@ -159,7 +204,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Some(path) = &self.path
+            && let Err(error) = std::fs::remove_file(path)
+        {
             debug!(%error, "admin socket was gone already");
         }
     }
@@ -219,7 +266,11 @@ async fn accept(
     Ok((stream, seat))
 }
 
-async fn session(mut stream: UnixStream, calls: &mpsc::Sender<Incoming>) -> io::Result<()> {
+async fn session(
+    mut stream: UnixStream,
+    calls: &mpsc::Sender<Incoming>,
+    visitors: Option<mpsc::Sender<Visitor>>,
+) -> io::Result<()> {
     let credentials = stream.peer_cred()?;
     let peer = Peer { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() };
     let (reader, mut writer) = stream.split();
@@ -227,9 +278,16 @@ async fn session(mut stream: UnixStream, calls: &mpsc::Sender<Incoming>) -> io::
     let mut line = Vec::new();
     let mut reader = BufReader::with_capacity(READ_AT_ONCE, reader.take(LINE_MAX));
     tokio::time::timeout(SESSION_MAX, reader.read_until(b'\n', &mut line)).await??;
-    let answer = match parse(line).await {
-        Ok(call) => dispatch(call, peer, calls).await,
-        Err(error) => Err(Refusal::new(RefusalKind::Usage, format!("not a call: {error}"))
+    let answer = match (parse(line).await, visitors) {
+        (Ok(Call::HandOver(asked)), Some(visitors)) => {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            // Full, or the agent is stopping: the stream closes, and the visitor is told so by that.
+            drop(visitors.try_send(Visitor { asked, peer, stream }));
+            return Ok(());
+        }
+        (Ok(call), _) => dispatch(call, peer, calls).await,
+        (Err(error), _) => Err(Refusal::new(RefusalKind::Usage, format!("not a call: {error}"))
             .hint("use the `enforcer` command of the agent's own version")),
     };
 

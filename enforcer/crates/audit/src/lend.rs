@@ -99,14 +99,14 @@ impl Lending {
         }
     }
 
-    pub(crate) fn refuse(mut self: Box<Self>, why: Lost) {
+    pub(crate) fn refuse(mut self, why: Lost) {
         if let Some(lent) = self.lent.take() {
             lent.send(Err(why)).unwrap_or_default();
         }
     }
 
     /// Who waits to hear that it begins.
-    pub(crate) fn into_reply(mut self: Box<Self>) -> Reply {
+    pub(crate) fn into_reply(mut self) -> Reply {
         self.lent.take().unwrap_or_else(|| oneshot::channel().0)
     }
 }

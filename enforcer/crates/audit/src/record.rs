@@ -204,6 +204,8 @@ pub struct ConfigChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConfigEvent {
+    /// The agent leaves the log, and everything else on disk, to a successor.
+    HandingOver,
     /// The incident level changed.
     IncidentLevel,
     /// Packet programs are attached.
@@ -226,6 +228,8 @@ pub enum ConfigEvent {
     Started,
     /// The agent ended on purpose.
     Stopped,
+    /// The successor broke off; the agent that handed over serves on.
+    TakenBack,
 }
 
 /// A finding of detection and what was done about it.

@@ -33,6 +33,8 @@ pub(crate) struct Door {
 pub(crate) struct Ends {
     /// The agent stops: finish what is under way.
     pub(crate) stop: CancellationToken,
+    /// Tunnels, which never finish by themselves, are to end.
+    pub(crate) farewell: CancellationToken,
     /// The agent has waited long enough.
     pub(crate) hurry: CancellationToken,
     /// This connection is not wanted any more.

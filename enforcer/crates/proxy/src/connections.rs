@@ -10,11 +10,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwapOption;
 use enforcer_authn::Identity;
 use enforcer_model::{KeyId, Prefix, Reason, Source};
 use enforcer_policy::ConnectionsPlan;
@@ -33,7 +35,30 @@ pub struct Connections {
     hasher: RandomState,
     sources: [Mutex<HashMap<Prefix, Neighbours>>; SHARDS],
     under_way: UnderWay,
+    handed_over: AtomicBool,
+    elsewhere: ArcSwapOption<Elsewhere>,
 }
+
+/// Who is to be thrown out, where that is to be known elsewhere as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Connections from here.
+    From(Prefix),
+    /// Requests with this key, for this reason.
+    Key(KeyId, Reason),
+    /// Requests of those who are shut out by now, for this reason.
+    Callers(Reason),
+    /// Requests that wait for this host of an upstream.
+    Host {
+        /// The upstream.
+        upstream: Box<str>,
+        /// Its host.
+        host: Box<str>,
+    },
+}
+
+/// Hears of every [`Cut`] before it is made; must not wait.
+pub struct Elsewhere(pub Box<dyn Fn(Cut) + Send + Sync>);
 
 /// A place in the registry; dropping it leaves.
 #[derive(Debug)]
@@ -103,6 +128,31 @@ impl Connections {
             hasher: RandomState::new(),
             sources: std::array::from_fn(|_| Mutex::default()),
             under_way: UnderWay::default(),
+            handed_over: AtomicBool::new(false),
+            elsewhere: ArcSwapOption::empty(),
+        }
+    }
+
+    /// From the next stop on, connections are ended as gently as can be: somebody else accepts new
+    /// ones, so nobody has to be closed who might be just about to ask.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody else accepts connections now.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Who hears of everybody that is thrown out: a predecessor still finishes requests.
+    pub fn tell_elsewhere(&self, elsewhere: Option<Elsewhere>) {
+        self.elsewhere.store(elsewhere.map(Arc::new));
+    }
+
+    /// Says elsewhere who is thrown out; what is cut here itself is told by itself.
+    pub fn tell(&self, cut: Cut) {
+        if let Some(elsewhere) = &*self.elsewhere.load() {
+            (elsewhere.0)(cut);
         }
     }
 
@@ -132,6 +182,7 @@ impl Connections {
     /// Block the prefix first: a connection is registered before its source is looked up in the
     /// quarantine, so each one is either found here or refused there.
     pub fn close_from(&self, prefix: Prefix, spared: impl Fn(IpAddr) -> bool) -> usize {
+        self.tell(Cut::From(prefix));
         let close = |shard: &Mutex<HashMap<Prefix, Neighbours>>| {
             let shard = shard.lock();
             let near = shard.iter().filter(|(around, _)| around.overlaps(prefix));
@@ -151,11 +202,13 @@ impl Connections {
     /// Shut the callers out first: a request is registered before its caller is looked up, so each
     /// one is either found here or refused there.
     pub fn close_where(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+        self.tell(Cut::Callers(why));
         self.under_way.cut_where(why, hit)
     }
 
     /// Cuts every request of `key` that is under way; how many. Shut the key out first, as above.
     pub fn close_key(&self, key: KeyId, why: Reason) -> usize {
+        self.tell(Cut::Key(key, why));
         self.under_way.cut_key(key, why)
     }
 
@@ -232,6 +285,12 @@ impl Registered {
         }
         neighbours.handshakes += 1;
         Ok(Shaking(self))
+    }
+}
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
     }
 }
 

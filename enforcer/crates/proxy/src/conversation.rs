@@ -76,7 +76,7 @@ struct Client {
     pulse: Rc<Pulse>,
     seated: Seated,
     plan: ConnectionsPlan,
-    /// The connection is old: its next answer says that it is the last one.
+    /// The connection is old, or the agent stops: its next answer says that it is the last one.
     leaving: Cell<bool>,
     /// A tunnel whose client has been told of it, or is just being.
     agreed: RefCell<Option<Agreed>>,
@@ -216,6 +216,14 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut alarm = pin!(sleep_until(client.look_again(timeouts)));
     let mut last_call = pin!(async {
         ends.stop.cancelled().await;
+        client.leaving.set(true);
+        // Somebody else serves: whoever asks once more is answered and sent there, and to close what
+        // is idle would only hit those who are just about to ask.
+        if client.origin.http == HttpVersion::H1
+            && client.engine.shared.connections.is_handed_over()
+        {
+            std::future::pending::<()>().await;
+        }
         sleep(LAST_CALL).await;
     });
     let mut finishing = false;

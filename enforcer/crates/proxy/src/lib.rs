@@ -51,7 +51,7 @@ mod unread;
 mod watch;
 mod wire;
 
-pub use connections::Connections;
+pub use connections::{Connections, Cut, Elsewhere};
 pub use counters::{Count, Counters};
 pub use endpoints::{ENDPOINTS_MAX, EndpointRule, Endpoints, Measure};
 pub use holder::Holder;

@@ -26,6 +26,8 @@ use crate::socket::{Entrance, Socket};
 
 /// After an accept that failed; more would only fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// For tunnels to say goodbye, of the time that the agent has to end.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// For connections to fall, once they have been told that there is no more time.
 const FALL: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,7 @@ pub async fn serve(
     let thread = Rc::new(Thread {
         engine: Rc::new(Engine::new(Arc::clone(&shared))),
         stop: stop.clone(),
+        farewell: CancellationToken::new(),
         hurry: CancellationToken::new(),
         connections: TaskTracker::new(),
     });
@@ -64,7 +67,15 @@ pub async fn serve(
     stop.cancelled().await;
 
     thread.connections.close();
-    let patience = shared.policy.load().timeouts().shutdown;
+    let mut patience = shared.policy.load().timeouts().shutdown;
+    if shared.connections.is_handed_over() {
+        // Tunnels may stay as long as anybody.
+        let longest = patience.saturating_sub(FAREWELL);
+        if timeout(longest, thread.connections.wait()).await.is_err() {
+            patience = patience.min(FAREWELL);
+        }
+    }
+    thread.farewell.cancel();
     if timeout(patience, thread.connections.wait()).await.is_err() {
         warn!(connections = thread.connections.len(), "cut: not finished within the shutdown time");
         thread.hurry.cancel();
@@ -80,6 +91,7 @@ pub async fn serve(
 struct Thread {
     engine: Rc<Engine>,
     stop: CancellationToken,
+    farewell: CancellationToken,
     hurry: CancellationToken,
     connections: TaskTracker,
 }
@@ -118,6 +130,7 @@ impl Thread {
     fn meet(&self, socket: Socket, peer: Peer, door: &Rc<Door>) {
         let ends = Ends {
             stop: self.stop.clone(),
+            farewell: self.farewell.clone(),
             hurry: self.hurry.clone(),
             cut: CancellationToken::new(),
         };

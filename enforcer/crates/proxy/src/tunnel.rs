@@ -170,7 +170,7 @@ impl Agreed {
                     break End::Cut(rejection);
                 }
                 () = ends.hurry.cancelled() => break End::Hurry,
-                () = ends.stop.cancelled(), if !stopping => {
+                () = ends.farewell.cancelled(), if !stopping => {
                     stopping = true;
                     ways.down.end_with(GOING_AWAY);
                     ways.up.end_with(GOING_AWAY_MASKED);

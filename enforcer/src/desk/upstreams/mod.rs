@@ -20,6 +20,7 @@ use enforcer_admin::call::{
 use enforcer_admin::{Answer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, Record, Ticket, UpstreamChange, UpstreamEvent};
 use enforcer_model::{Author, Expiry, Moment};
+use enforcer_proxy::Cut;
 use enforcer_upstream::{Fleet, UpstreamView};
 use tracing::{error, info};
 
@@ -84,6 +85,17 @@ impl Desk {
         });
         let change = Change { target, wish, until, reason, force };
         let done = self.upstreams.change(change, by, now);
+        if let Ok((Answer::UpstreamChanged(changed), _)) = &done
+            && changed.wish == HostWish::Isolate
+        {
+            let (upstream, _) =
+                changed.target.split_once('/').unwrap_or((&changed.target, ""));
+            for row in &changed.hosts {
+                // A predecessor that still finishes requests may have some there.
+                let cut = Cut::Host { upstream: upstream.into(), host: row.name.as_str().into() };
+                self.tokens.connections.tell(cut);
+            }
+        }
         self.clerk.recorded(&verb, arguments, by, done).await
     }
 }

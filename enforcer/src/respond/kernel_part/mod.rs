@@ -31,6 +31,7 @@ pub(super) use slots::{NoSlot, Seat};
 const TICKS_TO_RETRY: u32 = 30;
 
 const UNWANTED: &str = "the policy has no [kernel] section";
+const LENT: &str = "another agent takes it over";
 const OLDER: &str = "an earlier program stays in force with its blocks";
 const BY_HAND: &str = "DETACHED by an operator; `enforcer kernel attach` puts it back";
 
@@ -104,6 +105,17 @@ impl KernelPart {
                 warn!(why, "the kernel part is off: requests are refused at layer 7 only");
             }
         }
+    }
+
+    /// Leaves the program, its maps and pins to another agent. What they hold stays in force.
+    pub(super) fn lend(&mut self, audit: &Audit, now: Timestamp) {
+        self.summarise(audit, now);
+        self.kernel = None;
+        self.lock = None;
+        self.unattached = Some(LENT.to_owned());
+        self.summed = None;
+        self.check();
+        self.recorded.clone_from(&self.problem);
     }
 
     /// Takes the program off this host until an operator asks for it again; what is left of it.

@@ -7,6 +7,7 @@ mod blocks;
 mod cache;
 mod certificates;
 mod endpoints;
+mod hand_over;
 mod incident;
 mod kernel;
 mod keys;
@@ -36,6 +37,7 @@ pub use certificates::{
 pub use endpoints::{
     EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints, TightenBy,
 };
+pub use hand_over::{HandOver, HandingOver, Shared};
 pub use incident::{IncidentLevel, IncidentStatus};
 pub use kernel::{
     FloodStatus, HookStatus, KernelReport, KernelStatus, KernelVerb, LeaseStatus, OccupancyStatus,
@@ -243,6 +245,8 @@ pub enum Call {
         /// What to do.
         order: EndpointOrder,
     },
+    /// Hand over to the process that calls.
+    HandOver(HandOver),
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -321,6 +325,8 @@ pub enum Answer {
     Endpoints(Endpoints),
     /// To the other orders about endpoints.
     EndpointChanged(Box<EndpointChanged>),
+    /// To [`Call::HandOver`].
+    HandingOver(HandingOver),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -339,6 +345,7 @@ impl Call {
             | Self::Certs { .. }
             | Self::Endpoint { .. }
             | Self::Export { .. }
+            | Self::HandOver(_)
             | Self::KeyFinish(_)
             | Self::KeyImport(_)
             | Self::KeyIssue(_)

@@ -25,8 +25,7 @@ impl Outlet for Other {
             loop {
                 match self.audit.reserve() {
                     Ok(slot) => return slot.pass(parsed),
-                    Err(Full::Queue) => std::thread::yield_now(),
-                    Err(full) => panic!("{full}"),
+                    Err(_full) => std::thread::yield_now(),
                 }
             }
         };
@@ -165,10 +164,11 @@ async fn a_lent_log_takes_no_more_than_it_has_slots_for() {
     let lab = Lab::with_queue(4);
     let (ours, _) = lab.open().unwrap();
     let slot = Arc::new(parking_lot::Mutex::new(None));
-    let guard = slot.lock();
     let outlet = Box::new(Later(Arc::clone(&slot)));
     let (_size, lender) = ours.lend(outlet, spills(&lab).join("1.spill")).await.unwrap();
 
+    // The other process is still busy with something else.
+    let guard = slot.lock();
     let tickets: Vec<_> =
         (0..4).map(|number| ours.reserve().unwrap().write(record(number))).collect();
     assert_eq!(ours.reserve().unwrap_err(), Full::Queue);
