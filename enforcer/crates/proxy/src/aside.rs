@@ -50,7 +50,12 @@ impl<F: Future> Future for Aside<F> {
             return Poll::Pending;
         }
         this.bell.rang.store(false, Ordering::Release);
-        this.future.as_mut().poll(&mut Context::from_waker(&this.ringer))
+        let polled = this.future.as_mut().poll(&mut Context::from_waker(&this.ringer));
+        if polled.is_ready() {
+            // One that has more to say is asked again.
+            this.bell.rang.store(true, Ordering::Release);
+        }
+        polled
     }
 }
 

@@ -31,6 +31,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tracing::trace;
 
 use crate::answer::AnswerBody;
+use crate::aside::Aside;
 use crate::connection::{Door, Ends, Witness, distrusted};
 use crate::counters::Counters;
 use crate::entry::Origin;
@@ -82,6 +83,16 @@ struct Client {
     agreed: RefCell<Option<Agreed>>,
     /// An upgrade was asked for, to whatever.
     asked_to_leave: Cell<bool>,
+}
+
+/// What happens to a connection from elsewhere.
+enum Event {
+    /// Its client's certificate is not good any more.
+    Distrusted,
+    /// The agent has waited long enough.
+    Hurry,
+    /// The agent stops, and what was sent by then has arrived.
+    LastCall,
 }
 
 /// Runs the streams of one HTTP/2 connection, no longer than the connection.
@@ -226,6 +237,21 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         }
         sleep(LAST_CALL).await;
     });
+    let mut hurry = pin!(ends.hurry.cancelled());
+    let mut called = false;
+    let mut events = Aside::new(poll_fn(|cx| {
+        if distrusted.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Distrusted);
+        }
+        if hurry.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Hurry);
+        }
+        if !called && last_call.as_mut().poll(cx).is_ready() {
+            called = true;
+            return Poll::Ready(Event::LastCall);
+        }
+        Poll::Pending
+    }));
     let mut finishing = false;
     let is_http1 = client.origin.http == HttpVersion::H1;
     loop {
@@ -234,11 +260,22 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             biased;
             // Before the connection: no request that came after a reload is served by what held
             // before it.
-            () = &mut distrusted => {
-                counters.certificates_refused.add_one();
-                pulse.end(Ended::Distrusted);
-                return None;
-            }
+            event = &mut events => match event {
+                Event::Distrusted => {
+                    counters.certificates_refused.add_one();
+                    pulse.end(Ended::Distrusted);
+                    return None;
+                }
+                Event::Hurry => {
+                    pulse.end(Ended::ShutDown);
+                    return None;
+                }
+                Event::LastCall if finishing => {}
+                Event::LastCall => {
+                    finishing = true;
+                    finish(connection.as_mut());
+                }
+            },
             ended = &mut connection => return Some(ended),
             () = poll_fn(|cx| pulse.poll_withdrawn(cx)), if is_http1 => return None,
             wish = poll_fn(|_| pulse.poll_wish(&client.plan, due, finishing)) => match wish {
@@ -249,14 +286,6 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 }
                 Wish::Look(sooner) => alarm.as_mut().reset(sooner),
             },
-            () = &mut last_call, if !finishing => {
-                finishing = true;
-                finish(connection.as_mut());
-            }
-            () = ends.hurry.cancelled() => {
-                pulse.end(Ended::ShutDown);
-                return None;
-            }
             () = &mut alarm => {
                 let now = Instant::now();
                 let next = client.look_again(timeouts);

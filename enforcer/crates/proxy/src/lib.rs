@@ -9,6 +9,7 @@
 
 mod admission;
 mod answer;
+mod aside;
 mod believed;
 mod body;
 mod cached;
