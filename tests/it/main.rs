@@ -21,6 +21,7 @@ mod egress;
 mod essential;
 mod evidence;
 mod full;
+mod interop;
 mod keys;
 mod lab;
 mod ladder;

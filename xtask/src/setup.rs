@@ -29,7 +29,20 @@ enum Remedy {
     Nextest,
     /// The identity provider of the lab, installed below `target`.
     Provider,
+    /// Packages of PyPI, installed below `target`.
+    Python(&'static Python),
 }
+
+/// Packages of PyPI, each with its hashes, and the folder for them.
+#[derive(PartialEq, Eq)]
+struct Python {
+    requirements: &'static str,
+    folder: &'static str,
+}
+
+/// gRPC and WebSockets, as nobody here wrote them.
+const CLIENTS: Python =
+    Python { requirements: "tests/src/lab/python/requirements.txt", folder: "target/python" };
 
 const NEEDS: &[Need] = &[
     Need { name: "C compiler", probe: &["cc", "--version"], remedy: Remedy::Package("gcc") },
@@ -47,7 +60,21 @@ const NEEDS: &[Need] = &[
     },
     Need { name: "node", probe: &["node", "--version"], remedy: Remedy::Package("nodejs") },
     Need { name: "npm", probe: &["npm", "--version"], remedy: Remedy::Package("npm") },
-    // After what installs it.
+    Need { name: "python3", probe: &["python3", "--version"], remedy: Remedy::Package("python3") },
+    Need {
+        name: "pip",
+        probe: &["python3", "-m", "pip", "--version"],
+        remedy: Remedy::Package("python3-pip"),
+    },
+    Need { name: "nginx", probe: &["nginx", "-v"], remedy: Remedy::Package("nginx") },
+    // It has no command that succeeds without a load.
+    Need { name: "wrk", probe: &["sh", "-c", "command -v wrk"], remedy: Remedy::Package("wrk") },
+    // After what installs them.
+    Need {
+        name: "gRPC and WebSockets of Python",
+        probe: &["cmp", "--silent", CLIENTS.requirements, "target/python/installed.txt"],
+        remedy: Remedy::Python(&CLIENTS),
+    },
     Need {
         name: "the lab's identity provider",
         probe: &["cmp", "--silent", PROVIDER_LOCK, "target/idp/installed.json"],
@@ -81,13 +108,19 @@ const FILTERS: &[Need] = &[
     Need { name: "ethtool", probe: &["ethtool", "--version"], remedy: Remedy::Package("ethtool") },
 ];
 
-/// What `cargo xtask bench proxy` measures beside us, and what it makes the load with.
-const PROXIES: &[Need] = &[
-    Need { name: "nginx", probe: &["nginx", "-v"], remedy: Remedy::Package("nginx") },
-    Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") },
-    // It has no command that succeeds without a load.
-    Need { name: "wrk", probe: &["sh", "-c", "command -v wrk"], remedy: Remedy::Package("wrk") },
-];
+/// What `cargo xtask bench proxy` measures beside us.
+const PROXIES: &[Need] =
+    &[Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") }];
+
+/// What it measures besides when it is named.
+const NAMED: &[Need] = &[Need {
+    name: "envoy, caddy and traefik",
+    probe: &["cmp", "--silent", PEERS.requirements, "target/peers/installed.txt"],
+    remedy: Remedy::Python(&PEERS),
+}];
+
+const PEERS: Python =
+    Python { requirements: "tests/src/bench/area/proxy/conf/peers.txt", folder: "target/peers" };
 
 /// Meets every need that is not met, and says so.
 pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
@@ -100,8 +133,9 @@ pub(crate) fn filters(workshop: &Workshop) -> Result<()> {
 }
 
 /// Meets the needs for what the proxy half is measured beside, with the peers that were named.
-pub(crate) fn proxies(workshop: &Workshop, _named: &[String]) -> Result<()> {
-    meet(workshop, PROXIES.iter())
+pub(crate) fn proxies(workshop: &Workshop, named: &[String]) -> Result<()> {
+    let named = if named.is_empty() { &[] } else { NAMED };
+    meet(workshop, PROXIES.iter().chain(named))
 }
 
 /// Meets only the need for a test runner, which takes no root.
@@ -122,7 +156,7 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
         .iter()
         .filter_map(|need| match need.remedy {
             Remedy::Package(package) => Some(package),
-            Remedy::Nextest | Remedy::Provider => None,
+            Remedy::Nextest | Remedy::Provider | Remedy::Python(_) => None,
         })
         .collect();
     install_packages(workshop, &packages)?;
@@ -131,6 +165,11 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
     }
     if missing.iter().any(|need| need.remedy == Remedy::Provider) {
         install_provider(workshop)?;
+    }
+    for need in &missing {
+        if let Remedy::Python(packages) = need.remedy {
+            install_python(workshop, packages)?;
+        }
     }
 
     let still: Vec<&str> =
@@ -206,5 +245,25 @@ fn install_provider(workshop: &Workshop) -> Result<()> {
     .run()
     .context("installing the identity provider of the lab")?;
     fs::copy(lock, home.join("installed.json"))?;
+    Ok(())
+}
+
+/// Installs exactly what the file names, of what is ready to run.
+///
+/// A copy of the file, written last, says that the folder holds all of it.
+fn install_python(workshop: &Workshop, packages: &Python) -> Result<()> {
+    let Python { requirements, folder } = packages;
+    let home = workshop.root.join(folder);
+    println!("setup: pip install into {} (seconds)", home.display());
+    cmd!(
+        workshop.shell,
+        "python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+            --root-user-action ignore --require-hashes --no-deps --only-binary :all: --upgrade
+            --target {home} --requirement {requirements}"
+    )
+    .quiet()
+    .run()
+    .with_context(|| format!("installing {requirements}"))?;
+    fs::copy(workshop.root.join(requirements), home.join("installed.txt"))?;
     Ok(())
 }
