@@ -112,6 +112,9 @@ const FILTERS: &[Need] = &[
 const PROXIES: &[Need] =
     &[Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") }];
 
+/// The peer of which a program is built.
+const PINGORA: &str = "pingora";
+
 /// What it measures besides when it is named.
 const NAMED: &[Need] = &[Need {
     name: "envoy, caddy and traefik",
@@ -134,8 +137,29 @@ pub(crate) fn filters(workshop: &Workshop) -> Result<()> {
 
 /// Meets the needs for what the proxy half is measured beside, with the peers that were named.
 pub(crate) fn proxies(workshop: &Workshop, named: &[String]) -> Result<()> {
-    let named = if named.is_empty() { &[] } else { NAMED };
-    meet(workshop, PROXIES.iter().chain(named))
+    let packaged = named.iter().any(|name| name != PINGORA);
+    meet(workshop, PROXIES.iter().chain(if packaged { NAMED } else { &[] }))?;
+    if named.iter().any(|name| name == PINGORA) {
+        build_pingora(workshop)?;
+    }
+    Ok(())
+}
+
+/// The peer that is a crate: a small program of it is built.
+fn build_pingora(workshop: &Workshop) -> Result<()> {
+    const NEEDS: &[Need] =
+        &[Need { name: "cmake", probe: &["cmake", "--version"], remedy: Remedy::Package("cmake") }];
+    meet(workshop, NEEDS.iter())?;
+    println!("setup: building the peer of pingora (minutes)");
+    let home = workshop.root.join("target/peers/pingora");
+    cmd!(
+        workshop.shell,
+        "cargo build --quiet --locked --release --target-dir {home}
+            --manifest-path tests/src/bench/area/proxy/pingora/Cargo.toml"
+    )
+    .quiet()
+    .run()
+    .context("building the peer of pingora")
 }
 
 /// Meets only the need for a test runner, which takes no root.

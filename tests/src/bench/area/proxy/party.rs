@@ -5,13 +5,13 @@
 //! do the next one's work.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::client;
 use super::tree::{Reading, Tree};
-use super::world::{NAME, Server, World, lines};
+use super::world::{NAME, Server, UPSTREAM, World, lines};
 use crate::lab::{Agent, DEADLINE, Site, wait_until};
 
 /// Keys that requests bear in turns.
@@ -115,7 +115,11 @@ impl Name {
             Self::Enforcer => include_str!("conf/plain.toml"),
             Self::Nginx => include_str!("conf/nginx.conf"),
             Self::Haproxy => include_str!("conf/haproxy.cfg"),
-            Self::Envoy | Self::Caddy | Self::Traefik | Self::Pingora => bail!("not known"),
+            Self::Envoy => include_str!("conf/envoy.conf"),
+            Self::Caddy => include_str!("conf/caddy.conf"),
+            Self::Traefik => include_str!("conf/traefik.conf"),
+            // It is told all in its arguments.
+            Self::Pingora => "",
         };
         let mut text = world.fill(text);
         for (place, door) in [
@@ -271,17 +275,42 @@ fn ours(world: &World, doors: &[Door]) -> Result<Running> {
 fn peer(world: &World, name: Name, doors: &[Door]) -> Result<Running> {
     let text = name.configuration(world, doors)?;
     let conf = world.write(&format!("{}.conf", name.text()), &text)?;
-    let mut command = world.host.command(name.text());
-    match name {
-        Name::Nginx => command.args(["-g", "daemon off;", "-c"]).arg(conf),
-        Name::Haproxy => command.args(["-db", "-f"]).arg(conf),
-        Name::Enforcer | Name::Envoy | Name::Caddy | Name::Traefik | Name::Pingora => {
-            bail!("not known")
+    let conf = conf.to_str().context("the folder's name is not UTF-8")?;
+    let installed = |path: &str| target().join(path);
+    let (port, upstream) = (name.port(Door::Plain).to_string(), UPSTREAM.to_string());
+    let (program, arguments) = match name {
+        Name::Enforcer => bail!("it is no peer of itself"),
+        Name::Nginx => (PathBuf::from("nginx"), vec!["-g", "daemon off;", "-c", conf]),
+        Name::Haproxy => (PathBuf::from("haproxy"), vec!["-db", "-f", conf]),
+        Name::Envoy => {
+            let alone = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"];
+            let arguments = [&["--config-path", conf][..], &alone].concat();
+            (installed("peers/envoy/_bin/envoy"), arguments)
+        }
+        Name::Caddy => {
+            let arguments = vec!["run", "--adapter", "caddyfile", "--config", conf];
+            (installed("peers/bin/caddy"), arguments)
+        }
+        Name::Traefik => {
+            let routes = world.fill(include_str!("conf/traefik-routes.toml"));
+            world.write("traefik-routes.toml", &routes)?;
+            (installed("peers/bin/traefik"), vec!["--configFile", conf])
+        }
+        Name::Pingora => {
+            (installed("peers/pingora/release/peer-pingora"), vec![&*port, &*upstream])
         }
     };
+    let mut command = world.host.command(program);
+    // One core is all that they have.
+    command.args(arguments).env("GOMAXPROCS", "1").env("HOME", world.folder.path());
     let mut server = world.spawn(world.alone(&command), name.text())?;
     for &door in doors {
         world.wait_until_answered(name.port(door), name.text(), &mut server)?;
     }
     Ok(Running::Peer(server))
+}
+
+/// Where `cargo xtask setup` and cargo put what they make.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
 }
