@@ -15,8 +15,7 @@ fn a_disabled_endpoint_is_refused_from_the_next_request_on_and_nothing_else() {
     let stage = Stage::new(Hook::Native);
     let writer = stage.key("client", "writer");
     let export = |target: &str| Ask::post(target, "{}").key(&writer);
-    let steady =
-        stage.client(Family::V4).steadily(orders().key(&writer), Duration::from_millis(1));
+    let steady = stage.client(Family::V4).steadily(orders().key(&writer), Duration::from_millis(1));
     let mut connection = stage.client(Family::V6).connect(Http::Two).unwrap();
     assert_eq!(connection.ask(&export("/v1/export/7")).unwrap().status, 200);
 
@@ -67,7 +66,9 @@ fn a_disabled_endpoint_stays_so_over_a_reload_a_kill_and_a_restart() {
         let ask = Ask::post("/v1/export/7", "{}").key(&writer);
         stage.client(Family::V4).ask(&ask).unwrap()
     };
-    assert!(stage.enforcer(&disable(EXPORT, &["--status", "410", "--for", "forever"])).is_success());
+    assert!(
+        stage.enforcer(&disable(EXPORT, &["--status", "410", "--for", "forever"])).is_success()
+    );
     stage.apply(&(policy(Hook::Native) + "\n# another\n"));
     assert_eq!(ask(&stage).status, 410);
 

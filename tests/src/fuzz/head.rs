@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use enforcer_inspect::{BLOCK_MAX, FIELDS_MAX, Head, Host, forwarding_headers, normalise, strip};
+use enforcer_inspect::{
+    BLOCK_MAX, Chain, FIELDS_MAX, Head, Host, forwarding_headers, normalise, strip,
+};
 use enforcer_model::{RequestId, Source};
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -161,7 +163,8 @@ fn upstream(mut headers: HeaderMap, host: &Host) {
     }
 
     let source = Source::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    forwarding_headers(&mut headers, source, host, true, RequestId::from_bits(7));
+    let chain = Chain { source, hops: &[], by: None };
+    forwarding_headers(&mut headers, chain, host, true, RequestId::from_bits(7));
     for (name, ours) in [
         ("host", host.as_str()),
         ("x-forwarded-for", "127.0.0.1"),
