@@ -7,6 +7,7 @@ mod bodies;
 mod certificates;
 mod client;
 mod cuts;
+mod endpoints;
 mod fronts;
 mod house;
 mod lifecycle;
