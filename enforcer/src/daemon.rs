@@ -355,8 +355,7 @@ async fn serve(
 
     // Beside the loop: a disk that hangs must not keep anybody from stopping.
     let reload = || drop(tokio::task::spawn_local(reload(calls.clone())));
-    let over =
-        shutdown::until_over(&mut wishes, &stop, &mut visitors, &mut estate, reload).await;
+    let over = shutdown::until_over(&mut wishes, &stop, &mut visitors, &mut estate, reload).await;
     let farewell = match &over {
         Over::Asked | Over::Unasked => {
             info!("stopping: no new connections, finishing what runs");

@@ -211,15 +211,11 @@ fn process(peer: Peer) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(peer.pid?)?, PidfdFlags::empty()).ok()
 }
 
-fn welcome(
-    conversation: &mut Conversation,
-    estate: &Estate,
-    records: &UnixStream,
-) -> Result<()> {
-    let listeners = estate.sockets.iter().map(|one| Shared {
-        listener: one.listener.to_string(),
-        address: one.address.to_string(),
-    });
+fn welcome(conversation: &mut Conversation, estate: &Estate, records: &UnixStream) -> Result<()> {
+    let listeners = estate
+        .sockets
+        .iter()
+        .map(|one| Shared { listener: one.listener.to_string(), address: one.address.to_string() });
     let listeners: Vec<_> = listeners.collect();
     if listeners.len() >= SOCKETS_MAX {
         bail!("there are too many sockets to hand over");

@@ -185,11 +185,12 @@ impl Predecessor {
             .name("cuts".to_owned())
             .spawn(move || teller.tell(telling, &until))?;
         let connections = Arc::clone(connections);
-        let listening = std::thread::Builder::new().name("farewell".to_owned()).spawn(move || {
-            listen(self.conversation, &limits, &findings);
-            connections.tell_elsewhere(None);
-            gone.store(true, Ordering::Release);
-        })?;
+        let listening =
+            std::thread::Builder::new().name("farewell".to_owned()).spawn(move || {
+                listen(self.conversation, &limits, &findings);
+                connections.tell_elsewhere(None);
+                gone.store(true, Ordering::Release);
+            })?;
         attended.threads.push(listening);
         Ok(found)
     }

@@ -9,8 +9,12 @@
 
 mod body;
 mod connection;
+#[expect(dead_code, reason = "the pool takes it next")]
+mod dial;
 mod failure;
 mod fleet;
+#[expect(dead_code, reason = "the pool takes it next")]
+mod line;
 mod plan;
 mod pool;
 mod progress;
@@ -19,6 +23,7 @@ mod tls;
 mod tunnel;
 
 pub use body::{Body, BodyFailure};
+pub use dial::{Clear, Stream};
 pub use failure::{Cause, Failure, Fault, Misplaced, Retry};
 pub use fleet::{
     BreakerState, Event, Few, Fleet, Happening, HostView, Link, Meant, NotFound, State,

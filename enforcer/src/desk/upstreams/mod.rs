@@ -88,8 +88,7 @@ impl Desk {
         if let Ok((Answer::UpstreamChanged(changed), _)) = &done
             && changed.wish == HostWish::Isolate
         {
-            let (upstream, _) =
-                changed.target.split_once('/').unwrap_or((&changed.target, ""));
+            let (upstream, _) = changed.target.split_once('/').unwrap_or((&changed.target, ""));
             for row in &changed.hosts {
                 // A predecessor that still finishes requests may have some there.
                 let cut = Cut::Host { upstream: upstream.into(), host: row.name.as_str().into() };
