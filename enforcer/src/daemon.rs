@@ -46,7 +46,7 @@ use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, 
 use crate::shutdown::{self, Over, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{files, operators, privileges, watcher};
+use crate::{descriptors, files, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -74,6 +74,7 @@ pub(crate) fn run(policy: Policy, file: PathBuf, start: Start) -> Result<()> {
     privileges::seal()?;
     // Nothing this process makes is for others, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    descriptors::raise(policy.connections());
     let state = policy.agent().state.clone();
     make_private(&state)?;
     let predecessor = match start {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod daemon;
+mod descriptors;
 mod desk;
 mod files;
 mod handover;

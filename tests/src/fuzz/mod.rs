@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod canonical;
 mod condition;
 mod credential;
 mod evidence;
@@ -28,6 +29,7 @@ mod networks;
 mod packet;
 mod path;
 mod policy;
+mod problem;
 mod proof;
 mod segment;
 mod token;
@@ -37,6 +39,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 pub use admin::admin_call;
+pub use canonical::canonical_request;
 pub use condition::condition;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
@@ -49,6 +52,7 @@ pub use networks::networks_file;
 pub use packet::packet;
 pub use path::path;
 pub use policy::{policy_file, route_table};
+pub use problem::problem_document;
 pub use proof::dpop_proof;
 pub use segment::audit_segment;
 pub use token::token;
@@ -70,6 +74,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_path", run: audit_path },
     Target { name: "audit_proof", run: audit_proof },
     Target { name: "audit_segment", run: audit_segment },
+    Target { name: "canonical_request", run: canonical_request },
     Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },
     Target { name: "dpop_proof", run: dpop_proof },
@@ -81,6 +86,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packet", run: packet },
     Target { name: "path", run: path },
     Target { name: "policy_file", run: policy_file },
+    Target { name: "problem_document", run: problem_document },
     Target { name: "request_head", run: request_head },
     Target { name: "route_table", run: route_table },
     Target { name: "selector", run: selector },

@@ -20,12 +20,8 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// After a refusal for want of room: soon, but not at once.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// The answer that tells of `rejection`.
-pub(crate) fn problem(
-    rejection: &Rejection,
-    id: RequestId,
-    version: HttpVersion,
-) -> Response<Bytes> {
+/// The answer that tells of `rejection` to whoever sent the request `id`.
+pub fn problem(rejection: &Rejection, id: RequestId, version: HttpVersion) -> Response<Bytes> {
     let status = status(rejection);
     let title = status.canonical_reason().unwrap_or("Error");
     let number = status.as_u16();

@@ -4,6 +4,7 @@
 mod attacks;
 mod authority;
 mod bodies;
+mod bounds;
 mod certificates;
 mod client;
 mod cuts;
