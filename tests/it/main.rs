@@ -29,6 +29,7 @@ mod lab;
 mod ladder;
 mod lease;
 mod limits;
+mod listeners;
 mod lists;
 mod mtls;
 mod operator;

@@ -44,6 +44,10 @@ struct Python {
 const CLIENTS: Python =
     Python { requirements: "tests/src/lab/python/requirements.txt", folder: "target/python" };
 
+/// A scanner of TLS servers.
+const SCANNER: Python =
+    Python { requirements: "tests/src/lab/python/sslyze.txt", folder: "target/sslyze" };
+
 const NEEDS: &[Need] = &[
     Need { name: "C compiler", probe: &["cc", "--version"], remedy: Remedy::Package("gcc") },
     Need { name: "ip", probe: &["ip", "-V"], remedy: Remedy::Package("iproute2") },
@@ -74,6 +78,11 @@ const NEEDS: &[Need] = &[
         name: "gRPC and WebSockets of Python",
         probe: &["cmp", "--silent", CLIENTS.requirements, "target/python/installed.txt"],
         remedy: Remedy::Python(&CLIENTS),
+    },
+    Need {
+        name: "sslyze",
+        probe: &["cmp", "--silent", SCANNER.requirements, "target/sslyze/installed.txt"],
+        remedy: Remedy::Python(&SCANNER),
     },
     Need {
         name: "the lab's identity provider",

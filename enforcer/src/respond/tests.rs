@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use enforcer_admin::RefusalKind;
 use enforcer_admin::call::{self, Imported, Which};
-use enforcer_model::{Author, Expiry, Reason, Source, SystemClock};
+use enforcer_model::{
+    Author, Expiry, FailureCount, Failures, Finding, Reason, Source, SystemClock,
+};
 use parking_lot::Mutex;
 
 use super::testing::prefix;
@@ -265,4 +267,46 @@ async fn a_never_block_list_that_grows_lifts_the_blocks_that_it_covers() {
     assert!(problems.is_empty(), "{problems:?}");
     let left: Vec<_> = house.responder.parts.decisions.all().map(|block| block.target).collect();
     assert_eq!(left, ["198.51.100.1".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn whoever_came_through_a_proxy_is_refused_at_layer_7_and_the_kernel_hears_nothing_of_it() {
+    let mut house = House::new();
+    let proxy = Source::new([10, 0, 0, 5].into());
+    let found = |target: &str, through| Finding {
+        rule: "key-guessing".into(),
+        target: prefix(target),
+        through,
+        failures: FailureCount {
+            seen: 5,
+            window: Duration::from_secs(10),
+            of: Failures::Authentication,
+        },
+        ttl: Duration::from_secs(600),
+        evidence: Vec::new(),
+    };
+
+    let id = house.responder.answer(&found("203.0.113.7", Some(proxy))).unwrap();
+    house.responder.answer(&found("203.0.113.8", None)).unwrap();
+
+    assert!(house.refuses("203.0.113.7") && house.refuses("203.0.113.8"));
+    let wanted = |house: &House| {
+        let now = house.clock.now().wall;
+        let claims = house.responder.claims(now);
+        claims.all().map(|(network, _)| network.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(wanted(&house), ["203.0.113.8"]);
+    assert!(house.is_as_decided());
+    let mut house = house.restart().await;
+    assert!(house.refuses("203.0.113.7"));
+    assert_eq!(wanted(&house), ["203.0.113.8"]);
+    let block = house.responder.parts.decisions.by_id(id).unwrap();
+    assert_eq!(block.through, Some(proxy));
+    // The word of a proxy takes nothing back that packets have shown.
+    let standing = house.responder.answer(&found("203.0.113.8", Some(proxy))).unwrap();
+    let block = house.responder.parts.decisions.by_id(standing).unwrap();
+    assert_eq!(block.through, None);
+    // An operator may say so all the same.
+    house.quarantine("203.0.113.7", None);
+    assert_eq!(wanted(&house), ["203.0.113.7", "203.0.113.8"]);
 }

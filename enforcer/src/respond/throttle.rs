@@ -259,8 +259,8 @@ const fn is_own_doing(reason: Reason) -> bool {
 #[cfg(test)]
 mod tests {
     use enforcer_model::{
-        Clock, CredentialKind, HttpVersion, KeyId, Principal, RequestId, SystemClock, Timestamp,
-        Who,
+        Clock, CredentialKind, HttpVersion, KeyId, Principal, RequestId, Source, SystemClock,
+        Timestamp, Who,
     };
 
     use super::*;
@@ -406,6 +406,28 @@ mod tests {
 
     fn ms(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn what_a_proxy_says_of_a_source_is_counted_by_itself_and_shrinks_no_budget_of_packets() {
+        let (mut offenders, start) = offenders();
+        let named = Exchange {
+            source: Some("192.0.2.1".parse::<std::net::IpAddr>().map(Source::new).unwrap()),
+            source_by: Some(enforcer_model::SourceBy::XForwardedFor),
+            ..refused("10.0.0.5", None)
+        };
+        for n in 0..49 {
+            assert_eq!(offenders.observe(&named, ms(start, n)), None);
+            assert_eq!(offenders.observe(&refused("192.0.2.1", None), ms(start, n)), None);
+        }
+
+        let by_word = offenders.observe(&named, ms(start, 50));
+
+        assert!(matches!(by_word, Some(Step::Shrink { source, .. }) if source == net("192.0.2.1")));
+        assert!(offenders.told.is_empty(), "the kernel is not told");
+        offenders.observe(&refused("192.0.2.1", None), ms(start, 51)).unwrap();
+        assert_eq!(offenders.told.len(), 1);
+        assert_eq!(offenders.observe(&refused("10.0.0.5", None), ms(start, 52)), None);
     }
 
     fn net(text: &str) -> Prefix {

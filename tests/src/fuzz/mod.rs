@@ -18,6 +18,7 @@ mod canonical;
 mod condition;
 mod credential;
 mod evidence;
+mod fronts;
 mod head;
 mod header_set;
 mod introspection;
@@ -43,6 +44,7 @@ pub use canonical::canonical_request;
 pub use condition::condition;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
+pub use fronts::{forwarded, ja4, proxy_protocol};
 pub use head::request_head;
 pub use header_set::header_set;
 pub use introspection::introspection;
@@ -78,8 +80,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },
     Target { name: "dpop_proof", run: dpop_proof },
+    Target { name: "forwarded", run: forwarded },
     Target { name: "header_set", run: header_set },
     Target { name: "introspection", run: introspection },
+    Target { name: "ja4", run: ja4 },
     Target { name: "jwks", run: jwks },
     Target { name: "key", run: key },
     Target { name: "networks_file", run: networks_file },
@@ -87,6 +91,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: path },
     Target { name: "policy_file", run: policy_file },
     Target { name: "problem_document", run: problem_document },
+    Target { name: "proxy_protocol", run: proxy_protocol },
     Target { name: "request_head", run: request_head },
     Target { name: "route_table", run: route_table },
     Target { name: "selector", run: selector },

@@ -177,7 +177,8 @@ impl Connections {
     }
 
     /// Closes every connection from inside `prefix` but those that `spared` says, whatever is under
-    /// way on it; how many.
+    /// way on it; how many. Of whoever a proxy names, whose connection is not theirs, it cuts the
+    /// requests under way that have a caller.
     ///
     /// Block the prefix first: a connection is registered before its source is looked up in the
     /// quarantine, so each one is either found here or refused there.
@@ -193,7 +194,12 @@ impl Connections {
             });
             hit.map(|open| open.cut.cancel()).count()
         };
-        self.sources.iter().map(close).sum()
+        let named = |source: Source| {
+            let address = source.address();
+            prefix.contains(address) && !spared(address)
+        };
+        let cut = self.under_way.cut_named(Reason::Quarantined, &named);
+        self.sources.iter().map(close).sum::<usize>().saturating_add(cut)
     }
 
     /// Cuts every request under way whose caller `hit` names, whatever of the answer was sent; how
@@ -237,8 +243,9 @@ impl Connections {
     }
 
     /// A request of `caller` is under way; to be asked before the caller is looked up anywhere.
-    pub(crate) fn enter(&self, caller: Identity) -> InFlight {
-        self.under_way.enter(caller)
+    /// From `named`, where a proxy says so.
+    pub(crate) fn enter(&self, caller: Identity, named: Option<Source>) -> InFlight {
+        self.under_way.enter(caller, named)
     }
 
     fn shard_of<'a, T>(&self, shards: &'a [T; SHARDS], key: &Prefix) -> &'a T {
@@ -392,6 +399,27 @@ mod tests {
         drop(two);
         assert_eq!(house.connections.open(), 1);
         assert!(house.open("192.0.2.3").is_ok());
+    }
+
+    #[test]
+    fn a_connection_that_a_proxy_speaks_for_is_found_and_counted_where_its_client_is() {
+        let house = House::with(10, 1);
+        let (client, cut) = (source("203.0.113.7"), CancellationToken::new());
+        let proxy = source("10.0.0.5");
+        let mut registered = house.register(proxy, Share::Total, &cut).unwrap();
+
+        registered.move_to(client, Share::Own, &house.plan).unwrap();
+
+        assert_eq!(house.connections.close_from(proxy.into(), |_| false), 0);
+        assert_eq!(house.open("203.0.113.7").unwrap_err(), Crowded::Source);
+        let mut other = house.register(proxy, Share::Total, &CancellationToken::new()).unwrap();
+        assert_eq!(other.move_to(client, Share::Own, &house.plan), Err(Crowded::Source));
+        drop(other);
+        assert_eq!(house.connections.close_from(client.into(), |_| false), 1);
+        assert!(cut.is_cancelled());
+        drop(registered);
+        assert_eq!(house.connections.open(), 0);
+        assert!(house.open("203.0.113.7").is_ok());
     }
 
     #[test]

@@ -91,6 +91,11 @@ const LEFT: &str = "the client left before the answer was complete";
 const PANICKED: &str = "serving the request ended in a panic";
 
 impl Origin {
+    /// Whom a header names as the source; the connection is somebody else's.
+    pub(crate) fn named(&self) -> Option<Source> {
+        self.hops.first().copied().filter(|_| self.hops.len() > 1)
+    }
+
     /// Of a connection from `peer` of which nothing more is known yet.
     pub(crate) fn of(peer: Peer, listener: &Arc<str>) -> Self {
         Self {

@@ -440,7 +440,7 @@ impl Engine {
         entry.caller(&identity, policy.roles().named(roles));
         // Registered before the look-ups: whoever shuts the caller out finds the request here, or is
         // found there.
-        let in_flight = self.shared.connections.enter(identity);
+        let in_flight = self.shared.connections.enter(identity, origin.named());
         self.refuse_shut_out(in_flight.caller(), presented.as_ref(), origin, now)?;
         Ok(Some(Known { in_flight, roles }))
     }
@@ -454,6 +454,9 @@ impl Engine {
         now: Moment,
     ) -> Result<(), Rejection> {
         let Shared { keys, quarantine, revocations, .. } = &*self.shared;
+        if let Some(named) = origin.named() {
+            quarantine.refuse_source(named, now.wall)?;
+        }
         if let Proof::Key(key) = caller.proof() {
             quarantine.refuse_key(key.id, now.wall)?;
             if let Some(presented) = presented

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use enforcer_authn::Identity;
-use enforcer_model::{KeyId, Reason, Rejection};
+use enforcer_model::{KeyId, Reason, Rejection, Source};
 use parking_lot::Mutex;
 
 /// Few enough to walk through all of them, together with [`LANES`].
@@ -54,6 +54,8 @@ pub(crate) struct Cut;
 #[derive(Debug)]
 struct Ticket {
     caller: Identity,
+    /// Whom a proxy named as the source; its connection is the proxy's and carries others.
+    named: Option<Source>,
     /// Where in the bucket; changes under the bucket's lock only.
     place: AtomicUsize,
     is_cut: AtomicBool,
@@ -82,12 +84,12 @@ impl Default for UnderWay {
 }
 
 impl UnderWay {
-    /// A request of `caller` is under way from here on.
-    pub(crate) fn enter(&self, caller: Identity) -> InFlight {
+    /// A request of `caller` is under way from here on; from `named`, where a proxy says so.
+    pub(crate) fn enter(&self, caller: Identity, named: Option<Source>) -> InFlight {
         let key = caller.key_id();
         let (place, is_cut, ending) =
             (AtomicUsize::new(0), AtomicBool::new(false), Mutex::default());
-        let ticket = Arc::new(Ticket { caller, place, is_cut, ending });
+        let ticket = Arc::new(Ticket { caller, named, place, is_cut, ending });
         let row = match key {
             Some(key) => row_of(key),
             // Where the allocator put it is as good as drawn, and costs nothing.
@@ -100,13 +102,20 @@ impl UnderWay {
 
     /// Cuts the requests of every caller that `hit` names; how many.
     pub(crate) fn cut_where(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
-        self.0.iter().flatten().map(|bucket| bucket.cut(why, hit)).sum()
+        let hit = |ticket: &Ticket| hit(&ticket.caller);
+        self.0.iter().flatten().map(|bucket| bucket.cut(why, &hit)).sum()
+    }
+
+    /// Cuts the requests of every source that a proxy named and that `hit` says; how many.
+    pub(crate) fn cut_named(&self, why: Reason, hit: &dyn Fn(Source) -> bool) -> usize {
+        let hit = |ticket: &Ticket| ticket.named.is_some_and(hit);
+        self.0.iter().flatten().map(|bucket| bucket.cut(why, &hit)).sum()
     }
 
     /// Cuts the requests of one key; how many.
     pub(crate) fn cut_key(&self, key: KeyId, why: Reason) -> usize {
         let row = (0..LANES).map(|lane| self.bucket(row_of(key), lane));
-        row.map(|bucket| bucket.cut(why, &|caller| caller.key_id() == Some(key))).sum()
+        row.map(|bucket| bucket.cut(why, &|ticket| ticket.caller.key_id() == Some(key))).sum()
     }
 
     #[expect(clippy::indexing_slicing, reason = "both places are taken modulo the length")]
@@ -139,9 +148,9 @@ impl Bucket {
         }
     }
 
-    fn cut(&self, why: Reason, hit: &dyn Fn(&Identity) -> bool) -> usize {
+    fn cut(&self, why: Reason, hit: &dyn Fn(&Ticket) -> bool) -> usize {
         let tickets = self.0.lock();
-        tickets.iter().filter(|ticket| hit(&ticket.caller) && ticket.cut(why)).count()
+        tickets.iter().filter(|ticket| hit(ticket) && ticket.cut(why)).count()
     }
 }
 
@@ -254,14 +263,15 @@ mod tests {
     #[test]
     fn a_caller_is_cut_and_later_requests_of_it_are_counted_anew() {
         let all = UnderWay::default();
-        let (one, two, other) = (all.enter(caller(1)), all.enter(caller(1)), all.enter(caller(2)));
+        let (one, two, other) =
+            (all.enter(caller(1), None), all.enter(caller(1), None), all.enter(caller(2), None));
 
         assert_eq!(all.cut_where(Reason::TokenRevoked, &is(1)), 2);
         assert_eq!(one.refuse_cut().unwrap_err().reason, Reason::TokenRevoked);
         assert_eq!(two.watch().why(), Some(Reason::TokenRevoked));
         assert!(other.refuse_cut().is_ok());
 
-        let later = all.enter(caller(1));
+        let later = all.enter(caller(1), None);
         assert!(later.refuse_cut().is_ok());
         assert_eq!(all.cut_where(Reason::Quarantined, &is(1)), 1, "what was cut is not cut again");
         assert_eq!(one.watch().why(), Some(Reason::TokenRevoked), "and keeps its reason");
@@ -270,7 +280,7 @@ mod tests {
     #[test]
     fn whoever_leaves_is_gone_and_the_others_stay_whatever_the_order() {
         let all = UnderWay::default();
-        let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n))).collect();
+        let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n), None)).collect();
         for step in [7, 3, 2, 1] {
             let mut at = 0;
             inside.retain(|_| {
@@ -288,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn work_ends_when_its_caller_is_cut_and_not_before() {
         let all = UnderWay::default();
-        let in_flight = all.enter(caller(1));
+        let in_flight = all.enter(caller(1), None);
         assert_eq!(unless_cut(Some(&in_flight), pin!(async { 7 })).await.unwrap(), 7);
         assert_eq!(unless_cut(None, pin!(async { 7 })).await.unwrap(), 7);
 
@@ -318,7 +328,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 1..=ROUNDS {
                         start.wait();
-                        let in_flight = all.enter(caller(1));
+                        let in_flight = all.enter(caller(1), None);
                         let served = shut_out.load(Ordering::Relaxed) < round;
                         start.wait();
                         // By now the cut has returned.

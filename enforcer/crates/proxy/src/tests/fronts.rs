@@ -164,6 +164,31 @@ async fn a_proxy_names_its_clients_and_each_is_limited_and_shut_out_by_itself() 
 }
 
 #[tokio::test]
+async fn a_download_through_a_proxy_ends_when_its_source_is_shut_out_and_the_others_go_on() {
+    let mut house = house();
+    let (_, key) = house.key(&["reader"]);
+    let mut open = Vec::new();
+    for client in ["203.0.113.7", "203.0.113.8"] {
+        let fields = [format!("x-api-key: {key}"), format!("x-forwarded-for: {client}")];
+        let fields = [fields[0].as_str(), fields[1].as_str()];
+        let mut stream = TcpStream::connect(house.address("behind")).await.unwrap();
+        stream.write_all(request("GET /app/drip", &fields).as_bytes()).await.unwrap();
+        open.push(stream);
+    }
+    house.until(|| house.upstream.seen().len() == 2).await;
+
+    assert_eq!(house.block("203.0.113.7".parse().unwrap()), 1);
+
+    drop(to_end(open.remove(0)).await);
+    let cut = house.record().await;
+    assert_eq!(cut.source().to_string(), "203.0.113.7");
+    assert_eq!(cut.reason, Some(Reason::Quarantined));
+    drop(open);
+    house.records(2).await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn whoever_is_not_trusted_says_of_itself_what_it_likes_in_vain() {
     let house = house();
     let fields =
