@@ -13,6 +13,7 @@
 mod block;
 mod budget;
 mod bypass;
+mod cache;
 mod command;
 mod corpus;
 mod detect;

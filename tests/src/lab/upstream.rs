@@ -14,6 +14,9 @@
 //! | `…/break/N` | a promise of one byte more than the N that are sent, then the end |
 //! | anything else | a line that repeats method and target |
 //!
+//! Parts of the query `say.NAME=VALUE` become fields of the answer, with `%20` for a space, `%22` for
+//! a quote and `%3D` for `=`. A GET whose `If-None-Match` is the `ETag` that it asks for gets 304.
+//!
 //! It remembers the last [`REMEMBERED`] requests; older ones are only counted.
 
 use std::collections::VecDeque;
@@ -30,7 +33,9 @@ use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, ETAG, HeaderName, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
@@ -247,7 +252,33 @@ impl Wish {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
-    Ok(match Wish::read(request.uri().path()) {
+    let said = said(request.uri().query().unwrap_or_default());
+    let known = request.headers().get(IF_NONE_MATCH).cloned();
+    let mut response = wished(request).await;
+    if known.is_some() && known.as_ref() == said.get(ETAG) {
+        response = line(String::new());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    response.headers_mut().extend(said);
+    Ok(response)
+}
+
+/// The fields that a query asks for.
+fn said(query: &str) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for (name, value) in
+        query.split('&').filter_map(|part| part.strip_prefix("say.")?.split_once('='))
+    {
+        let value = value.replace("%20", " ").replace("%22", "\"").replace("%3D", "=");
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+async fn wished(request: Request<Incoming>) -> Answer {
+    match Wish::read(request.uri().path()) {
         Wish::Echo => Response::new(request.into_body().boxed()),
         Wish::Bytes(count) => Response::new(Pieces::of(count).boxed()),
         Wish::Drip { count, pause } => Response::new(Pieces::drip(count, pause).boxed()),
@@ -260,7 +291,7 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, Infallible> {
         Wish::Break(count) => Response::new(Pieces::broken(count).boxed()),
         Wish::Socket => socket(request),
         Wish::Line => line(format!("{} {}\n", request.method(), request.uri())),
-    })
+    }
 }
 
 /// Agrees to a WebSocket (RFC 6455, section 4.2.2), and echoes what comes through it.
