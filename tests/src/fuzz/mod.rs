@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod cached;
 mod canonical;
 mod condition;
 mod credential;
@@ -40,6 +41,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 pub use admin::admin_call;
+pub use cached::cache_key;
 pub use canonical::canonical_request;
 pub use condition::condition;
 pub use credential::credential;
@@ -76,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_path", run: audit_path },
     Target { name: "audit_proof", run: audit_proof },
     Target { name: "audit_segment", run: audit_segment },
+    Target { name: "cache_key", run: cache_key },
     Target { name: "canonical_request", run: canonical_request },
     Target { name: "condition", run: condition },
     Target { name: "credential", run: credential },

@@ -1,6 +1,7 @@
 //! The promises of the crate as a whole.
 
 mod analysis;
+mod cache;
 mod conditions;
 mod files;
 mod incidents;
