@@ -15,7 +15,7 @@ use crate::directives::Wishes;
 use crate::fill::{Fill, Pending};
 use crate::flight::Lead;
 use crate::freshness::Times;
-use crate::judge::{Request, freshen, judge};
+use crate::judge::{News, Request, freshen, judge};
 use crate::kept::Kept;
 use crate::key::{Key, Scope};
 use crate::look::Asked;
@@ -216,7 +216,7 @@ impl Errand {
         let (_, kept) = self.kept.as_ref()?;
         if status == StatusCode::NOT_MODIFIED && sent.validates {
             let times = Times { asked: sent.asked, heard: now };
-            let kept = match freshened(kept, answer, times) {
+            let kept = match self.freshened(answer, sent, times) {
                 Freshened::As(fresh) => {
                     self.renew(&fresh);
                     fresh
@@ -273,22 +273,54 @@ impl Errand {
             return self.forget();
         }
         let times = Times { asked: sent.asked, heard: now };
-        match freshened(kept, answer, times) {
+        match self.freshened(answer, sent, times) {
             Freshened::As(fresh) => self.renew(&fresh),
             Freshened::Never => self.forget(),
             Freshened::Unchanged => {}
         }
     }
 
-    fn fill(&mut self, status: StatusCode, answer: &HeaderMap, now: Moment) -> Option<Fill> {
-        let sent = self.sent.take()?;
-        let request = Request {
-            headers: &sent.headers,
+    /// What is kept, as `news` to what was sent make it.
+    fn freshened(&self, news: &HeaderMap, sent: &Sent, times: Times) -> Freshened {
+        let Some((scope, kept)) = &self.kept else { return Freshened::Unchanged };
+        // Of another tag than the one that was asked about nothing is learned (RFC 9111, 4.3.4).
+        let tag = |headers: &HeaderMap| headers.get(ETAG).map(|tag| tag.as_bytes().to_vec());
+        let same = |one: &[u8], other: &[u8]| one == other || opaque(one) == opaque(other);
+        if let (Some(new), Some(old)) = (tag(news), tag(&kept.headers))
+            && !same(&new, &old)
+        {
+            return Freshened::Unchanged;
+        }
+        let request = self.request(&sent.headers);
+        match freshen((*scope, request), kept.status, &kept.headers, news, times) {
+            News::Head(headers, freshness) => Freshened::As(Arc::new(Kept {
+                headers,
+                freshness,
+                heard_at: times.heard.wall.unix_seconds(),
+                ..Kept::clone(kept)
+            })),
+            News::Forbidden => Freshened::Never,
+            News::Personal => Freshened::Unchanged,
+        }
+    }
+
+    fn request<'a>(&self, headers: &'a HeaderMap) -> Request<'a> {
+        Request {
+            headers,
             scope: self.scope,
             shares: self.plan.shared,
             scope_has_credential: self.scope_has_credential,
-        };
-        let verdict = judge(request, status, answer, Times { asked: sent.asked, heard: now })?;
+        }
+    }
+
+    fn fill(&mut self, status: StatusCode, answer: &HeaderMap, now: Moment) -> Option<Fill> {
+        let sent = self.sent.take()?;
+        let verdict = judge(
+            self.request(&sent.headers),
+            status,
+            answer,
+            Times { asked: sent.asked, heard: now },
+        )?;
         let declared = match answer.get(CONTENT_LENGTH) {
             Some(length) => Some(number(length)?),
             None => None,
@@ -324,26 +356,6 @@ enum Freshened {
     Never,
     /// What the upstream speaks of is not what is kept.
     Unchanged,
-}
-
-fn freshened(kept: &Arc<Kept>, news: &HeaderMap, times: Times) -> Freshened {
-    // Of another tag than the one that was asked about nothing is learned (RFC 9111, 4.3.4).
-    let tag = |headers: &HeaderMap| headers.get(ETAG).map(|tag| tag.as_bytes().to_vec());
-    let same = |one: &[u8], other: &[u8]| one == other || opaque(one) == opaque(other);
-    if let (Some(new), Some(old)) = (tag(news), tag(&kept.headers))
-        && !same(&new, &old)
-    {
-        return Freshened::Unchanged;
-    }
-    match freshen(kept.status, &kept.headers, news, times) {
-        Some((headers, freshness)) => Freshened::As(Arc::new(Kept {
-            headers,
-            freshness,
-            heard_at: times.heard.wall.unix_seconds(),
-            ..Kept::clone(kept)
-        })),
-        None => Freshened::Never,
-    }
 }
 
 /// Methods that change nothing (RFC 9110, 9.2.1, and the registry of methods).

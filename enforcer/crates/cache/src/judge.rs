@@ -1,10 +1,11 @@
 //! May an answer be kept, for whom, and what of it (RFC 9111, 3).
 
+use bytes::BytesMut;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPIRES, HeaderName, SET_COOKIE,
     TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::date;
 use crate::directives::Directives;
@@ -65,20 +66,12 @@ pub(crate) fn judge(
     if !is_allowed(status, answer, &directives) {
         return None;
     }
-    let shared = directives.is_for_others();
     let scope = match request.scope {
         Scope::Everyone => Scope::Everyone,
-        Scope::Only(_) if request.shares && shared => Scope::Everyone,
+        Scope::Only(_) if request.shares && directives.is_for_others() => Scope::Everyone,
         only @ Scope::Only(_) => only,
     };
-    // The scope says nothing about these: whoever sent them may be the only one for whom the answer is.
-    let has = |name: &HeaderName| request.headers.contains_key(name);
-    let covered = request.scope_has_credential && scope == request.scope;
-    if !covered && has(&AUTHORIZATION) && !shared {
-        return None;
-    }
-    let is_public = directives.public || directives.s_maxage.is_some();
-    if (has(&COOKIE) || (!covered && (has(&X_API_KEY) || has(&DPOP)))) && !is_public {
+    if !is_for(scope, request, &directives) {
         return None;
     }
     let freshness = Freshness::of(status, answer, &directives, times);
@@ -90,6 +83,22 @@ pub(crate) fn judge(
     let names = vary::names(answer).ok()?;
     let vary = Vary::new(names, request.headers);
     Some(Verdict { scope, vary, freshness, headers: head(answer, &directives, times) })
+}
+
+/// Whether an answer to `request` may be used for all of `scope`.
+fn is_for(scope: Scope, request: Request<'_>, directives: &Directives) -> bool {
+    let shared = directives.is_for_others();
+    if scope != request.scope && !shared {
+        return false;
+    }
+    // The scope says nothing about these: whoever sent them may be the only one for whom the answer is.
+    let has = |name: &HeaderName| request.headers.contains_key(name);
+    let covered = request.scope_has_credential && scope == request.scope;
+    if !covered && has(&AUTHORIZATION) && !shared {
+        return false;
+    }
+    let is_public = directives.public || directives.s_maxage.is_some();
+    is_public || !(has(&COOKIE) || (!covered && (has(&X_API_KEY) || has(&DPOP))))
 }
 
 /// Whether the answer itself allows it.
@@ -125,6 +134,7 @@ const fn is_understood(status: StatusCode) -> bool {
 fn head(answer: &HeaderMap, directives: &Directives, times: Times) -> HeaderMap {
     let mut headers = answer.clone();
     strip(&mut headers, directives);
+    let mut headers = copied(&headers);
     // What says nothing about when it was made was made when it arrived (RFC 9110, 6.6.1).
     if !headers.contains_key(DATE)
         && let Some(date) = date::format(times.heard.wall.unix_seconds())
@@ -132,6 +142,25 @@ fn head(answer: &HeaderMap, directives: &Directives, times: Times) -> HeaderMap 
         headers.insert(DATE, date);
     }
     headers
+}
+
+/// The same with memory of its own. What was parsed refers to the whole buffer that was read from the
+/// socket, and would keep it.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    for value in headers.values() {
+        text.extend_from_slice(value.as_bytes());
+    }
+    let mut text = text.freeze();
+    let mut copy = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let own = text.split_to(value.len());
+        // The same bytes, so the same verdict.
+        if let Ok(own) = HeaderValue::from_maybe_shared(own) {
+            copy.append(name, own);
+        }
+    }
+    copy
 }
 
 fn strip(headers: &mut HeaderMap, directives: &Directives) {
@@ -146,15 +175,27 @@ fn strip(headers: &mut HeaderMap, directives: &Directives) {
     }
 }
 
-/// `kept` with what a 304, or the answer to a HEAD, says anew (RFC 9111, 3.2): every field that it
-/// has, but for those that belong to the bytes that are kept. None when it says that nothing may be
-/// kept.
+/// What news make of a head that is kept.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It says so from here on, for so long.
+    Head(HeaderMap, Freshness),
+    /// It is not to be kept any longer.
+    Forbidden,
+    /// They are for the one who asked, and what is kept is for others as well.
+    Personal,
+}
+
+/// The head of an answer that is kept in `scope`, with what a 304, or the answer to a HEAD, to
+/// `request` says anew (RFC 9111, 3.2): every field that it has, but for those that belong to the
+/// bytes that are kept.
 pub(crate) fn freshen(
+    (scope, request): (Scope, Request<'_>),
     status: StatusCode,
     kept: &HeaderMap,
     news: &HeaderMap,
     times: Times,
-) -> Option<(HeaderMap, Freshness)> {
+) -> News {
     let mut merged = kept.clone();
     let bound = [CONTENT_LENGTH, http::header::CONTENT_ENCODING, http::header::CONTENT_RANGE];
     for name in news.keys().filter(|name| !bound.contains(name)) {
@@ -165,15 +206,15 @@ pub(crate) fn freshen(
     }
     let directives = Directives::of(&merged);
     if !is_allowed(status, &merged, &directives) {
-        return None;
+        return News::Forbidden;
+    }
+    if !is_for(scope, request, &directives) {
+        return News::Personal;
     }
     // The age is that of the news.
-    if !news.contains_key(http::header::AGE) {
-        merged.remove(http::header::AGE);
-    }
     if !news.contains_key(DATE) {
         merged.remove(DATE);
     }
     let freshness = Freshness::of(status, &merged, &directives, times);
-    Some((head(&merged, &directives, times), freshness))
+    News::Head(head(&merged, &directives, times), freshness)
 }

@@ -93,7 +93,7 @@ async fn nobody_waits_longer_than_the_wait_from_the_beginning_of_the_flight() {
     let Ok(Found::Ask(errand)) = found else { panic!("{found:?}") };
     // And what such a one brings is kept, while the slow one is still under way.
     lab.upstream(errand, &ask, |_| fresh("quick"));
-    let got = lab.ask(&ask, |_| unreachable!()).await;
+    let got = lab.kept(&ask).await;
     assert_eq!(got.body(), "quick");
     drop(slow);
 }
@@ -141,8 +141,8 @@ async fn who_turns_out_to_want_another_variant_asks_by_himself_in_the_end() {
 
     let Ok(Found::Ask(errand)) = found else { panic!("{found:?}") };
     lab.upstream(errand, &two, |_| answer(200, &fields, "two"));
-    assert_eq!(lab.ask(&one, |_| unreachable!()).await.body(), "one");
-    assert_eq!(lab.ask(&two, |_| unreachable!()).await.body(), "two");
+    assert_eq!(lab.kept(&one).await.body(), "one");
+    assert_eq!(lab.kept(&two).await.body(), "two");
 }
 
 #[tokio::test(start_paused = true)]

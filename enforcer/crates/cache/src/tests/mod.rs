@@ -124,6 +124,11 @@ impl Lab {
         }
     }
 
+    /// Asks for what is kept.
+    pub(super) async fn kept(&self, ask: &Ask) -> Got {
+        self.ask(ask, |_| panic!("the upstream is asked")).await
+    }
+
     pub(super) fn upstream(
         &self,
         mut errand: Errand,

@@ -18,7 +18,7 @@ async fn each_caller_has_its_own_whatever_the_answer_says() {
         assert_eq!(bob.body(), "bob", "{field}");
         let nobody = lab.ask(&Ask::get("/me"), |_| answer(200, &fields, "nobody")).await;
         assert_eq!(nobody.body(), "nobody", "{field}");
-        let alice = lab.ask(&Ask::get("/me").by("alice"), |_| unreachable!()).await;
+        let alice = lab.kept(&Ask::get("/me").by("alice")).await;
         assert_eq!(alice.body(), "alice", "{field}");
     }
 }
@@ -37,6 +37,31 @@ async fn callers_share_where_route_and_answer_both_say_so() {
         let bob = lab.ask(&Ask::get("/a").by("bob"), |_| ok(&[])).await;
         assert_eq!(!bob.is_from_upstream(), expected, "{field}");
     }
+}
+
+#[tokio::test]
+async fn news_for_one_caller_do_not_reach_the_others() {
+    let lab = Lab::with(Bounds::default(), true);
+    let shared = [("cache-control", "public, max-age=1"), ("etag", "\"a\"")];
+    lab.ask(&Ask::get("/a").by("alice"), |_| ok(&shared)).await;
+    lab.pass(2);
+    let news = [("cache-control", "max-age=600"), ("etag", "\"a\""), ("x-user", "alice")];
+    lab.ask(&Ask::get("/a").by("alice"), |_| answer(304, &news, "")).await;
+
+    let bob = lab.ask(&Ask::get("/a").by("bob"), |_| answer(304, &shared, "")).await;
+    assert_eq!(
+        (bob.field("x-user"), bob.field("cache-status")),
+        (String::new(), "enforcer; fwd=stale; fwd-status=304".into())
+    );
+
+    // The same for a cookie on a route for everybody.
+    let lab = Lab::new();
+    let plain = [("cache-control", "max-age=1"), ("etag", "\"a\"")];
+    lab.ask(&Ask::get("/a"), |_| ok(&plain)).await;
+    lab.pass(2);
+    lab.ask(&Ask::get("/a").with("cookie", "s=alice"), |_| answer(304, &news, "")).await;
+    let nobody = lab.ask(&Ask::get("/a"), |_| answer(304, &plain, "")).await;
+    assert_eq!(nobody.field("x-user"), "");
 }
 
 #[tokio::test]

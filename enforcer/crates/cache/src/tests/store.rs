@@ -37,6 +37,24 @@ async fn what_is_kept_never_exceeds_its_bound_by_more_than_the_slack() {
 }
 
 #[tokio::test]
+async fn what_is_kept_holds_no_buffer_that_it_came_in() {
+    let lab = Lab::new();
+    let buffer = bytes::Bytes::from(vec![b'v'; 1 << 16]);
+    let Found::Ask(mut errand) = lab.find(&Ask::get("/a")).await else { panic!() };
+    errand.prepare(&mut http::HeaderMap::new(), lab.now());
+    let (mut parts, _) = fresh("").into_parts();
+    parts.headers.insert("x-part", HeaderValue::from_maybe_shared(buffer.slice(..3)).unwrap());
+    let heard = errand.heard(parts.status, &mut parts.headers, crate::Length::Told, lab.now());
+    let crate::Heard::Fill(mut fill) = heard else { panic!() };
+    fill.push(&buffer.slice(..5));
+    fill.complete();
+    drop((parts, fill));
+
+    assert!(buffer.is_unique());
+    assert_eq!(lab.kept(&Ask::get("/a")).await.field("x-part"), "vvv");
+}
+
+#[tokio::test]
 async fn answers_that_arrive_take_a_part_of_the_memory_at_most() {
     let memory = Bytes(4 << 20);
     let lab = Lab::with(Bounds { memory, ..Bounds::default() }, false);
@@ -107,7 +125,7 @@ async fn other_bounds_keep_what_there_is_and_another_memory_begins_empty() {
     lab.ask(&Ask::get("/a"), |_| fresh("x")).await;
 
     lab.cache.resize(Bounds { entry: Bytes(5), ..Bounds::default() });
-    assert!(!lab.ask(&Ask::get("/a"), |_| unreachable!()).await.is_from_upstream());
+    assert!(!lab.kept(&Ask::get("/a")).await.is_from_upstream());
     lab.cache.resize(Bounds { memory: Bytes(1 << 20), ..Bounds::default() });
     assert!(lab.ask(&Ask::get("/a"), |_| answer(200, &[], "")).await.is_from_upstream());
     assert_eq!(lab.cache.stats().memory, 1 << 20);
@@ -118,7 +136,7 @@ async fn counts_tell_what_was_done() {
     let lab = Lab::new();
     let short = [("cache-control", "max-age=1, stale-if-error=100"), ("etag", "\"a\"")];
     lab.ask(&Ask::get("/a"), |_| answer(200, &short, "x")).await;
-    lab.ask(&Ask::get("/a"), |_| unreachable!()).await;
+    lab.kept(&Ask::get("/a")).await;
     lab.pass(2);
     lab.ask(&Ask::get("/a"), |_| answer(503, &[], "")).await;
     lab.ask(&Ask::get("/a"), |_| answer(304, &[], "")).await;
