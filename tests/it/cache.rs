@@ -1,9 +1,10 @@
 //! Answers that are kept: what they cost, who gets them, and what never becomes one.
 
+use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use enforcer_tests::lab::{Ask, Client, Family, Http, UPSTREAM, Upstream, wait_until};
+use enforcer_tests::lab::{Ask, CLIENT, Client, Family, Http, UPSTREAM, Upstream, wait_until};
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
@@ -170,8 +171,9 @@ fn who_may_not_ask_gets_nothing_that_is_kept() {
     assert_eq!(client.ask(&ask.clone().key("nonsense")).unwrap().status, 401);
     assert_eq!(client.ask(&ask.clone().key(&gone)).unwrap().status, 401, "taken back");
     assert_eq!(client.ask(&ask.clone().key(&alice)).unwrap().status, 200);
-    stage.quarantine(&["10.77.1.0/24"]);
-    assert!(client.ask(&ask.key(&alice)).is_err_and(|_| true) || uses(&stage).len() == 3);
+    stage.quarantine(&[&CLIENT.v4.to_string()]);
+    let shut_out = client.ask(&ask.key(&alice));
+    assert!(shut_out.map_or(true, |answer| answer.status == 403), "under quarantine");
     assert_eq!(stage.upstream.requests(), 1);
 }
 
@@ -213,15 +215,14 @@ fn an_answer_that_comes_to_be_kept_reaches_its_client_without_waiting_for_the_en
     let stage = stage();
     let began = Instant::now();
     let mut raw = stage.client(Family::V4).tls_socket(&[b"http/1.1"]).unwrap();
-    std::io::Write::write_all(
-        &mut raw,
+    raw.write_all(
         format!("GET /open/drip/100/50?{HOUR} HTTP/1.1\r\nHost: api.test\r\n\r\n").as_bytes(),
     )
     .unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(b"\r\n\r\n000") {
         let mut byte = [0];
-        std::io::Read::read_exact(&mut raw, &mut byte).unwrap();
+        raw.read_exact(&mut byte).unwrap();
         seen.push(byte[0]);
     }
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
@@ -417,8 +418,15 @@ fn nothing_that_a_client_makes_up_comes_to_be_what_others_get() {
     assert!(fresh(&get("/open/f", &format!("{HOUR}&a=%31")), &attacker));
     assert!(fresh(&get("/open/f", &format!("{HOUR}&a=1")), &client));
     // And one host is one host, with its port or without, in any case.
-    let with_port = Ask::get(&format!("/open/g?{HOUR}"));
-    assert!(fresh(&field(with_port, "host", "API.test:8443"), &attacker));
+    let mut raw = attacker.tls_socket(&[b"http/1.1"]).unwrap();
+    let head =
+        format!("GET /open/g?{HOUR} HTTP/1.1\r\nHost: API.test:8443\r\nConnection: close\r\n\r\n");
+    raw.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    raw.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // To its end, or it would not be kept.
+    drop(raw.read_to_end(&mut Vec::new()));
     assert!(!fresh(&get("/open/g", HOUR), &client));
 }
 
