@@ -5,6 +5,7 @@ use std::time::Duration;
 use enforcer_tests::lab::{Answer, Ask, DEADLINE, Family, Http, wait_until};
 use serde_json::Value;
 
+use super::bodies;
 use crate::stage::{Hook, Stage, orders, policy};
 
 const EXPORT: &str = "POST api.test/v1/export/{**}";
@@ -142,6 +143,44 @@ fn a_tightened_endpoint_admits_its_rate_by_address_or_by_caller() {
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
+fn what_is_under_way_at_a_disabled_endpoint_ends_when_that_is_asked_for() {
+    let stage = Stage::new(Hook::Native);
+    let writer = stage.key("client", "writer");
+    let steady = stage.client(Family::V6).steadily(orders().key(&writer), Duration::from_millis(1));
+    let client = stage.client(Family::V4);
+    let endless = Ask::get("/v1/drip/100000/20").key(&writer);
+    let hung = Ask::get("/v1/hang").key(&writer);
+
+    std::thread::scope(|scope| {
+        let waiting = [&endless, &hung].map(|ask| scope.spawn(|| client.ask(ask)));
+        wait_until("both reach the upstream", DEADLINE, || {
+            let seen = stage.upstream.seen();
+            let slow = |path: &str| seen.iter().any(|seen| seen.target.path() == path);
+            slow("/v1/drip/100000/20") && slow("/v1/hang")
+        })
+        .unwrap();
+        let kept = stage.json(&disable("POST api.test/v1/drip/{**}", &["--cut"]));
+        assert_eq!(kept["cut"], 0, "another method is another endpoint");
+
+        let cut = stage.json(&disable("api.test/v1/drip/{**}", &["--cut"]));
+        assert_eq!((&cut["cut"], &cut["applied"]), (&1.into(), &true.into()), "{cut}");
+        let cut = stage.json(&disable("GET api.test/v1/hang", &["--cut"]));
+        assert_eq!(cut["cut"], 1, "{cut}");
+
+        for one in waiting {
+            assert!(one.join().unwrap().is_err(), "what was cut never looks whole");
+        }
+    });
+
+    assert_eq!(refusals(&stage, "endpoint-disabled").len(), 2);
+    let cuts: Vec<Value> = changes(&stage).into_iter().map(|one| one["cut"].clone()).collect();
+    assert_eq!(cuts, [0, 1, 1]);
+    let tally = steady.finish().unwrap();
+    assert!(tally.is_spotless(), "{tally:?}");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
 fn exit_codes_and_undo_lines_serve_whoever_is_in_a_hurry() {
     let stage = Stage::new(Hook::Native);
     let cases: [(&[&str], i32, &str); 8] = [
@@ -193,10 +232,9 @@ fn told<'a>(answer: &'a Answer, header: &str) -> &'a str {
 }
 
 fn refusals(stage: &Stage, reason: &str) -> Vec<Value> {
-    let all = stage.records_of("http").into_iter().map(|record| record["body"].clone());
-    all.filter(|body| body["reason"] == reason).collect()
+    bodies(stage, "http").into_iter().filter(|body| body["reason"] == reason).collect()
 }
 
 fn changes(stage: &Stage) -> Vec<Value> {
-    stage.records_of("endpoint").into_iter().map(|record| record["body"].clone()).collect()
+    bodies(stage, "endpoint")
 }
