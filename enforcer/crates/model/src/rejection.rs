@@ -189,6 +189,8 @@ reasons! {
     UpstreamBroken = "upstream-broken", 502;
     /// The upstream answered something that is not HTTP.
     UpstreamInvalid = "upstream-invalid", 502;
+    /// Too many requests to the upstream failed, and it is left alone for a moment.
+    UpstreamPaused = "upstream-paused", 503;
     /// No connection to any address of the upstream.
     UpstreamUnreachable = "upstream-unreachable", 502;
     /// The upstream did not answer in time.

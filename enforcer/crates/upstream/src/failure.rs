@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use enforcer_model::{Reason, Rejection};
 
+use crate::stream::Flood;
+
 /// The request got no answer from the upstream.
 #[derive(Debug)]
 pub struct Failure {
@@ -44,6 +46,9 @@ pub enum Retry {
 /// What happened.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
+    /// Too many requests failed, and it is left alone for a while.
+    #[error("the breaker is open: too many requests failed; asked again in {0:?}")]
+    BreakerOpen(Duration),
     /// Every connection that the plan admits is in use.
     #[error("all {limit} connections of this thread are in use")]
     Busy {
@@ -62,15 +67,24 @@ pub enum Cause {
     /// The host did not accept the connection in time.
     #[error("no connection to the upstream within {0:?}")]
     ConnectTimeout(Duration),
+    /// More was sent than an answer has room for, and no answer.
+    #[error("the upstream sent {0}")]
+    Flood(&'static str),
     /// The answer cannot be understood.
     #[error("the answer of the upstream is not HTTP")]
     Garbage(#[source] hyper::Error),
+    /// An operator took the host out.
+    #[error("an operator isolated the host")]
+    Isolated,
     /// The answer is HTTP, yet must not be passed on.
     #[error("the upstream answered with {0}")]
     Misplaced(Misplaced),
-    /// The plan names no host.
-    #[error("the upstream has no hosts")]
+    /// Nobody can be asked: names that lead nowhere, or operators who took all hosts out.
+    #[error("the upstream has no host that can be asked")]
     NoHost,
+    /// The upstream says itself that it has not looked at the request.
+    #[error("the upstream refused the stream unseen")]
+    Refused(#[source] hyper::Error),
     /// The head of the answer did not come.
     #[error("no answer from the upstream within {0:?}")]
     Timeout(Duration),
@@ -100,13 +114,14 @@ impl Failure {
     /// What the client may know.
     pub const fn reason(&self) -> Reason {
         match self.cause {
+            Cause::BreakerOpen(_) => Reason::UpstreamPaused,
             Cause::Busy { .. } => Reason::UpstreamBusy,
             Cause::ClientBody(_) => Reason::BodyBroken,
-            Cause::Closed(_) => Reason::UpstreamBroken,
+            Cause::Closed(_) | Cause::Isolated | Cause::Refused(_) => Reason::UpstreamBroken,
             Cause::Connect(_) | Cause::ConnectTimeout(_) | Cause::NoHost => {
                 Reason::UpstreamUnreachable
             }
-            Cause::Garbage(_) | Cause::Misplaced(_) => Reason::UpstreamInvalid,
+            Cause::Flood(_) | Cause::Garbage(_) | Cause::Misplaced(_) => Reason::UpstreamInvalid,
             Cause::Timeout(_) => Reason::UpstreamTimeout,
         }
     }
@@ -116,7 +131,11 @@ impl From<hyper::Error> for Cause {
     fn from(error: hyper::Error) -> Self {
         if error.is_user() {
             Self::ClientBody(error)
-        } else if error.is_parse() {
+        } else if found::<Flood>(&error) {
+            Self::Flood("too much before its answer")
+        } else if refused_unseen(&error) {
+            Self::Refused(error)
+        } else if error.is_parse() || is_malformed(&error) {
             Self::Garbage(error)
         } else {
             Self::Closed(error)
@@ -124,15 +143,48 @@ impl From<hyper::Error> for Cause {
     }
 }
 
+/// Whether a chain of causes holds an error of ours.
+fn found<E: Error + 'static>(error: &hyper::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let io = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if cause.is::<E>() || io.is_some_and(<dyn Error + Send + Sync>::is::<E>) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// RFC 9113, 8.7: a stream that was refused, or that a GOAWAY left out, was not looked at.
+fn refused_unseen(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| {
+        error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// What the other side sent breaks the rules of HTTP/2.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.is_library() && !error.is_io())
+}
+
 impl Cause {
     const fn verdict(&self) -> (Fault, Retry) {
         match self {
-            Self::Busy { .. } | Self::NoHost => (Fault::Us, Retry::Safe),
+            Self::BreakerOpen(_) | Self::Busy { .. } | Self::NoHost => (Fault::Us, Retry::Safe),
+            Self::Isolated => (Fault::Us, Retry::Unsafe),
             Self::ClientBody(_) => (Fault::Client, Retry::Unsafe),
-            Self::Connect(_) | Self::ConnectTimeout(_) => (Fault::Upstream, Retry::Safe),
-            Self::Closed(_) | Self::Garbage(_) | Self::Misplaced(_) | Self::Timeout(_) => {
-                (Fault::Upstream, Retry::Unsafe)
+            Self::Connect(_) | Self::ConnectTimeout(_) | Self::Refused(_) => {
+                (Fault::Upstream, Retry::Safe)
             }
+            Self::Closed(_)
+            | Self::Flood(_)
+            | Self::Garbage(_)
+            | Self::Misplaced(_)
+            | Self::Timeout(_) => (Fault::Upstream, Retry::Unsafe),
         }
     }
 }

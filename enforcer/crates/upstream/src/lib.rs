@@ -8,22 +8,21 @@
 //! It does not choose *whether* to forward: whoever calls has the proof of that.
 
 mod body;
+mod check;
 mod connection;
-#[expect(dead_code, reason = "the pool takes it next")]
-mod dial;
+mod exchange;
 mod failure;
 mod fleet;
-#[expect(dead_code, reason = "the pool takes it next")]
-mod line;
 mod plan;
 mod pool;
 mod progress;
+mod stream;
 mod target;
 mod tls;
 mod tunnel;
 
 pub use body::{Body, BodyFailure};
-pub use dial::{Clear, Stream};
+pub use exchange::Answer;
 pub use failure::{Cause, Failure, Fault, Misplaced, Retry};
 pub use fleet::{
     BreakerState, Event, Few, Fleet, Happening, HostView, Link, Meant, NotFound, State,
@@ -32,8 +31,9 @@ pub use fleet::{
 pub use plan::{
     Balance, BreakerPlan, EjectPlan, HashKey, HealthPlan, HostPlan, Plan, Protocol, RetryPlan,
 };
-pub use pool::{Answer, Pools};
-pub use progress::Sending;
+pub use pool::{Affinity, Pools};
+pub use progress::{Replay, Sending};
+pub use stream::Stream;
 pub use target::{Target, TargetError};
 pub use tls::{Own, Roots, Tls, TlsError};
 pub use tunnel::{Opened, Place, Tunnel};

@@ -1,97 +1,118 @@
-//! The connections of one thread, and the one way to send a request over them.
+//! The connections of one thread, and which of them a request gets.
 //!
-//! Hosts are asked in turn. One that did not accept a connection is asked last for a short time, so
-//! that a dead host costs one time-out and not one per request. At most [`Plan::connections`] are
-//! open per upstream and thread; a request that finds all of them in use fails at once, because a
-//! queue would only hide the overload from the client.
+//! Nothing here is shared with other threads. What all threads know of the hosts is read from the
+//! roster of the [`Upstream`]; whenever another one is in force, connections to hosts that left are
+//! closed, those in use when their request has ended, or at once when an operator isolated the host.
+//! At most [`Plan::connections`] are open per upstream and thread; a request that finds all of them
+//! in use fails at once, because a queue would only hide the overload from the client.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::{self, Arc};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, timeout};
 
-use crate::body::Body;
-use crate::connection::{BoxError, Line};
-use crate::failure::{Cause, Failure, Misplaced, Retry};
-use crate::fleet::Fleet;
-use crate::plan::Plan;
-use crate::progress::{Progress, Sending};
-
-/// How long a host that refused a connection is asked only when no other is left.
-const COOL_OFF: Duration = Duration::from_secs(2);
+use crate::connection::{BoxError, Line, STREAMS_MAX, Sender};
+use crate::failure::{Cause, Failure};
+use crate::fleet::{Chance, Fleet, Member, Roster, Upstream};
+use crate::plan::{Balance, Plan, Protocol};
+use crate::stream::Gauge;
 
 /// The connections of one thread to every upstream; needs a `LocalSet` around it.
 pub struct Pools<B> {
-    pools: RefCell<HashMap<Arc<str>, Home<B>>>,
-    _fleet: Arc<Fleet>,
+    fleet: Arc<Fleet>,
+    /// By [`Upstream::slot`].
+    homes: RefCell<Vec<Option<Home<B>>>>,
 }
 
-/// An answer, of which the body is still arriving.
-pub struct Answer<B> {
-    /// Head as received; no 1xx, no upgrade, one framing.
-    pub response: Response<Body<B>>,
-    /// Who answered.
-    pub upstream: Arc<str>,
-    /// From handing over the request to the head of the answer.
-    pub waited: Duration,
-}
+/// What requests have in common that go to the same host, as a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity(Option<u64>);
 
-/// A connection with one request on it.
-pub(crate) struct Lease<B> {
-    line: Line<B>,
-    home: Home<B>,
-    progress: Progress,
-    idle: Duration,
-    /// Of a connection that serves one request only; else its driver has it.
-    slot: Option<Slot<B>>,
-}
+pub(crate) type Home<B> = Rc<Pool<B>>;
 
-/// The right to one connection; held by its driver until the socket is closed.
-pub(crate) struct Slot<B> {
-    home: Weak<RefCell<Pool<B>>>,
-    host: SocketAddr,
-}
-
-type Home<B> = Rc<RefCell<Pool<B>>>;
-
-struct Pool<B> {
-    hosts: Vec<Host<B>>,
-    /// The host that is asked first moves on by one with every request.
-    turn: usize,
+/// One thread's half of an upstream.
+pub(crate) struct Pool<B> {
+    pub(crate) upstream: Arc<Upstream>,
     /// Connections that exist, in use or not.
-    open: usize,
+    open: Cell<usize>,
+    known: RefCell<Known<B>>,
+    watcher: Cell<Option<AbortHandle>>,
 }
 
-struct Host<B> {
-    address: SocketAddr,
-    /// The last one used is the first one used again, so that surplus connections age and close.
-    unused: Vec<Line<B>>,
-    cool_until: Option<Instant>,
+struct Known<B> {
+    roster: Arc<Roster>,
+    /// One for each seat of the roster.
+    hosts: Vec<Rc<Host<B>>>,
+    /// Hosts that left, and may still have requests.
+    former: Vec<Weak<Host<B>>>,
+    chance: Chance,
 }
+
+/// One thread's half of an address.
+pub(crate) struct Host<B> {
+    pub(crate) member: Arc<Member>,
+    /// The last one used is the first one used again, so that surplus connections age and close.
+    unused: RefCell<Vec<Line<B>>>,
+    /// Connections of HTTP/2.
+    shared: RefCell<Vec<Rc<Line<B>>>>,
+    /// Of every connection, for the day when all are cut.
+    gauges: RefCell<Vec<sync::Weak<Gauge>>>,
+    /// One connection of HTTP/2 is being opened, and who wants it waits for it.
+    opening: Cell<bool>,
+    opened: Notify,
+    /// It was asked for HTTP/2 and speaks HTTP/1.1.
+    only_http1: Cell<bool>,
+    /// Whether the roster in force has it.
+    is_listed: Cell<bool>,
+}
+
+/// The right to one connection.
+pub(crate) struct Slot<B> {
+    home: Weak<Pool<B>>,
+    member: Arc<Member>,
+}
+
+/// A connection for one request.
+pub(crate) enum Leased<B> {
+    Own(Line<B>),
+    Shared(OnStream<B>),
+}
+
+/// A place on a connection that others use as well.
+pub(crate) struct OnStream<B>(pub(crate) Rc<Line<B>>, std::time::Duration);
 
 /// How a connection was come by.
-#[derive(Clone, Copy)]
-enum Origin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
     Fresh,
     /// It was open before, so the upstream may have closed it without our knowing.
     Reused,
 }
 
-/// A request that got no answer.
-struct Unanswered<B> {
-    failure: Failure,
-    /// The request itself, when no byte of it was sent.
-    unsent: Option<Box<Request<Sending<B>>>>,
+/// Whom a request has met.
+#[derive(Default)]
+pub(crate) struct Tried {
+    /// They accepted no connection.
+    refused: Vec<Arc<Member>>,
+    /// They failed it; asked again only when nobody else is there.
+    pub(crate) failed: Vec<Arc<Member>>,
+}
+
+impl Affinity {
+    /// Any host will do.
+    pub const NONE: Self = Self(None);
+
+    /// The host of `key`.
+    pub fn of(key: &[u8]) -> Self {
+        Self(Some(crate::fleet::hash(key)))
+    }
 }
 
 impl<B> Pools<B>
@@ -101,376 +122,382 @@ where
 {
     /// No connections yet; what all threads know is in `fleet`.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { pools: RefCell::default(), _fleet: fleet }
-    }
-
-    /// Sends `request` to one host of `plan` and returns the answer once its head is there.
-    ///
-    /// The target must be in origin form and `Host` set. A connection that turns out to have been
-    /// closed while it was unused is replaced once, when the request cannot have been carried out
-    /// or when carrying it out twice is the same as once and it has no body.
-    pub async fn forward(&self, request: Request<B>, plan: &Plan) -> Result<Answer<B>, Failure> {
-        let (parts, body) = request.into_parts();
-        let (body, progress) = Sending::new(body);
-        let request = Request::from_parts(parts, body);
-        let home = self.home(plan);
-
-        let (line, origin) = checkout(&home, plan).await?;
-        let lease = Lease::new(line, &home, &progress, plan);
-        let spare = match origin {
-            Origin::Fresh => None,
-            Origin::Reused => repeatable(&request),
-        };
-        let Unanswered { failure, unsent } = match lease.ask(request, plan).await {
-            Ok(answer) => return Ok(answer),
-            Err(unanswered) => unanswered,
-        };
-        let again = match (origin, &failure.cause) {
-            (Origin::Reused, Cause::Closed(_)) => unsent.or(spare),
-            (Origin::Fresh | Origin::Reused, _) => None,
-        };
-        let Some(request) = again else { return Err(failure) };
-        debug!(%failure, "sent once more on a fresh connection");
-        let line = connect(&home, plan).await?;
-        let lease = Lease::new(line, &home, &progress, plan);
-        lease.ask(*request, plan).await.map_err(|unanswered| unanswered.failure)
-    }
-
-    /// Sends `request` on a connection that has carried no other and will carry no other.
-    pub(crate) async fn ask_alone(
-        &self,
-        request: Request<B>,
-        plan: &Plan,
-    ) -> Result<(Response<Incoming>, Lease<B>, Duration), Failure> {
-        let (parts, body) = request.into_parts();
-        let (body, progress) = Sending::new(body);
-        let home = self.home(plan);
-        let order = home.borrow_mut().order(Instant::now());
-        let mut failure = Failure::new(None, Cause::NoHost);
-        for host in order {
-            let slot = Slot::take(&home, host, plan.connections);
-            let opened = match slot {
-                Ok(slot) => Line::open(host, None, plan).await.map(|line| (line, slot)),
-                Err(cause) => return Err(Failure::new(Some(host.to_string().into()), cause)),
-            };
-            home.borrow_mut().heard_of(host, opened.is_ok());
-            match opened {
-                Ok((line, slot)) => {
-                    let mut lease = Lease::new(line, &home, &progress, plan);
-                    lease.slot = Some(slot);
-                    let asked = lease.hear(Request::from_parts(parts, body), plan).await;
-                    let (response, waited) = asked.map_err(|unanswered| unanswered.failure)?;
-                    return Ok((response, lease, waited));
-                }
-                Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
-            }
-        }
-        Err(failure)
+        Self { fleet, homes: RefCell::default() }
     }
 
     /// Connections of this thread to the upstream called `name`, in use or not.
     pub fn open_connections(&self, name: &str) -> usize {
-        self.pools.borrow().get(name).map_or(0, |home| home.borrow().open)
+        let homes = self.homes.borrow();
+        homes
+            .iter()
+            .flatten()
+            .filter(|home| *home.upstream.name == *name)
+            .map(|home| home.open.get())
+            .sum()
     }
 
-    fn home(&self, plan: &Plan) -> Home<B> {
-        let mut pools = self.pools.borrow_mut();
-        let home = match pools.get(&plan.name) {
-            Some(home) => Rc::clone(home),
-            None => {
-                // Upstreams that left the policy are forgotten once their connections ended.
-                pools.retain(|_name, home| home.borrow().open > 0);
-                let home = Rc::new(RefCell::new(Pool { hosts: Vec::new(), turn: 0, open: 0 }));
-                pools.insert(Arc::clone(&plan.name), Rc::clone(&home));
-                home
-            }
-        };
-        home.borrow_mut().adopt(&plan.addresses().collect::<Vec<_>>());
+    /// This thread's half of the upstream of `plan`.
+    pub(crate) fn home(&self, plan: &Plan, now: Instant) -> Home<B> {
+        let upstream = self.fleet.of(plan, now.into_std());
+        let slot = upstream.slot.load(Relaxed);
+        if let Some(Some(home)) = self.homes.borrow().get(slot)
+            && Arc::ptr_eq(&home.upstream, upstream)
+        {
+            return Rc::clone(home);
+        }
+        let home = Pool::new(upstream);
+        let mut homes = self.homes.borrow_mut();
+        if homes.len() <= slot {
+            homes.resize_with(slot.saturating_add(1), || None);
+        }
+        let old = homes.get_mut(slot).and_then(|place| place.replace(Rc::clone(&home)));
+        drop(homes);
+        drop(old);
         home
     }
 }
 
-/// An unused connection to the host whose turn it is, or else a fresh one.
-async fn checkout<B>(home: &Home<B>, plan: &Plan) -> Result<(Line<B>, Origin), Failure>
+impl<B> Pool<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let order = home.borrow_mut().order(Instant::now());
-    let mut failure = Failure::new(None, Cause::NoHost);
-    for host in order {
-        if let Some(line) = home.borrow_mut().reuse(host) {
-            return Ok((line, Origin::Reused));
-        }
-        match connect_to(host, home, plan).await {
-            Ok(line) => return Ok((line, Origin::Fresh)),
-            Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
-        }
+    fn new(upstream: &Arc<Upstream>) -> Home<B> {
+        // Threads must not choose alike; nothing depends on nobody's guessing it.
+        let seed = RandomState::new().build_hasher().finish();
+        let home = Rc::new(Self {
+            upstream: Arc::clone(upstream),
+            open: Cell::new(0),
+            known: RefCell::new(Known {
+                roster: Arc::default(),
+                hosts: Vec::new(),
+                former: Vec::new(),
+                chance: Chance::new(seed),
+            }),
+            watcher: Cell::new(None),
+        });
+        let mut changed = upstream.changed.subscribe();
+        let weak = Rc::downgrade(&home);
+        let watcher = spawn_local(async move {
+            while changed.changed().await.is_ok() {
+                let Some(home) = weak.upgrade() else { return };
+                home.sync();
+            }
+        });
+        home.watcher.set(Some(watcher.abort_handle()));
+        home
     }
-    Err(failure)
-}
 
-/// A fresh connection to the first host that accepts one.
-async fn connect<B>(home: &Home<B>, plan: &Plan) -> Result<Line<B>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let order = home.borrow_mut().order(Instant::now());
-    let mut failure = Failure::new(None, Cause::NoHost);
-    for host in order {
-        match connect_to(host, home, plan).await {
-            Ok(line) => return Ok(line),
-            Err(cause) => failure = Failure::new(Some(host.to_string().into()), cause),
-        }
-    }
-    Err(failure)
-}
-
-async fn connect_to<B>(host: SocketAddr, home: &Home<B>, plan: &Plan) -> Result<Line<B>, Cause>
-where
-    B: http_body::Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    let slot = Slot::take(home, host, plan.connections)?;
-    let opened = Line::open(host, Some(slot), plan).await;
-    home.borrow_mut().heard_of(host, opened.is_ok());
-    opened
-}
-
-impl<B> Pool<B> {
-    /// Makes the hosts those of the plan; unused connections to others are closed.
-    fn adopt(&mut self, addresses: &[SocketAddr]) {
-        if self.hosts.iter().map(|host| &host.address).eq(addresses) {
+    /// Follows the roster in force.
+    pub(crate) fn sync(&self) {
+        let version = self.upstream.version.load(Acquire);
+        if self.known.borrow().roster.version == version {
             return;
         }
-        let mut old = std::mem::take(&mut self.hosts);
-        self.hosts = addresses
-            .iter()
-            .map(|&address| match old.iter().position(|host| host.address == address) {
-                Some(known) => old.swap_remove(known),
-                None => Host { address, unused: Vec::new(), cool_until: None },
-            })
-            .collect();
+        let roster = self.upstream.roster.load_full();
+        let mut known = self.known.borrow_mut();
+        let mut before = std::mem::take(&mut known.hosts);
+        for seat in &roster.seats {
+            let same = |host: &Rc<Host<B>>| Arc::ptr_eq(&host.member, &seat.member);
+            let old = before.iter().position(same).map(|at| before.swap_remove(at));
+            let old = old.or_else(|| {
+                let former = known.former.iter().filter_map(Weak::upgrade);
+                former.filter(|host| same(host)).last()
+            });
+            let host = old.unwrap_or_else(|| Rc::new(Host::new(&seat.member)));
+            host.is_listed.set(true);
+            known.hosts.push(host);
+        }
+        known.former.extend(before.iter().map(Rc::downgrade));
+        known.former.retain(|host| host.upgrade().is_some_and(|host| host.is_in_use()));
+        let former: Vec<_> = known.former.iter().filter_map(Weak::upgrade).collect();
+        known.roster = roster;
+        drop(known);
+        for host in before.into_iter().chain(former) {
+            let is_back = self.known.borrow().hosts.iter().any(|one| Rc::ptr_eq(one, &host));
+            if !is_back {
+                host.leave();
+            }
+        }
     }
 
-    /// Every host once: the next in turn first, those that are cooling off last.
-    fn order(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let count = self.hosts.len();
-        let first = self.turn.checked_rem(count).unwrap_or(0);
-        self.turn = first.wrapping_add(1);
-        let in_turn = self.hosts.iter().cycle().skip(first).take(count);
-        let cools = |host: &&Host<B>| host.cool_until.is_some_and(|end| now < end);
-        let ready = in_turn.clone().filter(|host| !cools(host));
-        ready.chain(in_turn.filter(cools)).map(|host| host.address).collect()
+    /// The host that is asked next.
+    fn choose(
+        &self,
+        plan: &Plan,
+        affinity: Affinity,
+        tried: &Tried,
+        now_ms: u64,
+    ) -> Option<Rc<Host<B>>> {
+        self.sync();
+        let mut known = self.known.borrow_mut();
+        let Known { roster, hosts, chance, .. } = &mut *known;
+        let member = |seat: usize| roster.seats.get(seat).map(|seat| &*seat.member);
+        let refused = |seat| member(seat).is_none_or(|member| has(&tried.refused, member));
+        let failed = |seat| member(seat).is_none_or(|member| has(&tried.failed, member));
+        let cools = |seat| member(seat).is_none_or(|member| member.is_cooling(now_ms));
+        let mut pick = |may: &dyn Fn(usize) -> bool| match (&plan.balance, affinity.0) {
+            (Balance::RoundRobin, _) => roster.in_turn(chance, now_ms, may),
+            (Balance::Hash(_), Some(key)) => roster.belonging_to(key, now_ms, may),
+            (Balance::Hash(_), None) | (Balance::LeastLoaded, _) => {
+                roster.least_loaded(chance, now_ms, may)
+            }
+        };
+        let new = |seat| !refused(seat) && !failed(seat);
+        let seat = pick(&|seat| new(seat) && !cools(seat))
+            .or_else(|| (roster.front..roster.seats.len()).find(|seat| new(*seat) && !cools(*seat)))
+            .or_else(|| pick(&new))
+            .or_else(|| (roster.front..roster.seats.len()).find(|seat| new(*seat)))
+            .or_else(|| pick(&|seat| !refused(seat)));
+        seat.and_then(|seat| hosts.get(seat)).map(Rc::clone)
     }
 
-    fn host(&mut self, address: SocketAddr) -> Option<&mut Host<B>> {
-        self.hosts.iter_mut().find(|host| host.address == address)
+    /// A connection to the host whose turn it is, or to the next one that accepts one.
+    pub(crate) async fn checkout(
+        self: &Rc<Self>,
+        wanted: Wanted,
+        affinity: Affinity,
+        tried: &mut Tried,
+        plan: &Plan,
+    ) -> Result<(Leased<B>, Rc<Host<B>>, Origin), Failure> {
+        let started = Instant::now();
+        let mut failure = None;
+        loop {
+            let now_ms = self.upstream.ms(Instant::now().into_std());
+            let Some(host) = self.choose(plan, affinity, tried, now_ms) else {
+                return Err(failure.unwrap_or_else(|| Failure::new(None, Cause::NoHost)));
+            };
+            let label = Arc::clone(&host.member.label);
+            let cause = match self.connection_to(&host, wanted, plan).await {
+                Ok((leased, origin)) => return Ok((leased, host, origin)),
+                Err(cause @ Cause::Busy { .. }) => return Err(Failure::new(Some(label), cause)),
+                Err(cause) => cause,
+            };
+            let now_ms = self.upstream.ms(Instant::now().into_std());
+            self.upstream.unreachable(&host.member, now_ms);
+            tried.refused.push(Arc::clone(&host.member));
+            failure = Some(Failure::new(Some(label), cause));
+            // A pool of hosts that swallow packets must not cost a time-out for each.
+            if started.elapsed() >= 2 * plan.connect_timeout {
+                return Err(failure.unwrap_or_else(|| Failure::new(None, Cause::NoHost)));
+            }
+        }
     }
 
-    fn reuse(&mut self, address: SocketAddr) -> Option<Line<B>> {
-        let host = self.host(address)?;
-        while let Some(line) = host.unused.pop() {
-            if line.sender.is_ready() {
+    async fn connection_to(
+        self: &Rc<Self>,
+        host: &Rc<Host<B>>,
+        wanted: Wanted,
+        plan: &Plan,
+    ) -> Result<(Leased<B>, Origin), Cause> {
+        let protocol = match wanted {
+            Wanted::Alone => Protocol::Http1,
+            Wanted::Any | Wanted::Fresh => plan.protocol,
+        };
+        if wanted == Wanted::Any
+            && let Some(line) = host.reuse()
+        {
+            return Ok((Leased::Own(line), Origin::Reused));
+        }
+        if protocol == Protocol::Http1 || host.only_http1.get() {
+            let line = Line::open(host, self.slot(host, plan)?, protocol, plan).await?;
+            return Ok((Leased::Own(line), Origin::Fresh));
+        }
+        let mut origin = Origin::Reused;
+        loop {
+            if (wanted == Wanted::Any || origin == Origin::Fresh)
+                && let Some(line) = host.share()
+            {
+                return Ok((Leased::Shared(OnStream::on(line, plan.idle)), origin));
+            }
+            if !host.opening.get() {
+                break;
+            }
+            // Whoever waits shares the one that is being opened, if there is room on it.
+            if timeout(plan.connect_timeout, host.opened.notified()).await.is_err() {
+                return Err(Cause::ConnectTimeout(plan.connect_timeout));
+            }
+            origin = Origin::Fresh;
+        }
+        let slot = self.slot(host, plan)?;
+        let _opening = Opening::begin(host);
+        let line = Line::open(host, slot, protocol, plan).await?;
+        match &line.sender {
+            Sender::Http1(_) => {
+                host.only_http1.set(true);
+                Ok((Leased::Own(line), Origin::Fresh))
+            }
+            Sender::Http2(_) => {
+                let line = Rc::new(line);
+                host.shared.borrow_mut().push(Rc::clone(&line));
+                Ok((Leased::Shared(OnStream::on(line, plan.idle)), Origin::Fresh))
+            }
+        }
+    }
+
+    /// The right to one more connection. An unused one to any host makes room.
+    fn slot(self: &Rc<Self>, host: &Host<B>, plan: &Plan) -> Result<Slot<B>, Cause> {
+        if self.open.get() >= plan.connections {
+            let known = self.known.borrow();
+            let surplus = known.hosts.iter().find_map(|host| host.oldest_unused());
+            drop(known);
+            drop(surplus);
+        }
+        if self.open.get() >= plan.connections {
+            return Err(Cause::Busy { limit: plan.connections });
+        }
+        self.open.set(self.open.get().saturating_add(1));
+        host.member.connected();
+        Ok(Slot { home: Rc::downgrade(self), member: Arc::clone(&host.member) })
+    }
+}
+
+/// Which connection will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A new one that carries nothing else, and speaks HTTP/1.1.
+    Alone,
+    /// Any.
+    Any,
+    /// A new one.
+    Fresh,
+}
+
+fn has(members: &[Arc<Member>], member: &Member) -> bool {
+    members.iter().any(|one| std::ptr::eq(&raw const **one, member))
+}
+
+impl<B> Host<B> {
+    fn new(member: &Arc<Member>) -> Self {
+        Self {
+            member: Arc::clone(member),
+            unused: RefCell::default(),
+            shared: RefCell::default(),
+            gauges: RefCell::default(),
+            opening: Cell::new(false),
+            opened: Notify::new(),
+            only_http1: Cell::new(false),
+            is_listed: Cell::new(true),
+        }
+    }
+
+    /// One more connection that is to end when all end.
+    pub(crate) fn remember(&self, gauge: &Arc<Gauge>) {
+        let mut gauges = self.gauges.borrow_mut();
+        if gauges.len() == gauges.capacity() {
+            gauges.retain(|gauge| gauge.strong_count() > 0);
+        }
+        gauges.push(Arc::downgrade(gauge));
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.gauges.borrow().iter().any(|gauge| gauge.strong_count() > 0)
+    }
+
+    fn reuse(&self) -> Option<Line<B>> {
+        loop {
+            let line = self.unused.borrow_mut().pop()?;
+            if line.is_ready() {
                 line.unused_until.set(None);
                 return Some(line);
             }
         }
-        None
     }
 
-    fn keep(&mut self, line: Line<B>) {
-        if let Some(host) = self.host(line.host) {
-            host.unused.push(line);
+    fn share(&self) -> Option<Rc<Line<B>>> {
+        let shared = self.shared.borrow();
+        let room = |line: &&Rc<Line<B>>| {
+            line.streams.get() < line.streams_max.get().min(STREAMS_MAX) && !line.is_closed()
+        };
+        shared.iter().find(room).map(Rc::clone)
+    }
+
+    fn oldest_unused(&self) -> Option<Line<B>> {
+        let mut unused = self.unused.borrow_mut();
+        if unused.is_empty() { None } else { Some(unused.remove(0)) }
+    }
+
+    /// An answer was read to its end: the connection may carry the next request.
+    pub(crate) fn keep(&self, line: Line<B>) {
+        if self.is_listed.get() {
+            self.unused.borrow_mut().push(line);
         }
     }
 
-    fn heard_of(&mut self, address: SocketAddr, connected: bool) {
-        if let Some(host) = self.host(address) {
-            host.cool_until = (!connected).then(|| Instant::now() + COOL_OFF);
+    /// Forgets connections that have ended.
+    pub(crate) fn sweep(&self) {
+        let mut ended = Vec::new();
+        let mut unused = self.unused.borrow_mut();
+        while let Some(at) = unused.iter().position(Line::is_closed) {
+            ended.push(unused.swap_remove(at));
+        }
+        drop(unused);
+        self.shared.borrow_mut().retain(|line| !line.is_closed());
+        drop(ended);
+    }
+
+    /// It is not asked any more.
+    fn leave(&self) {
+        self.is_listed.set(false);
+        let unused = self.unused.take();
+        let shared = self.shared.take();
+        drop((unused, shared));
+        if self.member.is_isolated() {
+            for gauge in self.gauges.borrow().iter().filter_map(sync::Weak::upgrade) {
+                gauge.cut();
+            }
         }
     }
 }
 
-impl<B> Slot<B> {
-    fn take(home: &Home<B>, host: SocketAddr, limit: usize) -> Result<Self, Cause> {
-        let mut pool = home.borrow_mut();
-        if pool.open >= limit {
-            return Err(Cause::Busy { limit });
+impl<B> OnStream<B> {
+    fn on(line: Rc<Line<B>>, idle: std::time::Duration) -> Self {
+        line.streams.set(line.streams.get().saturating_add(1));
+        line.unused_until.set(None);
+        Self(line, idle)
+    }
+}
+
+impl<B> Drop for OnStream<B> {
+    fn drop(&mut self) {
+        let left = self.0.streams.get().saturating_sub(1);
+        self.0.streams.set(left);
+        if left == 0 {
+            self.0.unused_until.set(Some(Instant::now() + self.1));
         }
-        pool.open += 1;
-        Ok(Self { home: Rc::downgrade(home), host })
+    }
+}
+
+/// Lets others wait while a connection of HTTP/2 is being opened.
+struct Opening<'h, B>(&'h Host<B>);
+
+impl<'h, B> Opening<'h, B> {
+    fn begin(host: &'h Host<B>) -> Self {
+        host.opening.set(true);
+        Self(host)
+    }
+}
+
+impl<B> Drop for Opening<'_, B> {
+    fn drop(&mut self) {
+        self.0.opening.set(false);
+        self.0.opened.notify_waiters();
     }
 }
 
 impl<B> Drop for Slot<B> {
     fn drop(&mut self) {
-        let Some(home) = self.home.upgrade() else { return };
-        let mut pool = home.borrow_mut();
-        pool.open = pool.open.saturating_sub(1);
-        if let Some(host) = pool.host(self.host) {
-            host.unused.retain(|line| !line.sender.is_closed());
+        self.member.disconnected();
+        if let Some(home) = self.home.upgrade() {
+            home.open.set(home.open.get().saturating_sub(1));
         }
     }
 }
 
-impl<B> Lease<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn new(line: Line<B>, home: &Home<B>, progress: &Progress, plan: &Plan) -> Self {
-        let (home, progress) = (Rc::clone(home), progress.clone());
-        Self { line, home, progress, idle: plan.idle, slot: None }
-    }
-
-    async fn ask(
-        mut self,
-        request: Request<Sending<B>>,
-        plan: &Plan,
-    ) -> Result<Answer<B>, Unanswered<B>> {
-        let (response, waited) = self.hear(request, plan).await?;
-        let answer = self.answer(response, waited, plan);
-        answer.map_err(|failure| Unanswered { failure, unsent: None })
-    }
-
-    /// The head of the answer to `request`, and how long it took.
-    async fn hear(
-        &mut self,
-        request: Request<Sending<B>>,
-        plan: &Plan,
-    ) -> Result<(Response<Incoming>, Duration), Unanswered<B>> {
-        let host = self.line.host;
-        let refused = |cause| Unanswered {
-            failure: Failure::new(Some(host.to_string().into()), cause),
-            unsent: None,
-        };
-        let started = Instant::now();
-        self.progress.begin(started);
-
-        let sent = self.line.sender.try_send_request(request);
-        let response = match before_overdue(sent, &self.progress, plan.first_byte).await {
-            Some(Ok(response)) => response,
-            Some(Err(mut error)) => {
-                let unsent = error.take_message().map(Box::new);
-                let mut failure =
-                    Failure::new(Some(host.to_string().into()), Cause::from(error.into_error()));
-                if unsent.is_some() {
-                    failure.retry = Retry::Safe;
-                }
-                return Err(Unanswered { failure, unsent });
-            }
-            None => return Err(refused(Cause::Timeout(plan.first_byte))),
-        };
-        Ok((response, started.elapsed()))
-    }
-
-    /// An answer that may be passed on.
-    pub(crate) fn answer(
-        self,
-        response: Response<Incoming>,
-        waited: Duration,
-        plan: &Plan,
-    ) -> Result<Answer<B>, Failure> {
-        let upstream = self.line.host;
-        refuse_misplaced(&response).map_err(|misplaced| {
-            Failure::new(Some(upstream.to_string().into()), Cause::Misplaced(misplaced))
-        })?;
-        let response = response.map(|incoming| Body::new(incoming, self, plan.between_bytes));
-        Ok(Answer { response, upstream: upstream.to_string().into(), waited })
-    }
-
-    pub(crate) const fn host(&self) -> SocketAddr {
-        self.line.host
-    }
-
-    /// The slot of a connection that hyper is done with.
-    pub(crate) fn into_slot(self) -> Option<Slot<B>> {
-        self.slot
-    }
-
-    /// The answer was read to its end: the connection may carry the next request.
-    ///
-    /// An upstream that answered before it had the whole request has not read the rest, so that
-    /// connection is closed.
-    pub(crate) fn give_back(self) {
-        let Self { mut line, home, progress, idle, slot } = self;
-        if slot.is_some() || !progress.is_sent() || line.sender.is_closed() {
-            return;
+impl<B> Drop for Pool<B> {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
         }
-        line.unused_until.set(Some(Instant::now() + idle));
-        if line.sender.is_ready() {
-            home.borrow_mut().keep(line);
-        } else {
-            // Ends at the latest when the driver finds the connection unused for too long.
-            spawn_local(async move {
-                if line.sender.ready().await.is_ok() {
-                    home.borrow_mut().keep(line);
-                }
-            });
-        }
-    }
-}
-
-/// What `sent` becomes, or none once the upstream is overdue.
-async fn before_overdue<F: Future>(
-    sent: F,
-    progress: &Progress,
-    first_byte: Duration,
-) -> Option<F::Output> {
-    let mut sent = pin!(sent);
-    let mut alarm = pin!(sleep(first_byte));
-    loop {
-        tokio::select! {
-            biased;
-            answered = &mut sent => return Some(answered),
-            () = &mut alarm => {
-                let end = progress.overdue(first_byte);
-                if end <= Instant::now() {
-                    return None;
-                }
-                alarm.as_mut().reset(end);
-            }
-        }
-    }
-}
-
-/// A copy of a request that may be carried out twice: idempotent (RFC 9110, 9.2.2), without a body.
-fn repeatable<B>(request: &Request<Sending<B>>) -> Option<Box<Request<Sending<B>>>>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
-    if !idempotent.contains(request.method()) {
-        return None;
-    }
-    let mut copy = Request::new(request.body().repeat()?);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    Some(Box::new(copy))
-}
-
-fn refuse_misplaced(response: &Response<Incoming>) -> Result<(), Misplaced> {
-    let status = response.status();
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Misplaced::Upgrade);
-    }
-    if !(200..600).contains(&status.as_u16()) {
-        return Err(Misplaced::Status(status.as_u16()));
-    }
-    let headers = response.headers();
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None)
-            if coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && response.version() == Version::HTTP_11
-                && !headers.contains_key(header::CONTENT_LENGTH) =>
-        {
-            Ok(())
-        }
-        (Some(_), _) => Err(Misplaced::AmbiguousFraming),
     }
 }

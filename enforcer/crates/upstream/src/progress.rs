@@ -21,6 +21,12 @@ pub struct Sending<B> {
     progress: Progress,
 }
 
+/// A body that may be there to be sent once more.
+pub trait Replay: Sized {
+    /// The same from its beginning, if all of it is here and none of it was taken.
+    fn replay(&self) -> Option<Self>;
+}
+
 /// Shared between the body and the one who waits for the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress(Rc<Cell<Turn>>);
@@ -74,9 +80,22 @@ impl<B: http_body::Body> Sending<B> {
         (Self { body, progress: progress.clone() }, progress)
     }
 
-    /// A second body without content, for a request that may be sent twice.
+    /// It is handed over once more: nothing of it has been sent.
+    pub(crate) fn restart(&self) {
+        let now = Instant::now();
+        let turn = if self.body.is_none() { Turn::Sent(now) } else { Turn::Upstream(now) };
+        self.progress.set(turn);
+    }
+}
+
+impl<B: Replay> Sending<B> {
+    /// The same once more, for a request that may be sent twice.
     pub(crate) fn repeat(&self) -> Option<Self> {
-        self.body.is_none().then(|| Self { body: None, progress: self.progress.clone() })
+        let body = match &self.body {
+            None => None,
+            Some(body) => Some(body.replay()?),
+        };
+        Some(Self { body, progress: self.progress.clone() })
     }
 }
 

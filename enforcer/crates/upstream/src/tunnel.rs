@@ -11,12 +11,15 @@ use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::connection::BoxError;
+use crate::exchange::{Answer, Turn};
 use crate::failure::{Cause, Failure, Misplaced};
+use crate::fleet::Went;
 use crate::plan::Plan;
-use crate::pool::{Answer, Pools, Slot};
+use crate::pool::{Affinity, Pools, Slot};
+use crate::progress::Replay;
+use crate::stream::Stream;
 
 /// What became of a request for a tunnel.
 pub enum Opened<B> {
@@ -39,23 +42,26 @@ pub struct Tunnel<B> {
     /// What the upstream has sent behind the head already.
     pub early: Bytes,
     /// The connection.
-    pub stream: TcpStream,
-    slot: Slot<B>,
+    pub stream: Stream,
+    place: Place<B>,
 }
 
 /// The right to a connection, for as long as somebody has the tunnel.
-pub struct Place<B>(#[expect(dead_code, reason = "its end is its use")] Slot<B>);
+pub struct Place<B>(
+    #[expect(dead_code, reason = "its end is its use")] Slot<B>,
+    #[expect(dead_code, reason = "its end is its use")] Turn<B>,
+);
 
 impl<B> Tunnel<B> {
     /// The connection, what has arrived on it, and the place that it takes until that is dropped.
-    pub fn into_parts(self) -> (TcpStream, Bytes, Place<B>) {
-        (self.stream, self.early, Place(self.slot))
+    pub fn into_parts(self) -> (Stream, Bytes, Place<B>) {
+        (self.stream, self.early, self.place)
     }
 }
 
 impl<B> Pools<B>
 where
-    B: http_body::Body<Data = Bytes> + Unpin + 'static,
+    B: Replay + http_body::Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     /// Sends `request`, which asks to speak `protocol`, to one host of `plan`.
@@ -65,14 +71,15 @@ where
         &self,
         mut request: Request<B>,
         protocol: &'static str,
+        affinity: Affinity,
         plan: &Plan,
     ) -> Result<Opened<B>, Failure> {
         let headers = request.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(protocol));
-        let (mut response, lease, waited) = self.ask_alone(request, plan).await?;
-        let host = lease.host();
-        let refused = |cause| Failure::new(Some(host.to_string().into()), cause);
+        let (mut response, lease, waited) = self.ask_alone(request, affinity, plan).await?;
+        let host = lease.label();
+        let refused = |cause| Failure::new(Some(Arc::clone(&host)), cause);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Opened::Answered(lease.answer(response, waited, plan)?));
         }
@@ -81,20 +88,21 @@ where
         }
         let upgraded = hyper::upgrade::on(&mut response).await;
         let parts = upgraded.map_err(|error| refused(Cause::Closed(error)))?;
-        let Ok(parts) = parts.downcast::<TokioIo<TcpStream>>() else {
+        let Ok(parts) = parts.downcast::<TokioIo<Stream>>() else {
             return Err(refused(Cause::Misplaced(Misplaced::Upgrade)));
         };
-        let Some(slot) = lease.into_slot() else {
+        lease.turn().went(Went::Well);
+        let Some((slot, turn)) = lease.into_slot() else {
             return Err(refused(Cause::Misplaced(Misplaced::Upgrade)));
         };
         Ok(Opened::Switched(Tunnel {
             protocol,
             response: response.map(drop),
-            upstream: host.to_string().into(),
+            upstream: host,
             waited,
             early: parts.read_buf,
             stream: parts.io.into_inner(),
-            slot,
+            place: Place(slot, turn),
         }))
     }
 }
