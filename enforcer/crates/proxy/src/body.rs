@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes as Data;
 use enforcer_inspect as inspect;
 use enforcer_model::{Bytes, Reason, Rejection};
+use enforcer_upstream::Replay;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -240,6 +241,24 @@ impl ClientBody {
             self.notes.fault.set(Some(fault));
         }
         Poll::Ready(Some(taken))
+    }
+}
+
+impl Replay for ClientBody {
+    fn replay(&self) -> Option<Self> {
+        if !self.incoming.is_end_stream() {
+            return None;
+        }
+        let copied = |frame: &Frame<Data>| match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => Some(Frame::data(data.clone())),
+            (None, Some(trailers)) => Some(Frame::trailers(trailers.clone())),
+            (None, None) => None,
+        };
+        let early = self.early.iter().map(copied).collect::<Option<_>>()?;
+        let mut room = Room { gathered: self.room.gathered.clone(), bytes: 0 };
+        room.grow(self.room.bytes);
+        let notes = self.notes.clone();
+        Some(Self { early, room, notes, ..Self::none(self.rate_min) })
     }
 }
 

@@ -6,7 +6,7 @@ use enforcer_authz::{Permit, RoleSet};
 use enforcer_inspect::{self as inspect, Chain, Head, Path};
 use enforcer_model::{Reason, Rejection, RequestId, Role, Timestamp};
 use enforcer_policy::{Policy, Route};
-use enforcer_upstream::{Answer, Failure, Plan, Pools};
+use enforcer_upstream::{Affinity, Answer, Balance, Failure, HashKey, Plan, Pools};
 use http::header::{HeaderName, LOCATION, TE, TRAILER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 
@@ -135,15 +135,38 @@ pub(crate) fn rewritten(
     Ok(Some(path))
 }
 
+/// What the request has in common with those that go to the same host, where the upstream is asked
+/// by that. A caller that nobody knows and a header that is not there leave the address.
+pub(crate) fn affinity(
+    plan: &Plan,
+    caller: Option<&Identity>,
+    head: &Head,
+    headers: &HeaderMap,
+    origin: &Origin,
+) -> Affinity {
+    let Balance::Hash(key) = &plan.balance else { return Affinity::NONE };
+    let address = || Affinity::of(origin.source.to_string().as_bytes());
+    match key {
+        HashKey::Header(name) => {
+            headers.get(name).map_or_else(address, |value| Affinity::of(value.as_bytes()))
+        }
+        HashKey::Ip => address(),
+        HashKey::Path => Affinity::of(head.path.as_str().as_bytes()),
+        HashKey::Principal => caller
+            .map_or_else(address, |caller| Affinity::of(caller.principal().to_string().as_bytes())),
+    }
+}
+
 /// Sends what was permitted and admitted; nothing else can be.
 pub(crate) async fn forward(
     request: Request<ClientBody>,
+    affinity: Affinity,
     plan: &Plan,
     _permit: &Permit<'_>,
     _admitted: &Admitted,
     pools: &Pools<ClientBody>,
 ) -> Result<Answer<ClientBody>, Failure> {
-    pools.forward(request, plan).await
+    pools.forward(request, affinity, plan).await
 }
 
 /// Says of a request that it was permitted and admitted, for one of ours that asks the same.
@@ -163,7 +186,7 @@ pub(crate) async fn forward_again(
     _allowed: Allowed,
     pools: &Pools<ClientBody>,
 ) -> Result<Answer<ClientBody>, Failure> {
-    pools.forward(request, plan).await
+    pools.forward(request, Affinity::NONE, plan).await
 }
 
 /// Why there is no answer: a client's body that broke off is the client's doing.

@@ -34,7 +34,7 @@ use crate::cached::{
 };
 use crate::entry::{Entry, Origin};
 use crate::forward::{
-    Allowed, Onward, about_the_server, blame, forward, redirect, rewritten, tidy,
+    Allowed, Onward, about_the_server, affinity, blame, forward, redirect, rewritten, tidy,
 };
 use crate::guard::{Deadline, unless_panic, within};
 use crate::ids::Ids;
@@ -325,6 +325,8 @@ impl Engine {
             return Ok(told.add_to(given(answer, id, entry, in_flight)));
         }
 
+        let (plan, identity) = (&route.upstream, caller.map(|(identity, _)| identity));
+        let affinity = affinity(plan, identity, head, &parts.headers, origin);
         let word = onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
         let mut request = onward.request(parts.uri, parts.headers, body, caller.is_some(), word)?;
         if let Some(errand) = &mut errand {
@@ -337,13 +339,14 @@ impl Engine {
             let forwarded = pin!(async {
                 match head.upgrade {
                     None => {
-                        let answer = forward(request, upstream, &permit, &admitted, pools).await;
+                        let answer =
+                            forward(request, affinity, upstream, &permit, &admitted, pools).await;
                         answer.map(Opened::Answered)
                     }
                     Some(protocol) => {
                         // Few requests ask for it; the others keep no room for it.
                         Box::pin(tunnel::open(
-                            request, protocol, upstream, &permit, &admitted, pools,
+                            request, protocol, affinity, upstream, &permit, &admitted, pools,
                         ))
                         .await
                     }

@@ -21,13 +21,12 @@ use enforcer_authz::Permit;
 use enforcer_inspect::{FramingError, Head, Upgrade};
 use enforcer_model::{Rejection, RequestId};
 use enforcer_upstream::{
-    self as upstream, Cause, Failure, Fault, Misplaced, Opened, Plan, Pools, Retry,
+    self as upstream, Affinity, Cause, Failure, Fault, Misplaced, Opened, Plan, Pools, Retry,
 };
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use ring::digest;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::admission::Admitted;
@@ -83,13 +82,14 @@ pub(crate) fn refuse_unless(allowed: bool, head: &Head) -> Result<(), Rejection>
 pub(crate) async fn open(
     request: Request<ClientBody>,
     protocol: Upgrade,
+    affinity: Affinity,
     plan: &Plan,
     _permit: &Permit<'_>,
     _admitted: &Admitted,
     pools: &Pools<ClientBody>,
 ) -> Result<Opened<ClientBody>, Failure> {
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept);
-    let opened = pools.open(request, protocol.as_str(), plan).await?;
+    let opened = pools.open(request, protocol.as_str(), affinity, plan).await?;
     if let Opened::Switched(tunnel) = &opened
         && (expected.is_none() || only(tunnel.response.headers()) != expected.as_deref())
     {
@@ -198,7 +198,7 @@ fn poll_cut(in_flight: Option<&InFlight>, cx: &Context<'_>) -> Poll<Rejection> {
 /// Both directions, and when something last moved.
 struct Ways<S> {
     client: S,
-    server: TcpStream,
+    server: upstream::Stream,
     up: Flow,
     down: Flow,
     last: Instant,

@@ -32,6 +32,8 @@ const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// The same for one of many answers on a connection, and for all of them.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of one request that wait on their way out, with HTTP/2.
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// What may be read without a head or a part of a body coming of it.
 const IN_VAIN_BYTES_MAX: usize = 256 * 1024;
 const IN_VAIN_HTTP2_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -51,7 +53,6 @@ pub(crate) enum Sender<B> {
 
 /// An open connection. Dropping it closes the socket, whatever was under way on it.
 pub(crate) struct Line<B> {
-    pub(crate) member: Arc<Member>,
     pub(crate) sender: Sender<B>,
     pub(crate) gauge: Arc<Gauge>,
     /// When the driver closes the connection by itself; none while a request is on it.
@@ -131,8 +132,7 @@ where
         protocol: Protocol,
         plan: &Plan,
     ) -> Result<Self, Cause> {
-        let member = Arc::clone(&host.member);
-        let (stream, spoken) = connect(&member, protocol, plan).await?;
+        let (stream, spoken) = connect(&host.member, protocol, plan).await?;
         let gauge = Arc::clone(stream.gauge());
         let unused_until = Rc::new(Cell::new(None));
         let watch =
@@ -156,6 +156,7 @@ where
                     .initial_stream_window_size(STREAM_WINDOW_BYTES)
                     .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                     .max_header_list_size(HEAD_BYTES_MAX)
+                    .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
                     .keep_alive_interval(SIGN_OF_LIFE)
                     .keep_alive_timeout(SIGN_OF_LIFE)
                     .handshake(io)
@@ -173,16 +174,7 @@ where
         };
         host.remember(&gauge);
         let (streams, driver) = (Cell::new(0), Some(driver.abort_handle()));
-        Ok(Self {
-            member,
-            sender,
-            gauge,
-            unused_until,
-            streams,
-            streams_max,
-            driver,
-            slot: Some(slot),
-        })
+        Ok(Self { sender, gauge, unused_until, streams, streams_max, driver, slot: Some(slot) })
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Lease<B> {
     turn: Turn<B>,
     progress: Progress,
     idle: Duration,
+    /// The connection carries no other request.
+    is_alone: bool,
 }
 
 /// One request at one host, counted when it ends.
@@ -115,6 +117,7 @@ where
         let mut tried = Tried::default();
         let found = home.checkout(Wanted::Alone, affinity, &mut tried, plan).await?;
         let mut lease = Lease::new(found.0, Turn::begin(&home, &found.1), &progress, plan);
+        lease.is_alone = true;
         let request = Request::from_parts(parts, body);
         let asked = lease.hear(request, Origin::Fresh, plan).await;
         let (response, waited) = asked.map_err(|unanswered| unanswered.failure)?;
@@ -246,7 +249,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn new(leased: Leased<B>, turn: Turn<B>, progress: &Progress, plan: &Plan) -> Self {
-        Self { leased, turn, progress: progress.clone(), idle: plan.idle }
+        Self { leased, turn, progress: progress.clone(), idle: plan.idle, is_alone: false }
     }
 
     async fn ask(
@@ -375,13 +378,13 @@ where
     /// An upstream that answered before it had the whole request has not read the rest, so that
     /// connection is closed.
     pub(crate) fn give_back(self) {
-        let Self { leased, turn, progress, idle } = self;
+        let Self { leased, turn, progress, idle, is_alone } = self;
         turn.went(Went::Well);
         let line = match leased {
             Leased::Own(line) => line,
             Leased::Shared(_) => return,
         };
-        if !progress.is_sent() || line.is_closed() {
+        if is_alone || !progress.is_sent() || line.is_closed() {
             return;
         }
         line.unused_until.set(Some(Instant::now() + idle));

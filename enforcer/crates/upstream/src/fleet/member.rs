@@ -130,8 +130,11 @@ impl Member {
     /// The head of an answer came after `waited`.
     pub(crate) fn heard(&self, waited: Duration, now_ms: u64) {
         let sample = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).clamp(1, LOW);
-        let average = match self.latency_us(now_ms) {
+        let packed = self.latency.load(Relaxed);
+        let silent_ms = (now_ms & LOW).saturating_sub(packed >> 32);
+        let average = match packed & LOW {
             0 => sample,
+            _ if silent_ms >= LATENCY_HALVES_MS => sample,
             // An eighth of what is new; two threads at once lose one sample.
             old => (old.saturating_mul(7).saturating_add(sample) / 8).max(1),
         };

@@ -266,9 +266,7 @@ mod tests {
     fn a_host_that_was_slow_once_is_asked_again() {
         let (roster, mut chance) = (roster(&[1, 1]), Chance::new(1));
         roster.seats[0].member.heard(Duration::from_secs(10), 1);
-        let mut now_ms = 1;
-        let mut chosen = move |now: u64| {
-            now_ms = now;
+        let mut chosen = move |now_ms: u64| {
             roster.seats[1].member.heard(Duration::from_millis(10), now_ms);
             counted(100, 2, || roster.least_loaded(&mut chance, now_ms, |_| true))
         };

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, timeout};
 mod server;
 mod tunnels;
 
-use self::server::{Server, Steps, get, local, plan, read_head, refusing, request, until};
-use crate::{BodyFailure, Fault, Plan, Pools, Retry};
+use self::server::{Server, Steps, get, local, plan, pools, read_head, refusing, request, until};
+use crate::{Affinity, BodyFailure, Fault, Plan, Retry};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -23,7 +23,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 async fn requests_one_after_the_other_share_a_connection() {
     local(async {
         let server = Server::answering(OK).await;
-        let pools = Pools::new();
+        let pools = pools();
 
         for _ in 0..5 {
             assert_eq!(get(&pools, &server.plan()).await.unwrap(), "ok");
@@ -39,9 +39,12 @@ async fn requests_one_after_the_other_share_a_connection() {
 async fn a_connection_is_free_only_after_its_answer_was_read_to_the_end() {
     local(async {
         let server = Server::answering(OK).await;
-        let pools = Pools::new();
+        let pools = pools();
 
-        let unread = pools.forward(request("GET", Steps::none()), &server.plan()).await.unwrap();
+        let unread = pools
+            .forward(request("GET", Steps::none()), Affinity::NONE, &server.plan())
+            .await
+            .unwrap();
         get(&pools, &server.plan()).await.unwrap();
         assert_eq!(server.accepted.get(), 2);
 
@@ -57,11 +60,11 @@ async fn a_host_that_refuses_is_unreachable_and_a_retry_is_safe() {
     local(async {
         let plan = plan(vec![refusing().await]);
 
-        let failure = get(&Pools::new(), &plan).await.unwrap_err();
+        let failure = get(&pools(), &plan).await.unwrap_err();
 
         assert_eq!(failure.reason(), Reason::UpstreamUnreachable);
         assert_eq!((failure.whose, failure.retry), (Fault::Upstream, Retry::Safe));
-        assert_eq!(failure.upstream, Some(plan.hosts[0]));
+        assert_eq!(failure.upstream, Some(plan.tiers[0][0].name.clone()));
     })
     .await;
 }
@@ -71,11 +74,12 @@ async fn the_next_host_is_asked_when_one_refuses_and_the_dead_one_is_asked_last(
     local(async {
         let server = Server::answering(OK).await;
         let plan = plan(vec![refusing().await, server.address]);
-        let pools = Pools::new();
+        let pools = pools();
 
         for _ in 0..4 {
-            let answer = pools.forward(request("GET", Steps::none()), &plan).await.unwrap();
-            assert_eq!(answer.upstream, server.address);
+            let answer =
+                pools.forward(request("GET", Steps::none()), Affinity::NONE, &plan).await.unwrap();
+            assert_eq!(*answer.upstream, server.address.to_string());
             answer.response.into_body().collect().await.unwrap();
         }
 
@@ -89,16 +93,20 @@ async fn hosts_take_turns() {
     local(async {
         let (one, two) = (Server::answering(OK).await, Server::answering(OK).await);
         let plan = plan(vec![one.address, two.address]);
-        let pools = Pools::new();
+        let pools = pools();
 
         let mut asked = Vec::new();
         for _ in 0..4 {
-            let answer = pools.forward(request("GET", Steps::none()), &plan).await.unwrap();
-            asked.push(answer.upstream);
+            let answer =
+                pools.forward(request("GET", Steps::none()), Affinity::NONE, &plan).await.unwrap();
+            asked.push(answer.upstream.to_string());
             answer.response.into_body().collect().await.unwrap();
         }
 
-        assert_eq!(asked, [one.address, two.address, one.address, two.address]);
+        assert_eq!(
+            asked,
+            [one.address, two.address, one.address, two.address].map(|one| one.to_string())
+        );
     })
     .await;
 }
@@ -113,7 +121,7 @@ async fn silence_before_the_head_is_a_timeout() {
         .await;
         let started = Instant::now();
 
-        let failure = get(&Pools::new(), &server.plan()).await.unwrap_err();
+        let failure = get(&pools(), &server.plan()).await.unwrap_err();
 
         assert_eq!(failure.reason(), Reason::UpstreamTimeout);
         assert_eq!((failure.whose, failure.retry), (Fault::Upstream, Retry::Unsafe));
@@ -129,8 +137,8 @@ async fn informational_answers_are_kept_and_do_not_extend_the_time() {
         let polite = Server::answering(hints.repeat(3).leak()).await;
         let server = Server::answering(format!("{hints}{OK}").leak()).await;
 
-        assert_eq!(get(&Pools::new(), &server.plan()).await.unwrap(), "ok");
-        let failure = get(&Pools::new(), &polite.plan()).await.unwrap_err();
+        assert_eq!(get(&pools(), &server.plan()).await.unwrap(), "ok");
+        let failure = get(&pools(), &polite.plan()).await.unwrap_err();
 
         assert_eq!(failure.reason(), Reason::UpstreamTimeout);
     })
@@ -145,7 +153,7 @@ async fn a_fresh_connection_that_closes_is_broken_and_not_tried_again() {
         })
         .await;
 
-        let failure = get(&Pools::new(), &server.plan()).await.unwrap_err();
+        let failure = get(&pools(), &server.plan()).await.unwrap_err();
 
         assert_eq!(failure.reason(), Reason::UpstreamBroken);
         assert_eq!(failure.retry, Retry::Unsafe);
@@ -164,14 +172,15 @@ async fn a_stale_connection_is_replaced_once_for_a_get_and_never_for_a_post() {
             read_head(&mut stream).await;
         })
         .await;
-        let pools = Pools::new();
+        let pools = pools();
 
         get(&pools, &server.plan()).await.unwrap();
         assert_eq!(get(&pools, &server.plan()).await.unwrap(), "ok");
         assert_eq!(server.accepted.get(), 2);
 
         let post = request("POST", Steps::of(["x"]));
-        let failure = pools.forward(post, &server.plan()).await.map(drop).unwrap_err();
+        let failure =
+            pools.forward(post, Affinity::NONE, &server.plan()).await.map(drop).unwrap_err();
         assert_eq!(failure.reason(), Reason::UpstreamBroken);
         assert_eq!(server.accepted.get(), 2);
     })
@@ -186,11 +195,11 @@ async fn a_connection_closed_while_unused_costs_no_post() {
             stream.write_all(OK.as_bytes()).await.unwrap();
         })
         .await;
-        let pools = Pools::new();
+        let pools = pools();
 
         for _ in 0..20 {
             let post = request("POST", Steps::none());
-            let answer = pools.forward(post, &server.plan()).await.unwrap();
+            let answer = pools.forward(post, Affinity::NONE, &server.plan()).await.unwrap();
             assert_eq!(answer.response.into_body().collect().await.unwrap().to_bytes(), "ok");
         }
 
@@ -211,10 +220,12 @@ async fn an_answer_cut_short_is_an_error_and_not_an_end() {
                 stream.write_all(half.as_bytes()).await.unwrap();
             })
             .await;
-            let pools = Pools::new();
+            let pools = pools();
 
-            let answer =
-                pools.forward(request("GET", Steps::none()), &server.plan()).await.unwrap();
+            let answer = pools
+                .forward(request("GET", Steps::none()), Affinity::NONE, &server.plan())
+                .await
+                .unwrap();
             let failure = answer.response.into_body().collect().await.unwrap_err();
 
             assert_eq!(failure.reason(), Reason::UpstreamBroken);
@@ -241,7 +252,7 @@ async fn answers_that_could_be_misread_are_invalid() {
             too_large.leak(),
         ] {
             let server = Server::answering(answer).await;
-            let pools = Pools::new();
+            let pools = pools();
 
             let failure = get(&pools, &server.plan()).await.expect_err("refused");
 
@@ -256,11 +267,13 @@ async fn answers_that_could_be_misread_are_invalid() {
 async fn an_early_answer_is_handed_over_while_the_body_is_still_being_sent() {
     local(async {
         let server = Server::answering("HTTP/1.1 413 No\r\ncontent-length: 2\r\n\r\nno").await;
-        let pools = Pools::new();
+        let pools = pools();
         let (_client, endless) = Steps::channel();
 
-        let answer =
-            pools.forward(request("POST", endless), &server.plan()).await.expect("answered early");
+        let answer = pools
+            .forward(request("POST", endless), Affinity::NONE, &server.plan())
+            .await
+            .expect("answered early");
 
         assert_eq!(answer.response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(answer.response.into_body().collect().await.unwrap().to_bytes(), "no");
@@ -291,10 +304,11 @@ async fn bodies_stream_both_ways_at_once() {
             sleep(Duration::from_secs(30)).await;
         })
         .await;
-        let pools = Pools::new();
+        let pools = pools();
         let (client, body) = Steps::channel();
 
-        let answer = pools.forward(request("POST", body), &server.plan()).await.unwrap();
+        let answer =
+            pools.forward(request("POST", body), Affinity::NONE, &server.plan()).await.unwrap();
         let mut echo = answer.response.into_body();
         for word in ["one", "two", "three"] {
             client.send(Ok(Bytes::from(word))).await.unwrap();
@@ -322,9 +336,12 @@ async fn a_body_that_stops_dripping_is_stalled_and_a_slow_one_is_not() {
             sleep(Duration::from_secs(30)).await;
         })
         .await;
-        let pools = Pools::new();
+        let pools = pools();
 
-        let answer = pools.forward(request("GET", Steps::none()), &server.plan()).await.unwrap();
+        let answer = pools
+            .forward(request("GET", Steps::none()), Affinity::NONE, &server.plan())
+            .await
+            .unwrap();
         let mut body = answer.response.into_body();
         let mut received = 0;
         let failure = loop {
@@ -361,7 +378,7 @@ async fn a_slow_client_does_not_count_against_the_upstream() {
             }
         });
 
-        let answer = Pools::new().forward(request("POST", body), &server.plan()).await;
+        let answer = pools().forward(request("POST", body), Affinity::NONE, &server.plan()).await;
 
         assert_eq!(answer.map(|answer| answer.response.status()).unwrap(), StatusCode::OK);
     })
@@ -379,8 +396,8 @@ async fn a_body_that_fails_is_the_clients_fault() {
         let (client, body) = Steps::channel();
         client.send(Err(io::Error::other("gone"))).await.unwrap();
 
-        let failure = Pools::new()
-            .forward(request("POST", body), &server.plan())
+        let failure = pools()
+            .forward(request("POST", body), Affinity::NONE, &server.plan())
             .await
             .map(drop)
             .unwrap_err();
@@ -395,10 +412,12 @@ async fn a_request_beyond_the_connections_of_the_plan_is_refused_at_once() {
     local(async {
         let server = Server::answering(OK).await;
         let plan = Plan { connections: 2, ..server.plan() };
-        let pools = Pools::new();
+        let pools = pools();
 
-        let one = pools.forward(request("GET", Steps::none()), &plan).await.unwrap();
-        let two = pools.forward(request("GET", Steps::none()), &plan).await.unwrap();
+        let one =
+            pools.forward(request("GET", Steps::none()), Affinity::NONE, &plan).await.unwrap();
+        let two =
+            pools.forward(request("GET", Steps::none()), Affinity::NONE, &plan).await.unwrap();
         let failure = get(&pools, &plan).await.unwrap_err();
         assert_eq!((failure.reason(), failure.whose), (Reason::UpstreamBusy, Fault::Us));
 
@@ -416,7 +435,7 @@ async fn an_unused_connection_is_closed_after_its_time() {
     local(async {
         let server = Server::answering(OK).await;
         let plan = Plan { idle: Duration::from_millis(100), ..server.plan() };
-        let pools = Pools::new();
+        let pools = pools();
 
         get(&pools, &plan).await.unwrap();
         assert_eq!(pools.open_connections("test"), 1);
@@ -437,7 +456,7 @@ async fn giving_up_closes_the_connection() {
         })
         .await;
         let plan = Plan { first_byte: Duration::from_secs(30), ..server.plan() };
-        let pools = Pools::new();
+        let pools = pools();
 
         let impatient = timeout(Duration::from_millis(100), get(&pools, &plan)).await;
 
@@ -452,7 +471,7 @@ async fn giving_up_closes_the_connection() {
 async fn hosts_that_left_the_plan_lose_their_unused_connections() {
     local(async {
         let (old, new) = (Server::answering(OK).await, Server::answering(OK).await);
-        let pools = Pools::new();
+        let pools = pools();
 
         get(&pools, &old.plan()).await.unwrap();
         get(&pools, &new.plan()).await.unwrap();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use crate::{Balance, Failure, HostPlan, Link, Plan, Pools, Protocol, RetryPlan, Target};
+use crate::{
+    Affinity, Balance, Failure, HostPlan, Link, Plan, Pools, Protocol, Replay, RetryPlan, Target,
+};
 
 pub(super) struct Server {
     pub(super) address: SocketAddr,
@@ -85,6 +88,12 @@ impl Steps {
     }
 }
 
+impl Replay for Steps {
+    fn replay(&self) -> Option<Self> {
+        self.0.is_none().then(Self::none)
+    }
+}
+
 impl http_body::Body for Steps {
     type Data = Bytes;
     type Error = io::Error;
@@ -108,8 +117,12 @@ pub(super) fn request(method: &str, body: Steps) -> Request<Steps> {
     Request::builder().method(method).uri("/").header("host", "test").body(body).unwrap()
 }
 
+pub(super) fn pools() -> Pools<Steps> {
+    Pools::new(Arc::default())
+}
+
 pub(super) async fn get(pools: &Pools<Steps>, plan: &Plan) -> Result<Bytes, Failure> {
-    let answer = pools.forward(request("GET", Steps::none()), plan).await?;
+    let answer = pools.forward(request("GET", Steps::none()), Affinity::NONE, plan).await?;
     Ok(answer.response.into_body().collect().await.unwrap().to_bytes())
 }
 

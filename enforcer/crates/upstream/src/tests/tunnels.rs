@@ -4,9 +4,9 @@ use enforcer_model::Reason;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::server::{Server, Steps, get, local, read_head, request, until};
-use super::{OK, Plan, Pools};
-use crate::Opened;
+use super::server::{Server, Steps, get, local, pools, read_head, request, until};
+use super::{OK, Plan};
+use crate::{Affinity, Opened, Pools};
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
 
@@ -22,12 +22,12 @@ async fn a_tunnel_begins_behind_the_head_and_carries_bytes_both_ways() {
             stream.write_all(&word).await.unwrap();
         })
         .await;
-        let pools = Pools::new();
+        let pools = pools();
 
         let Opened::Switched(tunnel) = open(&pools, &server.plan()).await.unwrap() else {
             panic!("an answer");
         };
-        assert_eq!(tunnel.upstream, server.address);
+        assert_eq!(*tunnel.upstream, server.address.to_string());
         assert_eq!(tunnel.response.headers()["upgrade"], "WebSocket");
         let (mut stream, early, _place) = tunnel.into_parts();
         stream.write_all(b"hello").await.unwrap();
@@ -49,7 +49,7 @@ async fn a_tunnel_has_a_connection_of_its_own_and_counts_as_one_to_its_end() {
         })
         .await;
         let plan = Plan { connections: 2, ..server.plan() };
-        let pools = Pools::new();
+        let pools = pools();
 
         let tunnels = [open(&pools, &plan).await.unwrap(), open(&pools, &plan).await.unwrap()];
         assert_eq!((server.accepted.get(), pools.open_connections("test")), (2, 2));
@@ -66,7 +66,7 @@ async fn a_tunnel_has_a_connection_of_its_own_and_counts_as_one_to_its_end() {
 async fn another_answer_than_101_is_an_answer_and_its_connection_is_not_used_again() {
     local(async {
         let server = Server::answering(OK).await;
-        let pools = Pools::new();
+        let pools = pools();
 
         let Opened::Answered(answer) = open(&pools, &server.plan()).await.unwrap() else {
             panic!("a tunnel");
@@ -94,7 +94,7 @@ async fn a_101_to_another_protocol_is_no_answer() {
         ] {
             let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n").leak();
             let server = Server::answering(answer).await;
-            let pools = Pools::new();
+            let pools = pools();
 
             let failure = open(&pools, &server.plan()).await.map(drop).unwrap_err();
 
@@ -106,5 +106,5 @@ async fn a_101_to_another_protocol_is_no_answer() {
 }
 
 async fn open(pools: &Pools<Steps>, plan: &Plan) -> Result<Opened<Steps>, crate::Failure> {
-    pools.open(request("GET", Steps::none()), "websocket", plan).await
+    pools.open(request("GET", Steps::none()), "websocket", Affinity::NONE, plan).await
 }
