@@ -46,7 +46,7 @@ use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, 
 use crate::shutdown::{self, Over, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{descriptors, files, operators, privileges, watcher};
+use crate::{descriptors, files, notify, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -134,7 +134,7 @@ async fn serve(
     let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
     let mut attended =
         predecessor.as_ref().map(|predecessor| predecessor.relay(&audit)).transpose()?;
-    handover::append_spills(state, &audit, &audit_folder).await;
+    let are_spills_read = handover::append_spills(state, &audit, &audit_folder).await.is_ok();
     let audit_log = audit_folder.clone();
     warn_of_loss(state);
     let keys =
@@ -266,6 +266,9 @@ async fn serve(
     let admin = match predecessor {
         None => admin,
         Some(mut predecessor) => {
+            if wishes.is_over_already().await {
+                bail!("asked to stop: the agent that serves goes on");
+            }
             predecessor.ready()?;
             let admin = Server::adopt(predecessor.admin.try_clone()?, &policy.agent().socket)?;
             if let Some(attended) = &mut attended {
@@ -343,16 +346,17 @@ async fn serve(
     if let Some(found) = found {
         tokio::task::spawn_local(watcher::answer(found, orders.clone(), audit.clone()));
     }
-    tokio::task::spawn_local(handover::keep_appending_spills(
-        state.to_owned(),
-        audit.clone(),
-        audit_log,
-    ));
+    if are_spills_read {
+        let state = state.to_owned();
+        let appending = handover::keep_appending_spills(state, audit.clone(), audit_log);
+        tokio::task::spawn_local(appending);
+    }
     note(&audit, ConfigEvent::Started, &policy, program.clone(), started_with).await;
     for listener in &told {
         info!(listener, "listening");
     }
     info!(policy = %policy.sha256(), pid = std::process::id(), "serving");
+    notify::serving();
 
     // Beside the loop: a disk that hangs must not keep anybody from stopping.
     let reload = || drop(tokio::task::spawn_local(reload(calls.clone())));
@@ -360,6 +364,7 @@ async fn serve(
     let farewell = match &over {
         Over::Asked | Over::Unasked => {
             info!("stopping: no new connections, finishing what runs");
+            notify::stopping();
             None
         }
         Over::HandedOver(_) => Some(Cutter {
@@ -372,7 +377,7 @@ async fn serve(
         }),
     };
     stop.cancel();
-    let Estate { reception, .. } = estate;
+    let reception = estate.into_reception();
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
     let unasked = matches!(over, Over::Unasked);

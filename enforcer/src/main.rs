@@ -9,6 +9,7 @@ mod files;
 mod handover;
 mod incident;
 mod notices;
+mod notify;
 mod operators;
 mod paths;
 mod policies;

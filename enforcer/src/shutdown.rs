@@ -58,6 +58,12 @@ impl Wishes {
         }
     }
 
+    /// Whether the agent was asked to stop before it serves.
+    pub(crate) async fn is_over_already(&mut self) -> bool {
+        let wish = tokio::time::timeout(Duration::from_millis(1), self.next()).await;
+        wish == Ok(Wish::Stop)
+    }
+
     /// A second wish to stop ends the process at once; what is committed stays committed.
     pub(crate) async fn impatient(&mut self) {
         while self.next().await != Wish::Stop {}

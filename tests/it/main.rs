@@ -23,6 +23,7 @@ mod essential;
 mod evidence;
 mod floods;
 mod full;
+mod handover;
 mod hostile;
 mod interop;
 mod keys;

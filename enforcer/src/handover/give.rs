@@ -64,6 +64,14 @@ pub(crate) struct Estate {
     pub(crate) spill: PathBuf,
 }
 
+impl Estate {
+    /// Only callers have to be looked after to the end. The lock, the sockets and what could be
+    /// handed over are let go.
+    pub(crate) fn into_reception(self) -> Reception {
+        self.reception
+    }
+}
+
 /// What came of it.
 pub(crate) enum Given {
     /// Everything is as before.
@@ -413,5 +421,35 @@ impl Farewell {
         if !matches!(said.await, Ok(true)) {
             warn!("the successor was not told that this agent has ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use enforcer_admin::call::HandOver;
+
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_agents_own_user_may_take_its_place() {
+        let own = rustix::process::geteuid().as_raw();
+        let asked = HandOver { protocol: PROTOCOL, version: "1".to_owned() };
+        let by = |uid| Peer { uid, gid: 0, pid: None };
+
+        assert!(may_take_over(&asked, by(own)).is_ok());
+        assert!(may_take_over(&asked, by(0)).is_ok());
+        let refused = may_take_over(&asked, by(own.wrapping_add(4711))).unwrap_err();
+        assert!(refused.message.contains("own user and root"), "{refused}");
+    }
+
+    #[test]
+    fn another_protocol_is_refused_with_both_versions_and_what_to_do() {
+        let asked = HandOver { protocol: PROTOCOL + 1, version: "9.9.9".to_owned() };
+        let own = rustix::process::geteuid().as_raw();
+
+        let refused = may_take_over(&asked, Peer { uid: own, gid: 0, pid: None }).unwrap_err();
+
+        assert!(refused.message.contains("9.9.9"), "{refused}");
+        assert!(refused.hint.unwrap().contains("stop the agent and start the new one"));
     }
 }

@@ -35,7 +35,7 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use enforcer_audit::{Audit, Spilled};
+use enforcer_audit::{Audit, SpillError, Spilled};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -77,31 +77,31 @@ pub(crate) fn spills(state: &Path) -> PathBuf {
     state.join("audit-spill")
 }
 
-/// Appends the records that a former agent kept aside. What cannot be read stays where it is.
-pub(crate) async fn append_spills(state: &Path, audit: &Audit, log: &Path) {
-    let found = match Spilled::find(&spills(state)) {
-        Ok(found) => found,
-        Err(error) => {
-            warn!(error = chain(&error), "records that were kept aside stay there");
-            return;
+/// Appends the records that a former agent kept aside. What cannot be read stays where it is, and is
+/// told.
+pub(crate) async fn append_spills(
+    state: &Path,
+    audit: &Audit,
+    log: &Path,
+) -> Result<(), SpillError> {
+    let appended = async {
+        for spilled in Spilled::find(&spills(state))? {
+            let records = spilled.append(audit, log).await?;
+            info!(records, "records of a former agent are in the log now");
         }
+        Ok(())
     };
-    for spilled in found {
-        match spilled.append(audit, log).await {
-            Ok(records) => info!(records, "records of a former agent are in the log now"),
-            Err(error) => {
-                warn!(error = chain(&error), "records that were kept aside stay there");
-            }
-        }
-    }
+    appended.await.inspect_err(|error| {
+        warn!(error = chain(error), "records that were kept aside stay there until the next start");
+    })
 }
 
 /// Does so again and again: a predecessor may outlive its successor.
 pub(crate) async fn keep_appending_spills(state: PathBuf, audit: Audit, log: PathBuf) {
     let mut ticks = tokio::time::interval(SPILLS_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
+    ticks.tick().await;
+    while append_spills(&state, &audit, &log).await.is_ok() {
         ticks.tick().await;
-        append_spills(&state, &audit, &log).await;
     }
 }

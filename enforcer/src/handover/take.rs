@@ -22,10 +22,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::words::{Conversation, SOCKETS_MAX, Spent, Word};
 use super::{PROTOCOL, elsewhere, findings, outlet};
+use crate::privileges::{self, Thread};
 
 /// For an agent to answer, and to let go of what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,9 +149,7 @@ impl Predecessor {
     /// From here on records of the agent go to `audit`.
     pub(crate) fn relay(&self, audit: &Audit) -> Result<Attended> {
         let (stream, audit) = (self.records.try_clone()?, audit.clone());
-        let thread = std::thread::Builder::new()
-            .name("predecessor".to_owned())
-            .spawn(move || outlet::take_in_and_tell(&stream, &audit))?;
+        let thread = thread("predecessor", move || outlet::take_in_and_tell(&stream, &audit))?;
         Ok(Attended { threads: vec![thread] })
     }
 
@@ -181,16 +180,13 @@ impl Predecessor {
         let telling = self.conversation.again()?;
         connections.tell_elsewhere(Some(elsewhere));
         let until = Arc::clone(&gone);
-        std::thread::Builder::new()
-            .name("cuts".to_owned())
-            .spawn(move || teller.tell(telling, &until))?;
+        drop(thread("cuts", move || teller.tell(telling, &until))?);
         let connections = Arc::clone(connections);
-        let listening =
-            std::thread::Builder::new().name("farewell".to_owned()).spawn(move || {
-                listen(self.conversation, &limits, &findings);
-                connections.tell_elsewhere(None);
-                gone.store(true, Ordering::Release);
-            })?;
+        let listening = thread("farewell", move || {
+            listen(self.conversation, &limits, &findings);
+            connections.tell_elsewhere(None);
+            gone.store(true, Ordering::Release);
+        })?;
         attended.threads.push(listening);
         Ok(found)
     }
@@ -224,6 +220,16 @@ impl Attended {
     pub(crate) fn into_threads(self) -> Vec<JoinHandle<()>> {
         self.threads
     }
+}
+
+/// Starts a thread that holds no privilege; it ends by itself.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        match privileges::reduce_to(Thread::Other) {
+            Ok(_none) => work(),
+            Err(error) => error!(%error, "a thread keeps its privileges, and does nothing"),
+        }
+    })
 }
 
 fn listen(mut conversation: Conversation, limits: &Limits, findings: &mpsc::Sender<Finding>) {
@@ -275,4 +281,33 @@ pub(super) fn wait_for_end(process: &OwnedFd) -> bool {
     let ended = poll(&mut polled, patience.as_ref());
     debug!(?ended, "waited for the end of the other agent");
     matches!(ended, Ok(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_not_that_of_the_state_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.lock");
+        let own = File::create(&path).unwrap();
+        let other = File::create(folder.path().join("other")).unwrap();
+
+        assert!(is_at(&own, &path).unwrap());
+        assert!(!is_at(&other, &path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&own, &path).unwrap());
+    }
+
+    #[test]
+    fn where_no_agent_is_there_is_nobody_to_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let ask = || Predecessor::ask(&socket, &folder.path().join("agent.lock"));
+
+        assert!(ask().unwrap().is_none());
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        assert!(ask().unwrap().is_none());
+    }
 }

@@ -104,8 +104,10 @@ pub struct Tally {
     pub served: u64,
     /// Other answers.
     pub refused: u64,
-    /// No answer at all.
+    /// No answer at all, or not all of it.
     pub failed: u64,
+    /// No connection to begin with.
+    pub missed: u64,
     /// The slowest of the served.
     pub slowest: Duration,
 }
@@ -188,6 +190,11 @@ impl Client {
 
     /// Asks in the background, pausing for `every` after each answer.
     pub fn steadily(&self, ask: Ask, every: Duration) -> Steady {
+        self.steadily_by(Http::One, ask, every)
+    }
+
+    /// The same by this version of HTTP.
+    pub fn steadily_by(&self, http: Http, ask: Ask, every: Duration) -> Steady {
         let (stop, stopped) = channel();
         let client = self.clone();
         let tally = Arc::new(Mutex::new(Tally::default()));
@@ -195,16 +202,24 @@ impl Client {
         let thread = thread::spawn(move || {
             let mut connection = None;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-                let outcome = match connection.take() {
-                    Some(open) => Ok(open),
-                    None => client.connect(Http::One),
-                }
+                // A server that has said goodbye is not asked again.
+                let open = connection.take().filter(Connection::is_open);
+                let open = match open.map_or_else(|| client.connect(http), Ok) {
+                    Ok(open) => open,
+                    Err(_) => {
+                        shared.lock().miss();
+                        continue;
+                    }
+                };
+                let outcome = Ok(open)
                 .and_then(|mut open: Connection| Ok((open.ask(&ask)?, open)));
                 match outcome {
                     Ok((answer, open)) => {
                         shared.lock().count(&answer);
                         connection = Some(open);
                     }
+                    // The server said goodbye just before: nothing was sent, and may be sent again.
+                    Err(error) if is_unsent(&error) => {}
                     Err(_) => shared.lock().fail(),
                 }
             }
@@ -238,6 +253,10 @@ where
     })
 }
 
+fn is_unsent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+}
+
 async fn within<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(DEADLINE, work)
         .await
@@ -257,6 +276,20 @@ async fn collected(response: Response<Incoming>, begun: Instant) -> Result<Answe
 }
 
 impl Connection {
+    /// Whether the server has not said goodbye yet.
+    pub fn is_open(&self) -> bool {
+        // What has arrived is looked at first.
+        self.runtime.block_on(async {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        });
+        match &self.sender {
+            Sending::One(sender) => !sender.is_closed(),
+            Sending::Two(sender) => !sender.is_closed(),
+        }
+    }
+
     /// Asks, and reads the answer to its end.
     pub fn ask(&mut self, ask: &Ask) -> Result<Answer> {
         let request = self.request(ask)?;
@@ -395,8 +428,17 @@ impl Tally {
         self.failed = self.failed.saturating_add(1);
     }
 
+    const fn miss(&mut self) {
+        self.missed = self.missed.saturating_add(1);
+    }
+
     /// Whether every single request was served, and at least one was.
     pub const fn is_spotless(&self) -> bool {
+        self.is_unbroken() && self.missed == 0
+    }
+
+    /// Whether every request that reached the server was served, and at least one did.
+    pub const fn is_unbroken(&self) -> bool {
         self.served > 0 && self.refused == 0 && self.failed == 0
     }
 }

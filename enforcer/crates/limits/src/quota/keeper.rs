@@ -56,6 +56,8 @@ enum Life {
     Lending,
     /// It is: everything may be spent, and is told there.
     Lent,
+    /// The same, and there is no way back.
+    Gone,
     Closing,
 }
 
@@ -82,7 +84,7 @@ impl Queue {
     /// Whether `slot` will be written.
     pub(super) fn push(&self, slot: &Arc<Slot>, urgency: Urgency) -> bool {
         let mut waiting = self.waiting.lock();
-        if matches!(waiting.life, Life::Unkept | Life::Lent) {
+        if matches!(waiting.life, Life::Unkept | Life::Lent | Life::Gone) {
             return false;
         }
         match urgency {
@@ -100,7 +102,7 @@ impl Queue {
     }
 
     pub(super) fn is_lent(&self) -> bool {
-        self.waiting.lock().life == Life::Lent
+        matches!(self.waiting.lock().life, Life::Lent | Life::Gone)
     }
 
     pub(super) fn close(&self) {
@@ -108,8 +110,8 @@ impl Queue {
         match waiting.life {
             Life::Kept => waiting.life = Life::Closing,
             // Not another word to the file: it is another process's.
-            Life::Lent => waiting.life = Life::Unkept,
-            Life::Closing | Life::Lending | Life::Unkept => {}
+            Life::Lent => waiting.life = Life::Gone,
+            Life::Closing | Life::Gone | Life::Lending | Life::Unkept => {}
         }
         self.wake.notify_all();
     }
@@ -237,6 +239,7 @@ impl QuotaKeeper {
                     }
                     continue;
                 }
+                Life::Gone => return,
                 Life::Closing | Life::Unkept => break,
             }
             if now.monotonic.saturating_duration_since(flushed) >= FLUSH {
