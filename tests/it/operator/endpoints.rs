@@ -5,7 +5,7 @@ use std::time::Duration;
 use enforcer_tests::lab::{Answer, Ask, DEADLINE, Family, Http, wait_until};
 use serde_json::Value;
 
-use super::bodies;
+use super::{aside, bodies};
 use crate::stage::{Hook, Stage, orders, policy};
 
 const EXPORT: &str = "POST api.test/v1/export/{**}";
@@ -151,26 +151,24 @@ fn what_is_under_way_at_a_disabled_endpoint_ends_when_that_is_asked_for() {
     let endless = Ask::get("/v1/drip/100000/20").key(&writer);
     let hung = Ask::get("/v1/hang").key(&writer);
 
-    std::thread::scope(|scope| {
-        let waiting = [&endless, &hung].map(|ask| scope.spawn(|| client.ask(ask)));
-        wait_until("both reach the upstream", DEADLINE, || {
-            let seen = stage.upstream.seen();
-            let slow = |path: &str| seen.iter().any(|seen| seen.target.path() == path);
-            slow("/v1/drip/100000/20") && slow("/v1/hang")
-        })
-        .unwrap();
-        let kept = stage.json(&disable("POST api.test/v1/drip/{**}", &["--cut"]));
-        assert_eq!(kept["cut"], 0, "another method is another endpoint");
+    let waiting = [endless, hung].map(|ask| aside(&client, ask));
+    wait_until("both reach the upstream", DEADLINE, || {
+        let seen = stage.upstream.seen();
+        let slow = |path: &str| seen.iter().any(|seen| seen.target.path() == path);
+        slow("/v1/drip/100000/20") && slow("/v1/hang")
+    })
+    .unwrap();
+    let kept = stage.json(&disable("POST api.test/v1/drip/{**}", &["--cut"]));
+    assert_eq!(kept["cut"], 0, "another method is another endpoint");
 
-        let cut = stage.json(&disable("api.test/v1/drip/{**}", &["--cut"]));
-        assert_eq!((&cut["cut"], &cut["applied"]), (&1.into(), &true.into()), "{cut}");
-        let cut = stage.json(&disable("GET api.test/v1/hang", &["--cut"]));
-        assert_eq!(cut["cut"], 1, "{cut}");
+    let cut = stage.json(&disable("api.test/v1/drip/{**}", &["--cut"]));
+    assert_eq!((&cut["cut"], &cut["applied"]), (&1.into(), &true.into()), "{cut}");
+    let cut = stage.json(&disable("GET api.test/v1/hang", &["--cut"]));
+    assert_eq!(cut["cut"], 1, "{cut}");
 
-        for one in waiting {
-            assert!(one.join().unwrap().is_err(), "what was cut never looks whole");
-        }
-    });
+    for one in waiting {
+        assert!(one.join().unwrap().is_err(), "what was cut never looks whole");
+    }
 
     assert_eq!(refusals(&stage, "endpoint-disabled").len(), 2);
     let cuts: Vec<Value> = changes(&stage).into_iter().map(|one| one["cut"].clone()).collect();

@@ -7,6 +7,9 @@ mod endpoints;
 mod status;
 mod upstreams;
 
+use std::thread::JoinHandle;
+
+use enforcer_tests::lab::{Answer, Ask, Client};
 use serde_json::Value;
 
 use crate::stage::Stage;
@@ -14,4 +17,10 @@ use crate::stage::Stage;
 /// The bodies of every record of this class, oldest first.
 fn bodies(stage: &Stage, class: &str) -> Vec<Value> {
     stage.records_of(class).into_iter().map(|record| record["body"].clone()).collect()
+}
+
+/// What becomes of a request while something else is done.
+fn aside(client: &Client, ask: Ask) -> JoinHandle<anyhow::Result<Answer>> {
+    let client = client.clone();
+    std::thread::spawn(move || client.ask(&ask))
 }

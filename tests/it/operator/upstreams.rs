@@ -1,12 +1,13 @@
 //! Hosts of upstreams that operators take out and put back, and what happens to them by itself.
 
 use std::net::SocketAddr;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use enforcer_tests::lab::{Ask, DEADLINE, Family, Upstream, wait_until};
+use enforcer_tests::lab::{Answer, Ask, DEADLINE, Family, Upstream, wait_until};
 use serde_json::Value;
 
-use super::bodies;
+use super::{aside, bodies};
 use crate::stage::{Hook, Stage, orders, policy};
 
 const ONE: &str = "orders/127.0.0.1:9000";
@@ -24,40 +25,36 @@ fn a_drain_loses_nothing_waits_for_what_is_under_way_and_ends_by_hand() {
         .into();
     both_are_asked(&stage, &two);
 
-    std::thread::scope(|scope| {
-        let (name, slow) = slow(&stage, &two, &reader, scope);
-        let drained =
-            stage.enforcer(&["upstream", "drain", name, "--wait", "20s", "--reason", "upgrade"]);
-        assert!(drained.is_success(), "{drained}");
-        assert!(drained.stdout.contains("draining (was up)"), "{drained}");
-        assert!(
-            drained.stderr.contains("requests under way") || drained.stderr.contains("1 request")
-        );
-        assert!(drained.stdout.ends_with(&format!("undo: enforcer upstream undrain {name}\n")));
-        assert!(slow.is_finished(), "what was under way has finished");
-        let answer = slow.join().unwrap().unwrap();
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 40));
+    let (name, slow) = slow(&stage, &two, &reader);
+    let drained =
+        stage.enforcer(&["upstream", "drain", name, "--wait", "20s", "--reason", "upgrade"]);
+    assert!(drained.is_success(), "{drained}");
+    assert!(drained.stdout.contains("draining (was up)"), "{drained}");
+    assert!(drained.stderr.contains("requests under way") || drained.stderr.contains("1 request"));
+    assert!(drained.stdout.ends_with(&format!("undo: enforcer upstream undrain {name}\n")));
+    assert!(slow.is_finished(), "what was under way has finished");
+    let answer = slow.join().unwrap().unwrap();
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 40));
 
-        let is_one = name == ONE;
-        let requests = || if is_one { stage.upstream.requests() } else { two.requests() };
-        let (before, other) = (requests(), steady[0].so_far().served);
-        wait_until("the other host serves", DEADLINE, || steady[0].so_far().served > other + 50)
-            .unwrap();
-        assert_eq!(requests(), before, "a drained host gets nothing");
-        assert_eq!(state(&stage, name), "draining");
+    let is_one = name == ONE;
+    let requests = || if is_one { stage.upstream.requests() } else { two.requests() };
+    let (before, other) = (requests(), steady[0].so_far().served);
+    wait_until("the other host serves", DEADLINE, || steady[0].so_far().served > other + 50)
+        .unwrap();
+    assert_eq!(requests(), before, "a drained host gets nothing");
+    assert_eq!(state(&stage, name), "draining");
 
-        assert!(stage.enforcer(&["upstream", "undrain", name]).is_success());
-        wait_until("it is asked again", DEADLINE, || requests() > before).unwrap();
-        let again = stage.enforcer(&["upstream", "undrain", name]);
-        assert_eq!(again.code, Some(3), "{again}");
-        let records = bodies(&stage, "upstream");
-        let whats: Vec<&Value> = records.iter().map(|record| &record["what"]).collect();
-        assert_eq!(whats, ["drained", "undrained"]);
-        assert_eq!(records[0]["before"], "up");
-        assert_eq!(records[0]["after"], "draining");
-        assert_eq!(records[0]["reason"], "upgrade");
-        assert_eq!(records[0]["author"]["operator"]["name"], "root");
-    });
+    assert!(stage.enforcer(&["upstream", "undrain", name]).is_success());
+    wait_until("it is asked again", DEADLINE, || requests() > before).unwrap();
+    let again = stage.enforcer(&["upstream", "undrain", name]);
+    assert_eq!(again.code, Some(3), "{again}");
+    let records = bodies(&stage, "upstream");
+    let whats: Vec<&Value> = records.iter().map(|record| &record["what"]).collect();
+    assert_eq!(whats, ["drained", "undrained"]);
+    assert_eq!(records[0]["before"], "up");
+    assert_eq!(records[0]["after"], "draining");
+    assert_eq!(records[0]["reason"], "upgrade");
+    assert_eq!(records[0]["author"]["operator"]["name"], "root");
     for steady in steady {
         let tally = steady.finish().unwrap();
         assert!(tally.is_spotless(), "{tally:?}");
@@ -72,31 +69,26 @@ fn an_isolation_cuts_what_is_under_way_there_and_nothing_else() {
     let steady = stage.client(Family::V6).steadily(orders().key(&reader), Duration::from_millis(1));
     both_are_asked(&stage, &two);
 
-    std::thread::scope(|scope| {
-        let hang = Ask::get("/v1/hang").key(&reader);
-        let client = stage.client(Family::V4);
-        let hung = scope.spawn(|| client.ask(&hang));
-        let at = |upstream: &Upstream| {
-            upstream.seen().iter().any(|seen| seen.target.path() == "/v1/hang")
-        };
-        wait_until("it hangs", DEADLINE, || at(&stage.upstream) || at(&two)).unwrap();
-        let name = if at(&stage.upstream) { ONE } else { TWO };
-        let late = stage.enforcer(&["upstream", "drain", name, "--wait", "1s"]);
-        assert_eq!(late.code, Some(8), "{late}");
-        assert!(late.stderr.contains("1 request still under way"), "{late}");
+    let hung = aside(&stage.client(Family::V4), Ask::get("/v1/hang").key(&reader));
+    let at =
+        |upstream: &Upstream| upstream.seen().iter().any(|seen| seen.target.path() == "/v1/hang");
+    wait_until("it hangs", DEADLINE, || at(&stage.upstream) || at(&two)).unwrap();
+    let name = if at(&stage.upstream) { ONE } else { TWO };
+    let late = stage.enforcer(&["upstream", "drain", name, "--wait", "1s"]);
+    assert_eq!(late.code, Some(8), "{late}");
+    assert!(late.stderr.contains("1 request still under way"), "{late}");
 
-        let bare = stage.enforcer(&["upstream", "isolate", name]);
-        assert_eq!(bare.code, Some(2), "a reason is wanted: {bare}");
-        let isolated = stage.json(&["upstream", "isolate", name, "--reason", "compromised"]);
+    let bare = stage.enforcer(&["upstream", "isolate", name]);
+    assert_eq!(bare.code, Some(2), "a reason is wanted: {bare}");
+    let isolated = stage.json(&["upstream", "isolate", name, "--reason", "compromised"]);
 
-        assert_eq!(isolated["cut"], 1, "{isolated}");
-        assert_eq!(isolated["hosts"][0]["state"], "isolated");
-        let cut = hung.join().unwrap();
-        assert!(cut.map_or(true, |answer| answer.status.is_server_error()));
-        assert_eq!(state(&stage, name), "isolated");
-        assert!(stage.enforcer(&["upstream", "restore", name]).is_success());
-        assert_ne!(state(&stage, name), "isolated");
-    });
+    assert_eq!(isolated["cut"], 1, "{isolated}");
+    assert_eq!(isolated["hosts"][0]["state"], "isolated");
+    let cut = hung.join().unwrap();
+    assert!(cut.map_or(true, |answer| answer.status.is_server_error()));
+    assert_eq!(state(&stage, name), "isolated");
+    assert!(stage.enforcer(&["upstream", "restore", name]).is_success());
+    assert_ne!(state(&stage, name), "isolated");
     let tally = steady.finish().unwrap();
     assert!(tally.is_spotless(), "{tally:?}");
 }
@@ -236,18 +228,13 @@ fn both_are_asked(stage: &Stage, two: &Upstream) {
 }
 
 /// A request of two seconds, and the host that it is at.
-fn slow<'scope>(
-    stage: &'scope Stage,
+fn slow(
+    stage: &Stage,
     two: &Upstream,
     reader: &str,
-    scope: &'scope std::thread::Scope<'scope, '_>,
-) -> (
-    &'static str,
-    std::thread::ScopedJoinHandle<'scope, anyhow::Result<enforcer_tests::lab::Answer>>,
-) {
+) -> (&'static str, JoinHandle<anyhow::Result<Answer>>) {
     const PATH: &str = "/v1/drip/40/50";
-    let (client, ask) = (stage.client(Family::V4), Ask::get(PATH).key(reader));
-    let slow = scope.spawn(move || client.ask(&ask));
+    let slow = aside(&stage.client(Family::V4), Ask::get(PATH).key(reader));
     let at = |upstream: &Upstream| upstream.seen().iter().any(|seen| seen.target.path() == PATH);
     wait_until("it is under way", DEADLINE, || at(&stage.upstream) || at(two)).unwrap();
     (if at(&stage.upstream) { ONE } else { TWO }, slow)

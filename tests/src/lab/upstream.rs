@@ -9,6 +9,7 @@
 //! | `…/bytes/N` | N bytes |
 //! | `…/drip/N/MS` | N bytes, one every MS milliseconds |
 //! | `…/status/CODE` | that status |
+//! | `…/fresh` | a line that may be kept for a minute |
 //! | `…/hang` | nothing, ever |
 //! | `…/socket` | a WebSocket, if one is asked for, that sends back every byte as it is |
 //! | `…/break/N` | a promise of one byte more than the N that are sent, then the end |
@@ -33,9 +34,13 @@ use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+<<<<<<< HEAD
 use http::header::{
     CONNECTION, ETAG, HeaderName, IF_NONE_MATCH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
+=======
+use http::header::{CACHE_CONTROL, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+>>>>>>> c49a01b (docs: what operators do while the service runs; tests: a rewrite does not lead around a disabled endpoint)
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
@@ -211,6 +216,7 @@ impl Log {
 #[derive(Debug, PartialEq, Eq)]
 enum Wish {
     Echo,
+    Fresh,
     Bytes(u64),
     Drip { count: u64, pause: Duration },
     Status(StatusCode),
@@ -228,6 +234,7 @@ impl Wish {
             let mut number = || rest.next().and_then(|text| text.parse::<u64>().ok());
             let wish = match segment {
                 "echo" => Some(Self::Echo),
+                "fresh" => Some(Self::Fresh),
                 "hang" => Some(Self::Hang),
                 "socket" => Some(Self::Socket),
                 "bytes" => number().map(|count| Self::Bytes(count.min(BYTES_MAX))),
@@ -280,6 +287,12 @@ fn said(query: &str) -> HeaderMap {
 async fn wished(request: Request<Incoming>) -> Answer {
     match Wish::read(request.uri().path()) {
         Wish::Echo => Response::new(request.into_body().boxed()),
+        Wish::Fresh => {
+            let mut response = line("fresh\n".to_owned());
+            let minute = HeaderValue::from_static("max-age=60");
+            response.headers_mut().insert(CACHE_CONTROL, minute);
+            response
+        }
         Wish::Bytes(count) => Response::new(Pieces::of(count).boxed()),
         Wish::Drip { count, pause } => Response::new(Pieces::drip(count, pause).boxed()),
         Wish::Status(status) => {

@@ -136,6 +136,21 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_disk_that_refuses_keeps_nobody_from_stopping_an_attack_and_is_told() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    desk.file = house.folder.path().join("gone/endpoints.json");
+
+    let Answer::EndpointChanged(changed) = house.ask(&mut desk, disable("*/a", None)).unwrap()
+    else {
+        panic!()
+    };
+
+    assert!(changed.applied && house.table.holds("EP-1"));
+    assert!(changed.not_stored.is_some());
+}
+
+#[test]
 fn an_agent_that_cannot_know_what_to_refuse_does_not_start() {
     for broken in ["", "{", r#"{"next":1}"#, r#"{"next":1,"rules":[{"id":"EP-1"}]}"#] {
         let house = House::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use enforcer_limits::{By, Kind, Limit};
 use enforcer_model::{Expiry, HttpVersion, Reason};
+use enforcer_policy::Policy;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -75,6 +76,28 @@ async fn a_tightened_endpoint_counts_callers_or_addresses() {
     assert_eq!(records[1].reason, Some(Reason::EndpointTightened));
     assert_eq!(records[1].rule.as_deref(), Some("EP-1"));
     assert!(records[1].who.is_some() && records[5].who.is_none());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_rewrite_does_not_lead_around_a_disabled_endpoint() {
+    let house = House::open();
+    let text = format!(
+        "version = 1\n[listen.plain]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nhosts = [\"{}\"]\n\
+         [[route]]\nname = \"alias\"\nmatch = \"api.test/alias/{{**}}\"\nupstream = \"app\"\n\
+         public = true\nstrip = \"/alias\"\nrewrite = \"/open\"\n",
+        house.upstream.address
+    );
+    let policy = Policy::parse(&text, std::path::Path::new("policy.toml"));
+    house.shared.policy.store(Arc::new(policy.unwrap_or_else(|problems| panic!("{problems}"))));
+    let ask = async || status_of(&raw(house.plain(), request("GET /alias/x", &[])).await);
+    assert_eq!(ask().await, 200);
+    assert_eq!(house.upstream.seen()[0].line, "GET /open/x");
+
+    disable(&house, "api.test/open/{**}", 503);
+
+    assert_eq!(ask().await, 503);
+    assert_eq!(house.seen_at(1).await.rule.as_deref(), Some("EP-1"));
     house.close().await;
 }
 
