@@ -28,8 +28,9 @@ pub mod trial;
 pub use codes::{Explained, explain};
 pub use parse::{
     Address, Agent, AuditPlan, Case, CertificateFiles, Charged, Clients, ConnectionsPlan,
-    Durability, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched, NeverBlock, Percent,
-    Require, Requires, Route, Serves, Shown, Tightening, Timeouts, Tls, TrailingSlash, WhenFull,
+    Durability, Errors, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched, NeverBlock,
+    Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts, Tls, TrailingSlash,
+    WhenFull,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

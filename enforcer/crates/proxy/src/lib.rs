@@ -15,6 +15,7 @@ mod body;
 mod cached;
 mod canonical;
 mod chunk;
+mod concealed;
 mod connection;
 mod connections;
 mod conversation;

@@ -16,7 +16,7 @@ use enforcer_authn::{Asked, Identity, Presented, Proof, ProofTarget, Scheme};
 use enforcer_cache::Found;
 use enforcer_inspect::{self as inspect, Head, Host};
 use enforcer_model::{CacheUse, Moment, Reason, Rejection, RequestId, Thumbprint};
-use enforcer_policy::{Policy, Serves};
+use enforcer_policy::{Errors, Policy, Serves};
 use enforcer_upstream::{Fault, Opened, Pools};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -32,6 +32,7 @@ use crate::body::{ClientBody, Gathered, Notes};
 use crate::cached::{
     self, Outcome, Refresh, Refreshes, Wanted, given, heard, nothing_kept, target,
 };
+use crate::concealed::{Said, conceal};
 use crate::entry::{Entry, Origin};
 use crate::forward::{
     Allowed, Onward, about_the_server, affinity, blame, forward, redirect, rewritten, tidy,
@@ -390,10 +391,17 @@ impl Engine {
             response.status(),
             response.headers(),
         );
+        let response = match route.errors {
+            Errors::Hidden => conceal(response, &head.method, id),
+            Errors::Passed => response.map(Said::Theirs),
+        };
         let (response, fill) = match errand {
             None => (response, None),
             Some(errand) => {
-                let ends = response.body().is_end_stream();
+                let ends = match response.body() {
+                    Said::Ours(bytes) => bytes.is_empty(),
+                    Said::Theirs(body) => body.is_end_stream(),
+                };
                 match heard(errand, response, length, ends, shared.clock.now()) {
                     Outcome::Goes(response, fill) => {
                         entry.cache(CacheUse::Miss);
@@ -405,11 +413,9 @@ impl Engine {
                 }
             }
         };
-        Ok(told.add_to(response).map(|body| Content::Streamed {
-            body,
-            request: notes,
-            in_flight,
-            fill,
+        Ok(told.add_to(response).map(|body| match body {
+            Said::Ours(bytes) => Content::Whole(bytes),
+            Said::Theirs(body) => Content::Streamed { body, request: notes, in_flight, fill },
         }))
     }
 

@@ -17,26 +17,17 @@ use crate::told::tell_levels;
 /// Names the request in every answer.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The type of a problem document (RFC 9457).
+pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
 /// After a refusal for want of room: soon, but not at once.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 /// The answer that tells of `rejection` to whoever sent the request `id`.
 pub fn problem(rejection: &Rejection, id: RequestId, version: HttpVersion) -> Response<Bytes> {
     let status = status(rejection);
-    let title = status.canonical_reason().unwrap_or("Error");
-    let number = status.as_u16();
-    let body = format!(
-        r#"{{"type":"about:blank","title":"{title}","status":{number},"request_id":"{id}"}}"#
-    );
-
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = status;
+    let mut response = document(status, id);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(id) = request_id(id) {
-        headers.insert(X_REQUEST_ID, id);
-    }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
@@ -54,6 +45,25 @@ pub fn problem(rejection: &Rejection, id: RequestId, version: HttpVersion) -> Re
     }
     if version == HttpVersion::H1 && ends_connection(status) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The document that says nothing but `status` and whom to ask.
+pub(crate) fn document(status: StatusCode, id: RequestId) -> Response<Bytes> {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let number = status.as_u16();
+    let body = format!(
+        r#"{{"type":"about:blank","title":"{title}","status":{number},"request_id":"{id}"}}"#
+    );
+
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(id) = request_id(id) {
+        headers.insert(X_REQUEST_ID, id);
     }
     response
 }

@@ -63,6 +63,7 @@ pub use require::{Require, Requires, Shown};
 pub use route::{Matched, Route};
 pub use timeouts::Timeouts;
 pub use tls::{CertificateFiles, Clients, Hsts, Tls};
+pub use upstreams::Errors;
 
 pub(crate) use budgets::BYTES_MIN;
 pub(crate) use incident::LEVEL_MAX;

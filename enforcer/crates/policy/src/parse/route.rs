@@ -13,6 +13,7 @@ use enforcer_model::{Bytes, Rejection};
 use super::limits::Charged;
 use super::require::Requires;
 use super::timeouts::Timeouts;
+use super::upstreams::Errors;
 
 /// What is served under one pattern, and to whom.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// The upstream gets the credential that was accepted here.
     pub forward_credential: bool,
+    /// What clients see of the upstream's own failures.
+    pub errors: Errors,
     /// The upstream gets a signed statement about the caller.
     pub identity: bool,
     /// Whether something that decides on its requests reads the region of the address.

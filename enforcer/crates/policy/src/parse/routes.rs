@@ -300,6 +300,7 @@ fn route<'a>(
         opt_outs: pattern?.needs(),
         rewrite: rewrite?,
         forward_credential: upstream.forward_credential,
+        errors: upstream.errors,
         identity: upstream.identity,
         reads_region,
         queries,

@@ -70,12 +70,28 @@ pub(super) static KEYS: &[Key] = &[
         "Tell it who is calling, in a signed statement (`Enforcer-Identity`).",
     ),
     Key::with_default(
+        "errors",
+        Shape::Choice(&["hide", "pass"]),
+        Need::Text("hide"),
+        "What clients see of its 5xx answers: a problem document in their place, or what it said. \
+         Problem documents of its own and gRPC pass.",
+    ),
+    Key::with_default(
         "forward_credential",
         Shape::Flag,
         Need::False,
         "Let it have the credential that was accepted here. API keys of ours never pass.",
     ),
 ];
+
+/// What clients see of an upstream's own failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// Their status, in a document of ours.
+    Hidden,
+    /// What the upstream said.
+    Passed,
+}
 
 /// An upstream with what its routes do.
 #[derive(Debug)]
@@ -84,6 +100,7 @@ pub(crate) struct Upstream {
     pub(crate) gate: Option<Arc<GatePlan>>,
     pub(crate) identity: bool,
     pub(crate) forward_credential: bool,
+    pub(crate) errors: Errors,
 }
 
 pub(super) fn read(
@@ -135,6 +152,10 @@ fn upstream(
         gate: gate?.map(Arc::new),
         identity: fields.flag("identity")?,
         forward_credential: fields.flag("forward_credential")?,
+        errors: match fields.text("errors")? {
+            "pass" => Errors::Passed,
+            _ => Errors::Hidden,
+        },
     })
 }
 

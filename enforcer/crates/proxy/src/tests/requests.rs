@@ -246,6 +246,26 @@ async fn the_upstream_sees_what_we_know_and_nothing_that_the_client_claims() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_says_of_its_failures_is_not_for_clients() {
+    let house = House::open();
+
+    let answer = raw(house.plain(), request("GET /open/trace", &[])).await;
+    let head = raw(house.plain(), request("HEAD /open/trace", &[])).await;
+    let spoken = raw(house.plain(), request("GET /open/problem", &[])).await;
+
+    assert_eq!((status_of(&answer), status_of(&head), status_of(&spoken)), (503, 503, 503));
+    assert!(!answer.contains("secret") && !head.contains("secret"), "{answer}\n{head}");
+    assert!(head_of(&answer).contains("content-type: application/problem+json"), "{answer}");
+    assert!(head_of(&answer).contains("retry-after: 7"), "{answer}");
+    let records = house.records(3).await;
+    assert!(body_of(&answer).contains(&records[0].id.to_string()), "{answer}");
+    assert_eq!(body_of(&head), "");
+    assert_eq!(body_of(&spoken), "{\"title\":\"sold out\"}");
+    assert_eq!((records[0].status, records[0].reason), (503, None));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_head_request_gets_a_head_in_both_versions() {
     let house = House::open();
     let client = Http2::connect(house.address("secure"), house.certificate()).await;

@@ -101,6 +101,8 @@ async fn answer(
             response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, short);
             return Ok(response);
         }
+        "trace" => return Ok(failing("text/html", "at secret.rs:7")),
+        "problem" => return Ok(failing("application/problem+json", "{\"title\":\"sold out\"}")),
         "echo" => body.map_err(BoxError::from).boxed_unsync(),
         "read" => {
             // Who breaks off gets no answer: this future is dropped with the connection.
@@ -146,6 +148,16 @@ async fn answer(
     response.headers_mut().insert("server", "secret/1.2.3".parse().unwrap());
     response.headers_mut().insert("trailer", SUM.into());
     Ok(response)
+}
+
+fn failing(kind: &'static str, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static(kind));
+    headers.insert("retry-after", HeaderValue::from_static("7"));
+    headers.insert("x-debug", HeaderValue::from_static("secret"));
+    response
 }
 
 fn switch(upgrade: OnUpgrade, accept: &'static str) -> Response<Body> {
