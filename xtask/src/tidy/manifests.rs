@@ -27,8 +27,8 @@ pub(super) fn findings(files: &[TextFile]) -> Result<Vec<Finding>> {
     let manifests: Vec<Manifest<'_>> = files
         .iter()
         .filter(|file| file.path.ends_with("Cargo.toml") && !file.is_named("Cargo.toml"))
-        .filter(|file| !file.path.starts_with("tests/fuzz"))
         .map(Manifest::read)
+        .filter(|read| read.as_ref().map_or(true, |manifest| !manifest.stands_alone()))
         .collect::<Result<_>>()?;
 
     let mut findings = Vec::new();
@@ -81,6 +81,11 @@ impl<'a> Manifest<'a> {
             .with_context(|| format!("{}: no package name", file.path.display()))?
             .to_owned();
         Ok(Self { file, table, name })
+    }
+
+    /// Whether it is a workspace of its own: fuzz targets, and peers that are only measured.
+    fn stands_alone(&self) -> bool {
+        self.table.contains_key("workspace")
     }
 
     fn inherits(&self) -> Vec<Finding> {
