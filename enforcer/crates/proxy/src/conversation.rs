@@ -41,7 +41,8 @@ use crate::problem::on_the_wire;
 use crate::roll::Seated;
 use crate::tls::Trust;
 use crate::tunnel::{Agreed, End};
-use crate::wire::{Active, Ended, Overdue, Pulse, Turn, Wire, Wish};
+use crate::turn::Turn;
+use crate::wire::{Active, Ended, Overdue, Pulse, Wire, Wish};
 
 /// Bytes of one connection that are held unread or unsent.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -27,7 +27,8 @@ use crate::problem;
 use crate::scene::Scene;
 use crate::shared::{Observed, Shared};
 use crate::tls::Shown;
-use crate::wire::{Active, Ended, Turn};
+use crate::turn::Turn;
+use crate::wire::{Active, Ended};
 
 /// A client that left before it had any answer; the status is never sent.
 const CLIENT_LEFT: u16 = 499;

@@ -81,8 +81,7 @@ enum At {
     },
     ChunkSize,
     Trailers,
-    /// What follows is not HTTP, or nobody will read it: a fault was found, or an upgrade asked for.
-    /// hyper serves no other request on such a connection.
+    /// A fault was found: nobody will read what follows.
     Blind,
 }
 
@@ -99,7 +98,6 @@ struct HeadSoFar {
     bytes: usize,
     fields: usize,
     chunked: bool,
-    upgrade: bool,
     length: Option<u64>,
 }
 
@@ -126,8 +124,7 @@ impl Framing {
         while !rest.is_empty() {
             let left = rest.len();
             rest = match self.at {
-                At::Blind if self.fault.is_some() => return bytes.len() - left,
-                At::Blind => return bytes.len(),
+                At::Blind => return bytes.len() - left,
                 At::Bytes { left, then } => self.skip(rest, left, then),
                 At::Between | At::Head | At::ChunkSize | At::Trailers => self.read_line(rest),
             };
@@ -257,8 +254,6 @@ impl Framing {
         let head = std::mem::take(&mut self.head);
         if head.chunked && head.length.is_some() {
             self.fail(Fault::TwoFramings);
-        } else if head.upgrade {
-            self.at = At::Blind;
         } else if head.chunked {
             self.at = At::ChunkSize;
         } else {
@@ -305,8 +300,8 @@ impl Framing {
 
 impl HeadSoFar {
     fn take_field(&mut self, line: &[u8]) -> Option<Fault> {
-        // Three names matter, and few fields begin like them.
-        if !matches!(line.first(), Some(b'T' | b't' | b'C' | b'c' | b'U' | b'u')) {
+        // Two names matter, and few fields begin like them.
+        if !matches!(line.first(), Some(b'T' | b't' | b'C' | b'c')) {
             return None;
         }
         let (name, value) = line.split_at(memchr(b':', line)?);
@@ -321,8 +316,6 @@ impl HeadSoFar {
             if self.length.replace(length).is_some() {
                 return Some(Fault::Lengths);
             }
-        } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrade = true;
         }
         None
     }
@@ -452,8 +445,9 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_an_upgrade_is_not_read_as_requests() {
-        assert_eq!(fault("GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x01\n\n#"), None);
+    fn what_follows_an_upgrade_is_read_as_a_request_for_it_may_be_one() {
+        let asked = "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(fault(&format!("{asked}GET / HTTP/1.1\n\r\n")), Some(Fault::BareLineFeed));
     }
 
     proptest! {

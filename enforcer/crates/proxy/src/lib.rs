@@ -48,6 +48,7 @@ mod socket;
 mod tls;
 mod told;
 mod tunnel;
+mod turn;
 mod under_way;
 mod unix;
 mod unread;

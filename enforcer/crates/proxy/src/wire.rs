@@ -10,7 +10,7 @@
 //! hyper never reads what [`Framing`] or [`Floods`] find unsound: what stands before it is served,
 //! and then the connection ends with an answer of our own.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,8 +25,7 @@ use tokio::time::Instant;
 
 use crate::floods::Floods;
 use crate::framing::Framing;
-use crate::guard::Deadline;
-use crate::under_way::Watch;
+use crate::turn::{Taking, Turn, keep};
 
 /// A stream whose bytes are watched.
 pub(crate) struct Wire<S> {
@@ -55,15 +54,6 @@ pub(crate) struct Pulse {
 enum Reading {
     Http1(RefCell<Framing>),
     Http2(Box<RefCell<Floods>>),
-}
-
-/// How a client takes what it is given: by the credit that it has left.
-#[derive(Debug)]
-struct Taking {
-    rate: Bytes,
-    credit: Cell<Duration>,
-    /// Since when we wait for it.
-    since: Cell<Option<Instant>>,
 }
 
 /// Why we ended a connection on which a request was under way.
@@ -102,23 +92,6 @@ pub(crate) struct Active {
     turn: Rc<Turn>,
 }
 
-/// Whose turn it is with an answer, and who must not get any more of it.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    taking: Taking,
-    /// Bytes of the part that the client was given last.
-    given: Cell<usize>,
-    /// When the answer has to be complete, and how long that was.
-    until: Cell<Option<Deadline>>,
-    caller: OnceCell<Watch>,
-    /// What is asked for, once that is understood.
-    head: OnceCell<Head>,
-    /// An operator wants it to end.
-    withdrawn: Cell<bool>,
-    /// Of the task that serves a stream of HTTP/2.
-    waker: RefCell<Option<Waker>>,
-}
-
 /// Why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overdue {
@@ -151,49 +124,6 @@ enum Waiting {
     Head(Instant),
     /// For the first byte of another head.
     Next(Instant),
-}
-
-/// The longest wait that bytes taken earlier can pay for, and what everybody begins with.
-const CREDIT_MAX: Duration = Duration::from_secs(60);
-
-impl Taking {
-    const fn new(rate: Bytes) -> Self {
-        Self { rate, credit: Cell::new(CREDIT_MAX), since: Cell::new(None) }
-    }
-
-    fn wait(&self) {
-        if self.since.get().is_none() {
-            self.since.set(Some(Instant::now()));
-        }
-    }
-
-    /// The client has taken so many bytes, after what time we waited for it.
-    fn took(&self, bytes: usize) {
-        if let Some(since) = self.since.take() {
-            self.credit.set(self.credit.get().saturating_sub(since.elapsed()));
-        }
-        if self.credit.get() < CREDIT_MAX {
-            let credit = self.credit.get().saturating_add(self.worth(bytes));
-            self.credit.set(credit.min(CREDIT_MAX));
-        }
-    }
-
-    /// How long the client may take for so many bytes.
-    fn worth(&self, bytes: usize) -> Duration {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        Duration::from_millis(bytes.saturating_mul(1_000) / self.rate.0.max(1))
-    }
-
-    /// When it has kept us waiting for too long with the next `bytes`.
-    fn overdue(&self, bytes: usize, idle: Duration) -> Option<(Instant, Overdue)> {
-        let since = self.since.get()?;
-        let patience = self.credit.get().saturating_add(self.worth(bytes));
-        Some(if patience < idle {
-            (since + patience, Overdue::Slow)
-        } else {
-            (since + idle, Overdue::Stalled)
-        })
-    }
 }
 
 impl Pulse {
@@ -231,7 +161,7 @@ impl Pulse {
     /// Ends the requests under way that `meant` names; how many.
     pub(crate) fn withdraw(&self, meant: &dyn Fn(&Head) -> bool) -> usize {
         let active = self.active.borrow();
-        let meant = active.iter().filter(|turn| turn.head.get().is_some_and(meant));
+        let meant = active.iter().filter(|turn| turn.is_meant(meant));
         let cut = meant.filter(|turn| turn.withdraw()).count();
         if cut > 0
             && let Some(waker) = &*self.waker.borrow()
@@ -244,7 +174,7 @@ impl Pulse {
     /// Ready once one of its requests is to end; the task that asks is woken.
     pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
         keep(&self.waker, cx);
-        match self.active.borrow().iter().any(|turn| turn.withdrawn.get()) {
+        match self.active.borrow().iter().any(|turn| turn.is_withdrawn()) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
@@ -274,7 +204,7 @@ impl Pulse {
     /// A request has arrived.
     pub(crate) fn begin(self: &Rc<Self>) -> Active {
         self.requests.set(self.requests.get().saturating_add(1));
-        let turn = Rc::new(Turn::new(self.taking.rate));
+        let turn = Rc::new(Turn::new(self.taking.rate()));
         self.active.borrow_mut().push(Rc::clone(&turn));
         Active { pulse: Rc::clone(self), turn }
     }
@@ -294,7 +224,7 @@ impl Pulse {
         let active = self.active.borrow();
         let slow = active.iter().filter_map(|turn| turn.overdue(timeouts.idle));
         // A stream of HTTP/2 that takes too long ends alone.
-        let total = active.iter().filter(|_| !self.is_http2()).filter_map(|turn| turn.until.get());
+        let total = active.iter().filter(|_| !self.is_http2()).filter_map(|turn| turn.until_when());
         let total = total.map(|by| (by.end, Overdue::Total(by.total)));
         let overdue = slow.chain(self.taking.overdue(0, timeouts.idle)).chain(total);
         let waiting = match self.waiting.get() {
@@ -427,7 +357,7 @@ impl Active {
     /// Why we ended the request or its connection, if we did.
     pub(crate) fn ended(&self) -> Option<Ended> {
         let turn = &self.turn;
-        let withdrawn = turn.withdrawn.get().then_some(Ended::Withdrawn);
+        let withdrawn = turn.is_withdrawn().then_some(Ended::Withdrawn);
         let cut = turn.cut_off().map(Ended::Cut).or(withdrawn);
         cut.or(self.pulse.ended.get()).or_else(|| turn.too_long())
     }
@@ -451,90 +381,6 @@ impl Drop for Active {
     }
 }
 
-impl Turn {
-    fn new(rate: Bytes) -> Self {
-        Self {
-            taking: Taking::new(rate),
-            given: Cell::new(0),
-            until: Cell::new(None),
-            caller: OnceCell::new(),
-            head: OnceCell::new(),
-            withdrawn: Cell::new(false),
-            waker: RefCell::default(),
-        }
-    }
-
-    /// Keeps what is asked for, for whoever wants such requests to end.
-    pub(crate) fn asks(&self, head: Head) -> &Head {
-        // One request, one head.
-        self.head.get_or_init(|| head)
-    }
-
-    /// Ready once the request is to end; the task that asks is woken.
-    pub(crate) fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
-        keep(&self.waker, cx);
-        if self.withdrawn.get() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Whether this was what ended it.
-    fn withdraw(&self) -> bool {
-        let is_first = !self.withdrawn.replace(true);
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-        is_first
-    }
-
-    /// The client was given a part of so many bytes and has not come back for the next.
-    pub(crate) fn client(&self, bytes: usize) {
-        self.given.set(bytes);
-        self.taking.wait();
-    }
-
-    /// The client has taken everything so far.
-    pub(crate) fn ours(&self) {
-        self.taking.took(self.given.take());
-    }
-
-    /// The answer has to be complete by then.
-    pub(crate) fn until(&self, by: Deadline) {
-        self.until.set(Some(by));
-    }
-
-    /// The caller of the request, who may be shut out at any time.
-    pub(crate) fn watch(&self, caller: Watch) {
-        // One request, one caller.
-        drop(self.caller.set(caller));
-    }
-
-    /// Why the request must end though the client takes nothing. Were it the client's turn no
-    /// longer, whoever makes the answer would see the cut, and could still say so.
-    pub(crate) fn cut_off(&self) -> Option<Reason> {
-        self.taking.since.get().and_then(|_since| self.caller.get()?.why())
-    }
-
-    /// When its answer has to be complete.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.until.get().map(|by| by.end)
-    }
-
-    fn too_long(&self) -> Option<Ended> {
-        let by = self.until.get()?;
-        (by.end <= Instant::now()).then_some(Ended::TooLong(by.total))
-    }
-
-    fn overdue(&self, idle: Duration) -> Option<(Instant, Overdue)> {
-        self.taking.overdue(self.given.get(), idle)
-    }
-}
-
-fn keep(waker: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut waker = waker.borrow_mut();
-    if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-        *waker = Some(cx.waker().clone());
-    }
-}
-
 impl<S> Wire<S> {
     pub(crate) const fn new(stream: S, pulse: Rc<Pulse>) -> Self {
         Self { stream, pulse, reader: None }
@@ -555,7 +401,7 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
 
     /// Ends the reading, once what was answered before has been written.
     fn poll_unsound(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pulse.taking.since.get().is_some() {
+        if self.pulse.taking.is_waiting() {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -632,7 +478,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        // Somebody still has to tell the client why.
+        let polled = match self.pulse.refuse_unsound() {
+            Ok(()) => Pin::new(&mut self.stream).poll_shutdown(cx),
+            Err(_told_later) => Pin::new(&mut self.stream).poll_flush(cx),
+        };
         self.pulse.flushed(&polled);
         self.wake_reader(polled.is_ready());
         polled

@@ -17,7 +17,7 @@ pub struct Timeouts {
     /// The least number of bytes of a body in each second, judged after a grace of five seconds.
     pub body_rate: Bytes,
     /// The least number of bytes of an answer that a client takes in each second while some wait
-    /// for it, judged after a grace of thirty seconds.
+    /// for it, judged after a grace of a minute.
     pub answer_rate: Bytes,
     /// A connection without a request is closed after this long, and one whose client takes no byte
     /// of an answer.
@@ -43,7 +43,7 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Size(1, 1 << 30),
         Need::Text("1KiB"),
         "The least number of bytes of an answer that a client takes per second while some wait for \
-         it, after a grace of thirty seconds.",
+         it, after a grace of a minute.",
     ),
     Key::with_default(
         "idle",

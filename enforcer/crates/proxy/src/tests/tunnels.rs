@@ -114,6 +114,7 @@ async fn a_tunnel_ends_within_milliseconds_when_its_caller_or_source_is_shut_out
         let (mut socket, _) = open(&house, "/socket/socket", &key).await;
         let (mut bystander, _) = open(&house, "/socket/socket", &other).await;
         echo(&mut socket).await;
+        echo(&mut bystander).await;
 
         let began = Instant::now();
         house.block(target(by_source, id));
