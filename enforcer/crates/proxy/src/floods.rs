@@ -99,8 +99,8 @@ impl Flood {
         }
     }
 
-    /// A browser that leaves a page resets all of its requests; an RPC client that gives up does so
-    /// with each. Neither does it hundreds of times a second.
+    /// A browser that leaves a page resets all of its requests; a busy RPC client gives up on some of
+    /// thousands each second. An attack does it with every one.
     const fn limit(self) -> Limit {
         match self {
             Self::Continuation => Limit { burst: 64, per_second: 8 },
@@ -109,7 +109,7 @@ impl Flood {
             Self::OwnReset => Limit { burst: 128, per_second: 16 },
             Self::Ping => Limit { burst: 128, per_second: 16 },
             Self::Priority => Limit { burst: 512, per_second: 64 },
-            Self::Reset => Limit { burst: 256, per_second: 64 },
+            Self::Reset => Limit { burst: 512, per_second: 256 },
             Self::Settings => Limit { burst: 32, per_second: 2 },
             Self::SmallWindow => Limit { burst: 128, per_second: 16 },
             Self::Unknown => Limit { burst: 128, per_second: 16 },
