@@ -53,7 +53,7 @@ fn what_is_ambiguous_is_refused_on_record_and_never_reaches_the_upstream() {
 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let records = stage.records_of("http");
-    let reasons: Vec<_> = records.iter().map(|record| record["reason"].as_str()).collect();
+    let reasons: Vec<_> = records.iter().map(|record| record["body"]["reason"].as_str()).collect();
     for (nth, Refused { reason, why, .. }) in table.iter().enumerate() {
         let told = reasons.get(nth).copied().flatten();
         if told != Some(reason) {

@@ -66,7 +66,10 @@ fn written(head: &Head, mut headers: HeaderMap) -> Vec<u8> {
     let line =
         format!("{} {} HTTP/1.1\r\nhost: {}\r\n", head.method, head.target(), head.host.as_str());
     let mut bytes = line.into_bytes();
-    for (name, value) in &headers {
+    // In which order different fields stand means nothing (RFC 9110 section 5.3).
+    let mut fields: Vec<_> = headers.iter().collect();
+    fields.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in fields {
         bytes.extend(name.as_str().bytes().chain(*b": ").chain(value.as_bytes().iter().copied()));
         bytes.extend(b"\r\n");
     }

@@ -125,7 +125,12 @@ pub(crate) async fn http1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(wire, service_fn(|request| client.answer(request, client.pulse.begin())));
+        .serve_connection(
+            wire,
+            // hyper keeps room for the future of a request as long as the connection lives; in a box
+            // of its own it takes none while nothing is asked.
+            service_fn(|request| Box::pin(client.answer(request, client.pulse.begin()))),
+        );
     let finish = http1::Connection::graceful_shutdown;
     loop {
         let working = Pin::new(&mut connection);

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     Head,
     /// More than one Content-Length, or one that is not a number.
     Lengths,
+    /// The preface of HTTP/2, which is spoken over TLS alone.
+    Preface,
     /// The first line is longer than a target may be.
     Target,
     /// A line behind the last chunk is not a field, or there are too many.
@@ -63,6 +65,8 @@ enum Ambiguous {
     EmptyLines,
     #[error("the target has a fragment")]
     Fragment,
+    #[error("HTTP/2 in clear text is not spoken here")]
+    Preface,
     #[error("what stands behind the last chunk is not a plain list of fields")]
     Trailers,
 }
@@ -234,7 +238,9 @@ impl Framing {
             (false, true) => self.fail(Fault::EmptyLines),
             (false, false) => {
                 head.started = true;
-                if memchr(b'#', line).is_some() {
+                if line.starts_with(b"PRI * HTTP/2") {
+                    self.fail(Fault::Preface);
+                } else if memchr(b'#', line).is_some() {
                     self.fail(Fault::Fragment);
                 }
             }
@@ -338,6 +344,7 @@ impl From<Fault> for Rejection {
             Fault::Fragment => Reason::PathMalformed.because(Ambiguous::Fragment),
             Fault::Head => HeaderError::TooLarge.into(),
             Fault::Lengths => FramingError::ContentLength.into(),
+            Fault::Preface => Reason::HeaderMalformed.because(Ambiguous::Preface),
             Fault::Target => PathError::TooLong(TARGET_LINE_MAX + 1).into(),
             Fault::Trailers => Reason::BodyBroken.because(Ambiguous::Trailers),
             Fault::TwoFramings => FramingError::TwoFramings.into(),
