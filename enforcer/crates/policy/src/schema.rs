@@ -73,6 +73,9 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::WordOr(word, of) => json!({ "anyOf": [{ "enum": [word] }, self::shape(of)] }),
         Shape::Table(keys) => table(keys),
+        Shape::TextOr(form, keys) => {
+            json!({ "anyOf": [self::shape(&Shape::Text(form)), table(keys)] })
+        }
         Shape::FlagOr(keys) => json!({ "anyOf": [{ "type": "boolean" }, table(keys)] }),
         Shape::Named(of) => keyed(&NAME, of),
         Shape::Keyed(form, of) => keyed(form, of),

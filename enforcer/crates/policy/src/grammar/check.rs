@@ -127,6 +127,11 @@ fn check_value(
         (Shape::List(of), DeValue::Array(list)) => check_list(list, span, of, path, report),
         (Shape::OneOrMore(of), DeValue::Array(list)) => check_list(list, span, of, path, report),
         (Shape::OneOrMore(of), _) => check_value(value, key, of, path, report),
+        (Shape::TextOr(form, _), DeValue::String(text)) => {
+            if let Err(refused) = (form.check)(text) {
+                refuse(refused);
+            }
+        }
         (Shape::WordOr(word, _), DeValue::String(text)) => {
             if text != word {
                 refuse(Refused::with(
@@ -137,7 +142,10 @@ fn check_value(
         }
         (Shape::WordOr(_, of), _) => check_value(value, key, of, path, report),
         // The table of a header has no place worth showing; its name has.
-        (Shape::Table(keys) | Shape::FlagOr(keys), DeValue::Table(table)) => {
+        (
+            Shape::Table(keys) | Shape::FlagOr(keys) | Shape::TextOr(_, keys),
+            DeValue::Table(table),
+        ) => {
             let inline = span.start > key.end;
             check(table, if inline { span } else { key }, keys, path, report);
         }
@@ -175,6 +183,7 @@ fn check_value(
             | Shape::Text(_)
             | Shape::List(_)
             | Shape::FlagOr(_)
+            | Shape::TextOr(..)
             | Shape::Table(_)
             | Shape::Named(_)
             | Shape::Keyed(..)
@@ -256,6 +265,7 @@ fn wanted(shape: &Shape) -> String {
         Shape::OneOrMore(of) => wanted(of),
         Shape::WordOr(word, of) => format!("\"{word}\" or {}", wanted(of)),
         Shape::FlagOr(_) => "true, false or a table".to_owned(),
+        Shape::TextOr(form, _) => format!("{} in quotes, or a table", form.what),
         Shape::Table(_) | Shape::Named(_) | Shape::Keyed(..) => "a table".to_owned(),
         Shape::Factor => "a number from 0 to 1".to_owned(),
         Shape::CountOr(_, _, form) => format!("a whole number, or {} in quotes", form.what),
@@ -270,7 +280,7 @@ fn form(shape: &Shape) -> Option<String> {
         Shape::Span(..) => "such as \"10s\"".to_owned(),
         Shape::Size(..) => "such as \"64KiB\"".to_owned(),
         Shape::Choice(words) => format!("one of {}", quoted(words)),
-        Shape::Text(form) => format!("such as \"{}\"", form.example),
+        Shape::Text(form) | Shape::TextOr(form, _) => format!("such as \"{}\"", form.example),
         Shape::List(Shape::Table(_)) => return None,
         Shape::List(of) => format!("such as [{}]", sample(of)?),
         Shape::OneOrMore(of) => return form(of),
@@ -290,7 +300,7 @@ fn sample(shape: &Shape) -> Option<String> {
         Shape::Span(..) => "\"10s\"".to_owned(),
         Shape::Size(..) => "\"1MiB\"".to_owned(),
         Shape::Choice(words) => format!("\"{}\"", words.first()?),
-        Shape::Text(form) => format!("\"{}\"", form.example),
+        Shape::Text(form) | Shape::TextOr(form, _) => format!("\"{}\"", form.example),
         Shape::List(of) => format!("[{}]", sample(of)?),
         Shape::OneOrMore(of) => return sample(of),
         Shape::WordOr(word, _) => format!("\"{word}\""),

@@ -135,12 +135,36 @@ impl<'a> Fields<'a> {
     pub(crate) fn table(&self, key: &str) -> Self {
         let keys: &'static [Key] = match self.shape(key) {
             Some(
-                Shape::Table(keys) | Shape::FlagOr(keys) | Shape::WordOr(_, Shape::Table(keys)),
+                Shape::Table(keys)
+                | Shape::FlagOr(keys)
+                | Shape::TextOr(_, keys)
+                | Shape::WordOr(_, Shape::Table(keys)),
             ) => keys,
             _ => &[],
         };
         let table = self.value(key).and_then(|value| value.get_ref().as_table());
         Self { keys, table, span: self.span_of(key) }
+    }
+
+    /// What stands in the list `key`, or alone, as strings and tables.
+    pub(crate) fn mixed(&self, key: &str) -> Vec<Mixed<'a>> {
+        let (Some(Shape::OneOrMore(Shape::TextOr(_, keys))), Some(value)) =
+            (self.shape(key), self.value(key))
+        else {
+            return Vec::new();
+        };
+        mixed_of(value, keys)
+    }
+
+    /// What stands in each of the lists of `key`.
+    pub(crate) fn mixed_lists(&self, key: &str) -> Vec<Vec<Mixed<'a>>> {
+        let (Some(Shape::List(Shape::List(Shape::TextOr(_, keys)))), Some(value)) =
+            (self.shape(key), self.value(key))
+        else {
+            return Vec::new();
+        };
+        let lists = value.get_ref().as_array().into_iter().flatten();
+        lists.map(|list| mixed_of(list, keys)).collect()
     }
 
     /// The tables of the list `key`.
@@ -181,6 +205,28 @@ impl<'a> Fields<'a> {
 
     fn need(&self, key: &str) -> Need {
         self.key(key).map_or(Need::Optional, |key| key.need)
+    }
+}
+
+/// A string, or a table in its place.
+pub(crate) enum Mixed<'a> {
+    /// A string and its place.
+    Text(&'a str, Span),
+    /// A table.
+    Table(Fields<'a>),
+}
+
+fn mixed_of<'a>(value: &'a Spanned<DeValue<'a>>, keys: &'static [Key]) -> Vec<Mixed<'a>> {
+    let one = |value: &'a Spanned<DeValue<'a>>| match (value.get_ref().as_str(), value.get_ref()) {
+        (Some(text), _) => Some(Mixed::Text(text, spanned(value))),
+        (None, found) => {
+            let table = found.as_table()?;
+            Some(Mixed::Table(Fields::new(keys, table, spanned(value))))
+        }
+    };
+    match value.get_ref().as_array() {
+        Some(list) => list.iter().filter_map(one).collect(),
+        None => one(value).into_iter().collect(),
     }
 }
 

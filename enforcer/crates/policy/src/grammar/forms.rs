@@ -11,6 +11,7 @@ use enforcer_authz::{Days, Grant, Hours};
 use enforcer_inspect::{Host, Path};
 use enforcer_limits::{Allotment, Cost};
 use enforcer_model::{Bytes, PerSecond, Prefix, Rate};
+use enforcer_upstream::{Target, TargetError};
 
 use crate::parse::{BYTES_MIN, Percent, mode};
 use crate::routing::Pattern;
@@ -117,20 +118,88 @@ pub(crate) static PROXIES: Form = Form {
 };
 
 pub(crate) static HOST_ADDRESS: Form = Form {
-    what: "the address of a host with its port",
+    what: "a host with its port",
     example: "127.0.0.1:9000",
-    pattern: ADDRESS.pattern,
-    check: |text| match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err(Refused::with(
-            format!("`{text}` has port 0"),
-            "write the port that the host listens on",
-        )),
-        Ok(address) if address.ip().is_unspecified() => Err(Refused::with(
-            format!("`{text}` is not the address of a host"),
-            "for this host write `127.0.0.1` or `[::1]`",
-        )),
+    pattern: "^(unix:/.+|[^\\s/]+:\\d{1,5})$",
+    check: |text| match text.parse::<Target>() {
         Ok(_) => Ok(()),
-        Err(_) => Err(not_an_address(text)),
+        Err(TargetError::Malformed) => Err(Refused::with(
+            format!("`{}` is not a host", brief(text)),
+            "write an address or a name with a port, such as `10.0.4.2:8443`, `[::1]:9000` or \
+             `orders.internal:8443`, or a socket: `unix:/run/orders.sock`",
+        )),
+        Err(error) => Err(Refused { message: format!("`{}`: {error}", brief(text)), hint: None }),
+    },
+};
+
+pub(crate) static BALANCE: Form = Form {
+    what: "a way to choose among hosts",
+    example: "least-loaded",
+    pattern: "^(least-loaded|round-robin)$",
+    check: |text| match text {
+        "least-loaded" | "round-robin" => Ok(()),
+        _ => Err(Refused::with(
+            format!("`{}` is not a way to choose among hosts", brief(text)),
+            "write \"least-loaded\", \"round-robin\" or { hash = \"principal\" }",
+        )),
+    },
+};
+
+pub(crate) static HASH_KEY: Form = Form {
+    what: "what requests have in common",
+    example: "principal",
+    pattern: "^(principal|ip|path|header\\.[!-~]+)$",
+    check: |text| {
+        let header = text.strip_prefix("header.").map(str::parse::<http::HeaderName>);
+        match (text, header) {
+            ("principal" | "ip" | "path", _) | (_, Some(Ok(_))) => Ok(()),
+            (_, _) => Err(Refused::with(
+                format!("`{}` is nothing that requests have in common", brief(text)),
+                "one of principal, ip, path, or `header.NAME`",
+            )),
+        }
+    },
+};
+
+pub(crate) static SERVER_NAME: Form = Form {
+    what: "the name in a certificate",
+    example: "orders.internal",
+    pattern: "^[^\\s/]{1,253}$",
+    check: |text| match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refused::with(
+            format!("`{}` is not a name that a certificate can show", brief(text)),
+            "write a host name or an address, without a port",
+        )),
+    },
+};
+
+pub(crate) static TARGET: Form = Form {
+    what: "a path with its query",
+    example: "/healthz",
+    pattern: "^/[!-~]*$",
+    check: |text| match text.parse::<http::Uri>() {
+        Ok(target) if text.starts_with('/') && target.authority().is_none() => Ok(()),
+        Ok(_) | Err(_) => Err(Refused::with(
+            format!("`{}` is not a path", brief(text)),
+            "write it as it would be asked for, such as `/healthz?deep=1`",
+        )),
+    },
+};
+
+pub(crate) static VALUE: Form = Form {
+    what: "the value of a header",
+    example: "orders.internal",
+    pattern: "^[!-~]{1,255}$",
+    check: |text| {
+        let inside = |byte: u8| byte.is_ascii_graphic();
+        if (1..=255).contains(&text.len()) && text.bytes().all(inside) {
+            return Ok(());
+        }
+        Err(Refused::with(
+            format!("`{}` is not a host", brief(text)),
+            "write a name or an address, with a port if it is not the usual one",
+        ))
     },
 };
 

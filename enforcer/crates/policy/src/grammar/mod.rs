@@ -12,12 +12,13 @@ mod forms;
 use std::time::Duration;
 
 pub(crate) use check::{check, suggest};
-pub(crate) use fields::{Fields, Named};
+pub(crate) use fields::{Fields, Mixed, Named};
 pub(crate) use forms::{
-    ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS, ENDPOINT, Form,
-    GRANT, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD, MODE, NAME,
-    NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, PLACE, PROXIES, RATE, WORDS,
-    ZONE, brief, claim_path, parse_bytes_per_second, parse_duration,
+    ALGORITHM, ALLOTMENT, BALANCE, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS,
+    ENDPOINT, Form, GRANT, HASH_KEY, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX,
+    LEVEL, METHOD, MODE, NAME, NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT,
+    PLACE, PROXIES, RATE, SERVER_NAME, TARGET, VALUE, WORDS, ZONE, brief, claim_path,
+    parse_bytes_per_second, parse_duration,
 };
 
 /// One key of a table.
@@ -70,6 +71,8 @@ pub(crate) enum Shape {
     WordOr(&'static str, &'static Self),
     /// `true`, `false`, or a table with these keys.
     FlagOr(&'static [Key]),
+    /// A string of a form, or a table with these keys.
+    TextOr(&'static Form, &'static [Key]),
     /// A table with these keys.
     Table(&'static [Key]),
     /// A table whose keys are names that the operator chooses.

@@ -22,6 +22,7 @@ mod limits;
 mod listen;
 mod names;
 mod paths;
+mod pools;
 mod proxies;
 mod region;
 mod require;
@@ -239,7 +240,7 @@ pub(crate) fn read(
     let names = Names { vocabulary, base };
     let hosts = hosts::read(root, report);
     let limits = limits::read(root, &names, report);
-    let upstreams = upstreams::read(root, &listeners, &roles, report);
+    let upstreams = upstreams::read(root, &listeners, &roles, base, report);
     let defined = routes::Defined { names, limits: &limits, upstreams: &upstreams, hosts: &hosts };
     let (routes, table, used) = routes::read(root, &defined, report);
     let defined = incident::Defined { roles: &roles, limits: &limits, routes: &routes };

@@ -1,32 +1,91 @@
 //! `[upstream.NAME]`: where requests go and how long they wait there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use enforcer_authz::Roles;
 use enforcer_limits::{Class, GatePlan};
 use enforcer_model::Role;
-use enforcer_upstream::{Balance, HostPlan, Link, Plan, Protocol, RetryPlan, Target};
+use enforcer_upstream::{Plan, Target};
 
-use super::{Address, DAY, HOUR, Listener, MILLISECOND, unknown_name};
+use super::{Address, Base, DAY, HOUR, Listener, MILLISECOND, pools, unknown_name};
 use crate::codes::{MISSING_PART, NAME_TWICE, UPSTREAM_IS_LISTENER};
-use crate::grammar::{Fields, HOST_ADDRESS, Key, NAME, Need, Shape};
+use crate::grammar::{BALANCE, Fields, Key, NAME, Need, Shape};
 use crate::problem::Report;
 
 pub(super) static KEYS: &[Key] = &[
     Key::required(
         "hosts",
-        Shape::OneOrMore(&Shape::Text(&HOST_ADDRESS)),
-        "Addresses with port, asked in turn; one that cannot be reached is passed over.",
+        Shape::OneOrMore(&pools::HOST),
+        "Addresses, names or sockets (`unix:/run/orders.sock`), with a weight where that differs.",
+    ),
+    Key::optional(
+        "backup",
+        Shape::List(&Shape::List(&pools::HOST)),
+        "Hosts that stand in while fewer than half of those before them are well, list by list.",
+    ),
+    Key::with_default(
+        "protocol",
+        Shape::Choice(&["http1", "http2"]),
+        Need::Text("http1"),
+        "What is spoken: HTTP/2 is agreed on in the handshake of TLS, and known beforehand without.",
+    ),
+    Key::optional(
+        "tls",
+        Shape::Table(pools::TLS_KEYS),
+        "Speak TLS; `{}` believes the authorities of this host.",
+    ),
+    Key::with_default(
+        "balance",
+        Shape::TextOr(&BALANCE, pools::BALANCE_KEYS),
+        Need::Text("least-loaded"),
+        "Who is asked: the less loaded of two at random, each in turn, or the same for the same key.",
+    ),
+    Key::optional(
+        "health",
+        Shape::Table(pools::HEALTH_KEYS),
+        "Ask each host whether it is well; one that is not is left out.",
+    ),
+    Key::with_default(
+        "eject",
+        Shape::FlagOr(pools::EJECT_KEYS),
+        Need::True,
+        "Leave a host out for a while that fails requests.",
+    ),
+    Key::optional(
+        "breaker",
+        Shape::Table(pools::BREAKER_KEYS),
+        "Answer with 503 at once while too many requests fail.",
+    ),
+    Key::optional(
+        "retry",
+        Shape::Table(pools::RETRY_KEYS),
+        "Send a request again, where that cannot do it twice.",
+    ),
+    Key::optional(
+        "slow_start",
+        Shape::Span(MILLISECOND, HOUR),
+        "A host that comes back gets its full share after this long.",
+    ),
+    Key::with_default(
+        "dns",
+        Shape::Span(pools::DNS_MIN, DAY),
+        Need::Text("30s"),
+        "How often names are looked up again.",
+    ),
+    Key::optional(
+        "body_rate",
+        Shape::Size(1, 1 << 30),
+        "Bytes that the body of an answer must make in a second, while the client waits for them.",
     ),
     Key::with_default(
         "connect_timeout",
         Shape::Span(MILLISECOND, HOUR),
         Need::Text("1s"),
-        "For the TCP handshake with one host.",
+        "For the connection to one host, TLS included.",
     ),
     Key::with_default(
         "first_byte",
@@ -107,48 +166,34 @@ pub(super) fn read(
     root: Fields<'_>,
     listeners: &[Listener],
     roles: &Roles,
+    base: Base<'_>,
     report: &mut Report,
 ) -> Vec<Upstream> {
     let own = Own::of(listeners);
     let mut upstreams = Vec::new();
     for entry in root.named("upstream") {
         let Some(fields) = entry.fields(KEYS) else { continue };
-        let hosts = fields.all_parsed::<Target>("hosts");
-        let mut seen = HashSet::new();
+        let (plan, hosts) = pools::read(entry.name, fields, base, report);
         for (host, span) in &hosts {
-            let span = *span;
-            if !seen.insert(host) {
-                let message = format!("host {host} is named twice");
-                report.add(&NAME_TWICE, span, message, "remove one of the two".to_owned());
-            }
-            if let Some(listener) = host.address().and_then(|host| own.meets(host)) {
+            if let Some(listener) = own.meets(host) {
                 let message = format!("{host} is this agent's own listener `{listener}`");
                 let hint = "requests would circle; name the address of the service".to_owned();
-                report.add(&UPSTREAM_IS_LISTENER, span, message, hint);
+                report.add(&UPSTREAM_IS_LISTENER, *span, message, hint);
             }
         }
-        let hosts = hosts
-            .into_iter()
-            .map(|(target, _)| HostPlan {
-                name: target.to_string().into(),
-                target,
-                weight: NonZeroU16::MIN,
-            })
-            .collect();
         let gate = gate(entry.name, fields, root, roles, report);
-        upstreams.extend(upstream(entry.name, hosts, gate, fields));
+        upstreams.extend(upstream(plan, gate, fields));
     }
     upstreams
 }
 
 fn upstream(
-    name: &str,
-    hosts: Vec<HostPlan>,
+    plan: Option<Plan>,
     gate: Option<Option<GatePlan>>,
     fields: Fields<'_>,
 ) -> Option<Upstream> {
     Some(Upstream {
-        plan: Arc::new(plan(name, hosts, fields)?),
+        plan: Arc::new(plan?),
         gate: gate?.map(Arc::new),
         identity: fields.flag("identity")?,
         forward_credential: fields.flag("forward_credential")?,
@@ -196,40 +241,24 @@ fn gate(
     Some(Some(GatePlan { name: name.into(), concurrent, shed: shed.into() }))
 }
 
-fn plan(name: &str, hosts: Vec<HostPlan>, fields: Fields<'_>) -> Option<Plan> {
-    Some(Plan {
-        name: name.into(),
-        tiers: vec![hosts],
-        protocol: Protocol::Http1,
-        tls: None,
-        balance: Balance::LeastLoaded,
-        health: None,
-        eject: None,
-        breaker: None,
-        retry: RetryPlan { attempts: 1, budget_percent: 20 },
-        slow_start: Duration::ZERO,
-        dns: Duration::from_secs(30),
-        body_rate_min: 0,
-        link: Link::default(),
-        connect_timeout: fields.duration("connect_timeout")?,
-        first_byte: fields.duration("first_byte")?,
-        between_bytes: fields.duration("between_bytes")?,
-        idle: fields.duration("idle")?,
-        connections: super::size(fields.count("connections"))?.get(),
-    })
-}
-
 /// Where this agent listens, to be asked for many hosts.
 struct Own<'a> {
     addresses: HashMap<SocketAddr, &'a str>,
     /// Ports on every address of a family.
     every: HashMap<(bool, u16), &'a str>,
+    sockets: HashMap<&'a Path, &'a str>,
 }
 
 impl<'a> Own<'a> {
     fn of(listeners: &'a [Listener]) -> Self {
-        let mut own = Self { addresses: HashMap::new(), every: HashMap::new() };
+        let mut own =
+            Self { addresses: HashMap::new(), every: HashMap::new(), sockets: HashMap::new() };
         for listener in listeners {
+            for address in &listener.addresses {
+                if let Address::Unix(path) = address {
+                    own.sockets.insert(path, &listener.name);
+                }
+            }
             for address in listener.addresses.iter().filter_map(Address::tcp) {
                 own.addresses.insert(address, &listener.name);
                 if address.ip().is_unspecified() {
@@ -241,7 +270,12 @@ impl<'a> Own<'a> {
     }
 
     /// The listener at which a connection to `host` certainly ends.
-    fn meets(&self, host: SocketAddr) -> Option<&'a str> {
+    fn meets(&self, host: &Target) -> Option<&'a str> {
+        let host = match host {
+            Target::Address(address) => *address,
+            Target::Name { .. } => return None,
+            Target::Unix(path) => return self.sockets.get(&**path).copied(),
+        };
         let every = || self.every.get(&(host.is_ipv4(), host.port()));
         let own = self.addresses.get(&host);
         own.or_else(|| every().filter(|_| host.ip().is_loopback())).copied()

@@ -81,7 +81,7 @@ impl Fleet {
         next
     }
 
-    fn looked_up(&self, name: &Name, answer: std::io::Result<Vec<SocketAddr>>) {
+    pub(crate) fn looked_up(&self, name: &Name, answer: std::io::Result<Vec<SocketAddr>>) {
         let now = Instant::now().into_std();
         let addresses = answer.as_ref().ok().map(Vec::as_slice);
         self.names.answered(name, addresses, now);

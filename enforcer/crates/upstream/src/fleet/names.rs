@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Names(Mutex<BTreeMap<Name, Known>>);
 
 /// A name with a port.
-pub(super) type Name = (Arc<str>, u16);
+pub(crate) type Name = (Arc<str>, u16);
 
 struct Known {
     /// Sorted.

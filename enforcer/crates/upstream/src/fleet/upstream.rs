@@ -19,7 +19,7 @@ use super::view::{BreakerState, Event, Happening, UpstreamView};
 use crate::plan::Plan;
 
 /// After a connection that was not to be had, a host is asked last for so long.
-const COOL_OFF_MS: u64 = 2_000;
+const COOL_OFF_MS: u64 = 1_000;
 
 /// What all threads know of one upstream.
 pub(crate) struct Upstream {

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+mod hosts;
+mod lines;
 mod server;
 mod tunnels;
 
