@@ -255,7 +255,7 @@ fn every_value_out_of_its_form_is_refused() {
         rule("", "1"),
         rule("99999999999999999999d", "1"),
         rule("1s", "0"),
-        SMALL.replace("127.0.0.1:9000", "localhost:9000"),
+        SMALL.replace("127.0.0.1:9000", "local host:9000"),
         SMALL.replace("127.0.0.1:9000", "127.0.0.1"),
         SMALL.replace("127.0.0.1:9000", "127.0.0.1:0"),
         SMALL.replace("127.0.0.1:9000", "0.0.0.0:9000"),
