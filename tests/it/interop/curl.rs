@@ -9,8 +9,8 @@ const TOLD: [&str; 2] = ["-w", "%{stderr}%{http_code} HTTP/%{http_version} %{siz
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn curl_is_served_over_every_version_that_it_speaks() {
     let scene = Scene::new("");
-    let url = https("/echo/bytes/1000");
-    let clear = http("/echo/bytes/1000");
+    let url = https("/made/bytes/1000");
+    let clear = http("/made/bytes/1000");
     let head = ["-o", "/dev/null", TOLD[0], TOLD[1]];
 
     for (flags, url, told) in [
@@ -34,7 +34,7 @@ fn curl_is_served_over_every_version_that_it_speaks() {
 fn many_requests_of_one_curl_share_a_connection() {
     let scene = Scene::new("");
     for version in ["--http1.1", "--http2"] {
-        let url = https("/echo/bytes/[1-20]");
+        let url = https("/made/bytes/[1-20]");
 
         let told = scene.curl(&[version, "-o", "/dev/null", "-w", "%{num_connects}", &url]);
 
@@ -59,7 +59,7 @@ fn an_upload_arrives_byte_by_byte_however_it_is_framed() {
         ("a question before", &["--http1.1", "-H", "Expect: 100-continue"]),
         ("a stream", &["--http2"]),
     ] {
-        let url = https("/echo/echo");
+        let url = https("/made/echo");
         let words = ["-v", "--data-binary", &from_file, "-o", back, &url];
         let output = scene.try_curl(&[flags, &words].concat());
 
@@ -91,13 +91,13 @@ fn who_asks_before_sending_and_is_refused_sends_nothing() {
 fn http2_without_asking_is_answered_or_refused_at_once() {
     let scene = Scene::new("");
 
-    let over_tls = scene.try_curl(&["--http2-prior-knowledge", &https("/echo/bytes/5")]);
-    let clear = scene.try_curl(&["--http2-prior-knowledge", "-m", "5", &http("/echo/bytes/5")]);
+    let over_tls = scene.try_curl(&["--http2-prior-knowledge", &https("/made/bytes/5")]);
+    let clear = scene.try_curl(&["--http2-prior-knowledge", "-m", "5", &http("/made/bytes/5")]);
 
     assert_eq!((over_tls.code, &*over_tls.stdout), (Some(0), "00000"), "{over_tls}");
     // In clear text only HTTP/1.1 is spoken, and its preface is no request of that.
     assert!(!clear.is_success() && clear.code != Some(28), "{clear}");
-    let upgraded = scene.curl(&["--http2", "-w", " %{http_version}", &http("/echo/bytes/5")]);
+    let upgraded = scene.curl(&["--http2", "-w", " %{http_version}", &http("/made/bytes/5")]);
     assert_eq!(upgraded, "00000 1.1");
 }
 
@@ -134,10 +134,10 @@ fn an_answer_that_nobody_waits_for_leaves_the_next_one_alone() {
             "10",
             "-o",
             "/dev/null",
-            &https("/echo/drip/1000/20"),
+            &https("/made/drip/1000/20"),
         ]);
         assert!(!cut.is_success(), "{version}: {cut}");
 
-        assert_eq!(scene.curl(&[version, &https("/echo/bytes/3")]), "000", "{version}");
+        assert_eq!(scene.curl(&[version, &https("/made/bytes/3")]), "000", "{version}");
     }
 }

@@ -6,7 +6,7 @@ use super::{Scene, https};
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn h2load_gets_every_answer_over_http2_and_over_http1() {
     let scene = Scene::new("");
-    let url = "https://127.0.0.1:8443/echo/bytes/1024";
+    let url = "https://127.0.0.1:8443/made/bytes/1024";
     for flags in [
         &["-n3000", "-c4", "-m50"][..],
         &["-n3000", "-c50", "-m1"],
@@ -32,7 +32,7 @@ fn h2load_sends_bodies() {
     std::fs::write(&body, super::bytes(100_000)).unwrap();
     let data = format!("--data={}", body.display());
 
-    let url = "https://127.0.0.1:8443/echo/echo";
+    let url = "https://127.0.0.1:8443/made/echo";
     let said = scene.run("h2load", &["-n200", "-c2", "-m20", &data, url]);
 
     assert!(said.stdout.contains("status codes: 200 2xx"), "{said}");
@@ -43,7 +43,7 @@ fn h2load_sends_bodies() {
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn nghttp_asks_for_many_things_at_once() {
     let scene = Scene::new("");
-    let url = |n: usize| https(&format!("/echo/bytes/{n}")).replace("api.test", "127.0.0.1");
+    let url = |n: usize| https(&format!("/made/bytes/{n}")).replace("api.test", "127.0.0.1");
     let urls: Vec<String> = (1..40).map(url).collect();
     let mut words = vec!["-ns"];
     words.extend(urls.iter().map(String::as_str));
@@ -59,7 +59,7 @@ fn nghttp_asks_for_many_things_at_once() {
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn wrk_finds_no_error() {
     let scene = Scene::new("");
-    for url in ["http://127.0.0.1:8080/echo/bytes/1024", "https://127.0.0.1:8443/echo/bytes/1024"] {
+    for url in ["http://127.0.0.1:8080/made/bytes/1024", "https://127.0.0.1:8443/made/bytes/1024"] {
         let said = scene.run("wrk", &["-t1", "-c32", "-d1", url]);
 
         assert!(said.is_success() && said.stdout.contains("requests in"), "{said}");

@@ -61,7 +61,7 @@ hosts = ["127.0.0.1:9001"]
 
 [[route]]
 name     = "echo"
-match    = "*/echo/{**}"
+match    = "*/made/{**}"
 upstream = "echo"
 public   = true
 

@@ -22,9 +22,9 @@ fn requests_typed_into_s_client_are_answered() {
     let scene = Scene::new("");
     for (flags, version) in [(&["-tls1_3"][..], "TLSv1.3"), (&["-tls1_2"], "TLSv1.2")] {
         for request in [
-            "GET /echo/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n",
-            "GET /echo/bytes/4 HTTP/1.0\r\nHost: api.test\r\n\r\n",
-            "GET https://api.test/echo/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n",
+            "GET /made/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n",
+            "GET /made/bytes/4 HTTP/1.0\r\nHost: api.test\r\n\r\n",
+            "GET https://api.test/made/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n",
         ] {
             let said = scene.s_client(flags, request);
 
@@ -58,7 +58,7 @@ fn a_session_is_resumed() {
     let scene = Scene::new("");
     let session = scene.path("session");
     let session = session.to_str().unwrap();
-    let request = "GET /echo/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n";
+    let request = "GET /made/bytes/4 HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n";
     for version in ["-tls1_3", "-tls1_2"] {
         let first = scene.s_client(&[version, "-sess_out", session], request);
         let second = scene.s_client(&[version, "-sess_in", session], request);
