@@ -95,9 +95,12 @@ fn http2_without_asking_is_answered_or_refused_at_once() {
     let clear = scene.try_curl(&["--http2-prior-knowledge", "-m", "5", &http("/made/bytes/5")]);
 
     assert_eq!((over_tls.code, &*over_tls.stdout), (Some(0), "00000"), "{over_tls}");
-    // In clear text only HTTP/1.1 is spoken, and its preface is no request of that.
+    // In clear text only HTTP/1.1 is spoken: neither the preface of HTTP/2 is a request of that, nor
+    // is there an upgrade but to WebSockets.
     assert!(!clear.is_success() && clear.code != Some(28), "{clear}");
-    let upgraded = scene.curl(&["--http2", "-w", " %{http_version}", &http("/made/bytes/5")]);
+    let upgraded = scene.curl(&["--http2", "-w", "%{stderr}%{http_code}", &http("/made/bytes/5")]);
+    assert!(upgraded.contains("Bad Request"), "{upgraded}");
+}", &http("/made/bytes/5")]);
     assert_eq!(upgraded, "00000 1.1");
 }
 

@@ -324,7 +324,8 @@ fn settings(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::<Shelf>::clone(&shelf));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Clients that speak nothing newer say so; what follows is read as any HTTP/1 is.
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();
     let judged = before.and_then(|before| before.clients.as_ref());
     let lets_in_the_same = match (judged, &clients) {
         (Some(before), Some(now)) => before.asks_like(now),
