@@ -1,7 +1,7 @@
 //! Keeps what a client says first until it is known by whom it was said.
 //!
 //! Around the socket of a TLS connection. Nothing is held back or changed: bytes pass, and a copy of
-//! the first of them stays until it is a whole ClientHello, no longer than [`ja4::BYTES_MAX`]. After
+//! the first of them stays until it is a whole `ClientHello`, no longer than [`ja4::BYTES_MAX`]. After
 //! that it costs one look at a flag.
 
 use std::io::{self, IoSlice};

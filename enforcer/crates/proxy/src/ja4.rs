@@ -1,16 +1,16 @@
 //! JA4, the fingerprint of a client's TLS software, from the first bytes that it sends.
 //!
-//! After the public specification (FoxIO, JA4 alone, BSD 3-Clause): what the ClientHello offers, the
+//! After the public specification (`FoxIO`, JA4 alone, BSD 3-Clause): what the `ClientHello` offers, the
 //! parts whose order clients shuffle sorted, the values that only test tolerance (GREASE, RFC 8701)
 //! left out. It tells which software speaks, never who. Pure: bytes in, 36 characters out; what is
-//! not a whole ClientHello has none.
+//! not a whole `ClientHello` has none.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
-/// How much of a connection is looked at: a ClientHello with every extension in use has 2 KiB.
+/// How much of a connection is looked at: a `ClientHello` with every extension in use has 2 KiB.
 pub const BYTES_MAX: usize = 16 * 1024;
 
 /// What the first records of a connection hold.
@@ -18,9 +18,9 @@ pub const BYTES_MAX: usize = 16 * 1024;
 pub enum Hello {
     /// It goes on behind these bytes.
     Unfinished,
-    /// Nothing that begins with a ClientHello.
+    /// Nothing that begins with a `ClientHello`.
     Other,
-    /// This ClientHello, without its header.
+    /// This `ClientHello`, without its header.
     Whole(Vec<u8>),
 }
 
@@ -35,7 +35,7 @@ const SUPPORTED_VERSIONS: u16 = 0x002b;
 /// What stands for a list with nothing in it.
 const NOTHING: &str = "000000000000";
 
-/// The ClientHello at the beginning of `bytes`, put together from its records.
+/// The `ClientHello` at the beginning of `bytes`, put together from its records.
 pub fn hello(bytes: &[u8]) -> Hello {
     let mut message = Vec::new();
     let mut rest = bytes;
@@ -64,17 +64,14 @@ pub fn hello(bytes: &[u8]) -> Hello {
     }
 }
 
-/// The message is not a ClientHello.
+/// The message is not a `ClientHello`.
 struct NoHello;
 
-/// What stands behind the header of a ClientHello; none until all of it is there.
+/// What stands behind the header of a `ClientHello`; none until all of it is there.
 fn body(message: &[u8]) -> Option<Result<&[u8], NoHello>> {
-    let (&[kind, lengths @ ..], body) = match message.split_first_chunk::<4>() {
-        Some(parts) => parts,
-        None => {
-            let wrong = message.first().is_some_and(|kind| *kind != CLIENT_HELLO);
-            return wrong.then_some(Err(NoHello));
-        }
+    let Some((&[kind, lengths @ ..], body)) = message.split_first_chunk::<4>() else {
+        let wrong = message.first().is_some_and(|kind| *kind != CLIENT_HELLO);
+        return wrong.then_some(Err(NoHello));
     };
     let [high, middle, low] = lengths;
     let length = u32::from_be_bytes([0, high, middle, low]);
@@ -85,7 +82,7 @@ fn body(message: &[u8]) -> Option<Result<&[u8], NoHello>> {
     body.get(..length).map(Ok)
 }
 
-/// The fingerprint of a connection over TCP that begins with the ClientHello `hello`, without its
+/// The fingerprint of a connection over TCP that begins with the `ClientHello` `hello`, without its
 /// header; none where it is malformed.
 pub fn ja4(hello: &[u8]) -> Option<Arc<str>> {
     let mut rest = Reader(hello);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use enforcer_model::{Clock, Timestamp};
@@ -217,10 +217,10 @@ impl Own {
         }
     }
 
-    fn held_staple(&self, file: &PathBuf, now: Timestamp) -> HeldStaple {
+    fn held_staple(&self, file: &Path, now: Timestamp) -> HeldStaple {
         let staple = self.stapled.as_ref().map(|(_, staple)| staple);
         HeldStaple {
-            file: file.clone(),
+            file: file.to_owned(),
             this_update: staple.map(|staple| staple.from),
             next_update: staple.and_then(|staple| staple.until),
             problem: match staple {
