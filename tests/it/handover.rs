@@ -129,10 +129,8 @@ fn a_successor_that_is_killed_at_any_step_leaves_the_agent_serving() {
         next.wait_until_said(step).unwrap();
         next.kill().unwrap();
         load.flow();
-        wait_until("the agent answers again", LONG, || {
-            stage.enforcer(&["status"]).is_success()
-        })
-        .unwrap();
+        wait_until("the agent answers again", LONG, || stage.enforcer(&["status"]).is_success())
+            .unwrap();
         let key = format!("made-after-{}", step.replace(|c: char| !c.is_alphabetic(), "-"));
         stage.key(&key, "reader");
     }
@@ -305,8 +303,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 fn policy_of_the_lab() -> String {
     let text = policy(Hook::Native);
-    let text =
-        text.replace("match    = \"api.test/v1/{**}\"", "match    = \"api.test/v1/{**}\"\nupgrade  = [\"websocket\"]");
+    let text = text.replace(
+        "match    = \"api.test/v1/{**}\"",
+        "match    = \"api.test/v1/{**}\"\nupgrade  = [\"websocket\"]",
+    );
     text + "\n[timeouts]\nshutdown = \"5s\"\n"
 }
 
@@ -361,9 +361,7 @@ struct Looping {
 
 impl Load {
     fn begin(stage: &Stage, key: &str) -> Self {
-        let by = |family, http| {
-            stage.client(family).steadily_by(http, orders().key(key), PAUSE)
-        };
+        let by = |family, http| stage.client(family).steadily_by(http, orders().key(key), PAUSE);
         let (v4, v6) = (stage.client(Family::V4), stage.client(Family::V6));
         let drip = Ask::get("/v1/drip/20/20").key(key);
         let large = Ask::get("/v1/bytes/2000000").key(key);
@@ -389,12 +387,13 @@ impl Load {
         let long: Vec<_> = self.long.iter().map(|one| one.done.load(Ordering::Relaxed)).collect();
         let begun = Instant::now();
         while begun.elapsed() < LONG {
-            let more = self.short.iter().zip(&short).all(|(one, &was)| one.so_far().served >= was + 5)
-                && self
-                    .long
-                    .iter()
-                    .zip(&long)
-                    .all(|(one, &was)| one.done.load(Ordering::Relaxed) > was);
+            let more =
+                self.short.iter().zip(&short).all(|(one, &was)| one.so_far().served >= was + 5)
+                    && self
+                        .long
+                        .iter()
+                        .zip(&long)
+                        .all(|(one, &was)| one.done.load(Ordering::Relaxed) > was);
             if more {
                 return;
             }
@@ -422,7 +421,9 @@ impl Load {
 }
 
 impl Looping {
-    fn begin(mut work: impl FnMut(&AtomicU64, &AtomicBool) -> anyhow::Result<()> + Send + 'static) -> Self {
+    fn begin(
+        mut work: impl FnMut(&AtomicU64, &AtomicBool) -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
         let (done, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let thread = std::thread::spawn({
             let (done, stop) = (Arc::clone(&done), Arc::clone(&stop));
@@ -462,10 +463,7 @@ fn ask_once(
 
 /// A WebSocket on which everything that is said comes back, until the server says that it is going
 /// away; then another one. What was said when it went away is said again there.
-fn talk(
-    client: Client,
-    key: String,
-) -> impl FnMut(&AtomicU64, &AtomicBool) -> anyhow::Result<()> {
+fn talk(client: Client, key: String) -> impl FnMut(&AtomicU64, &AtomicBool) -> anyhow::Result<()> {
     move |done, stop| {
         let mut socket = client.tls_socket(&[b"http/1.1"])?;
         write!(

@@ -19,7 +19,7 @@ struct Cause(String);
 pub fn problem_document(bytes: &[u8]) {
     let [reason, version, rest @ ..] = bytes else { return };
     let Some((id, cause)) = rest.split_first_chunk::<16>() else { return };
-    let reason = Reason::ALL[usize::from(*reason) % Reason::ALL.len()];
+    let reason = *Reason::ALL.iter().cycle().nth(usize::from(*reason)).expect("there are reasons");
     let version = if version & 1 == 0 { HttpVersion::H1 } else { HttpVersion::H2 };
     let id = RequestId::from_bits(u128::from_be_bytes(*id));
     let cause = String::from_utf8_lossy(cause).into_owned();
