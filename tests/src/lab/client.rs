@@ -211,8 +211,7 @@ impl Client {
                         continue;
                     }
                 };
-                let outcome = Ok(open)
-                .and_then(|mut open: Connection| Ok((open.ask(&ask)?, open)));
+                let outcome = Ok(open).and_then(|mut open: Connection| Ok((open.ask(&ask)?, open)));
                 match outcome {
                     Ok((answer, open)) => {
                         shared.lock().count(&answer);
