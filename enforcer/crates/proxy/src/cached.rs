@@ -12,14 +12,15 @@ use bytes::Bytes;
 use enforcer_authn::{Binding, Identity, Proof};
 use enforcer_authz::RoleSet;
 use enforcer_cache::{
-    Answer, Asked, Cache, Errand, Fields, Fill, Found, Heard, Length, Plan, Scope, Target,
+    Answer, Asked, Errand, Fields, Fill, Found, Heard, Length, Plan, Scope, Target,
 };
 use enforcer_inspect::{Head, is_forwarded_as_sent};
-use enforcer_model::{CacheUse, Clock, Moment, RequestId, Role};
+use enforcer_model::{CacheUse, Clock, Moment, Rejection, RequestId, Role};
 use enforcer_policy::Policy;
 use enforcer_upstream::{self as upstream, Pools};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use tokio::task::spawn_local;
 use tracing::debug;
@@ -28,6 +29,8 @@ use crate::answer::{Content, keep};
 use crate::body::ClientBody;
 use crate::entry::{Entry, Origin};
 use crate::forward::{Allowed, Onward, forward_again, name, tidy};
+use crate::scene::Scene;
+use crate::shared::Shared;
 use crate::under_way::InFlight;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -40,12 +43,13 @@ const REFRESHES_MAX: usize = 64;
 pub(crate) struct Wanted<'a> {
     pub(crate) plan: &'a Arc<Plan>,
     pub(crate) onward: &'a Onward<'a>,
-    /// As the client sent them.
-    pub(crate) headers: &'a HeaderMap,
+    /// As the client sent it.
+    pub(crate) parts: &'a Parts,
     pub(crate) caller: Option<(&'a Identity, RoleSet)>,
-    pub(crate) region: Option<&'a str>,
+    pub(crate) scene: &'a Scene<'a, 'a>,
     pub(crate) policy: &'a Policy,
     pub(crate) has_body: bool,
+    pub(crate) shared: &'a Shared,
 }
 
 /// Requests of ours that are under way on this thread.
@@ -69,9 +73,10 @@ pub(crate) fn target<'a>(head: &'a Head, origin: &Origin) -> Target<'a> {
 impl Wanted<'_> {
     /// The answer that is kept, or what it takes to get one. May wait for another request that asks
     /// for the same, for a bounded time.
-    pub(crate) async fn find(&self, cache: &Arc<Cache>, clock: &dyn Clock) -> Found {
+    pub(crate) async fn find(&self) -> Found {
         let Onward { head, origin, .. } = self.onward;
-        let onward = || self.onward.headers(self.headers.clone(), self.caller.is_some());
+        let sent = &self.parts.headers;
+        let onward = || self.onward.headers(sent.clone(), self.caller.is_some());
         let (scope, scope_has_credential) = self.scope();
         let asked = Asked {
             plan: self.plan,
@@ -80,19 +85,35 @@ impl Wanted<'_> {
             scope,
             scope_has_credential,
             has_body: self.has_body,
-            fields: Fields {
-                sent: self.headers,
-                is_as_sent: is_forwarded_as_sent,
-                onward: &onward,
-            },
+            fields: Fields { sent, is_as_sent: is_forwarded_as_sent, onward: &onward },
         };
-        cache.find(&asked, clock).await
+        self.shared.cache.find(&asked, &*self.shared.clock).await
+    }
+
+    /// The same request as one of ours, with a name and a record of its own.
+    pub(crate) fn again(
+        &self,
+        errand: Errand,
+        allowed: Allowed,
+        entry: Entry,
+        id: RequestId,
+        now: Moment,
+    ) -> Result<Refresh, Rejection> {
+        let Self { parts, caller, scene, policy, shared, .. } = *self;
+        let onward = Onward { id, ..*self.onward };
+        let word = onward.vouch(&shared.assertions, caller, scene, policy, now.wall);
+        let body = ClientBody::none(policy.timeouts().body_rate);
+        let (sent, headers) = (parts.uri.clone(), parts.headers.clone());
+        let request = onward.request(sent, headers, body, caller.is_some(), word)?;
+        let plan = Arc::clone(&onward.route.upstream);
+        let clock = Arc::clone(&shared.clock);
+        Ok(Refresh { errand, request, plan, allowed, entry, clock, id })
     }
 
     /// Everything that the upstream is told about the caller, and whether that has the credential.
     fn scope(&self) -> (Scope, bool) {
         let route = self.onward.route;
-        let region = self.region.unwrap_or_default().as_bytes();
+        let region = self.scene.region.unwrap_or_default().as_bytes();
         let Some((identity, roles)) = self.caller else {
             // Of nobody the upstream is told the region, if anything.
             let is_told = route.identity && !region.is_empty();
@@ -120,7 +141,7 @@ impl Wanted<'_> {
         if route.forward_credential {
             parts.push(b"credential");
             for name in [AUTHORIZATION, X_API_KEY] {
-                parts.extend(self.headers.get_all(name).iter().map(HeaderValue::as_bytes));
+                parts.extend(self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes));
             }
         }
         (Scope::only(parts), route.forward_credential)
@@ -141,7 +162,8 @@ pub(crate) fn given(
 }
 
 /// The client wants nothing but what is kept, and nothing is (RFC 9111, 5.2.1.7).
-pub(crate) fn nothing_kept(id: RequestId) -> Response<Content> {
+pub(crate) fn nothing_kept(id: RequestId, entry: &mut Entry) -> Response<Content> {
+    entry.cache(CacheUse::Miss);
     let mut response = Response::new(Content::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let headers = response.headers_mut();
@@ -192,13 +214,13 @@ pub(crate) fn heard<B>(
 
 /// A request of ours for a newer answer, while the client has an older one already.
 pub(crate) struct Refresh {
-    pub(crate) errand: Errand,
-    pub(crate) request: Request<ClientBody>,
-    pub(crate) plan: Arc<upstream::Plan>,
-    pub(crate) allowed: Allowed,
-    pub(crate) entry: Entry,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) id: RequestId,
+    errand: Errand,
+    request: Request<ClientBody>,
+    plan: Arc<upstream::Plan>,
+    allowed: Allowed,
+    entry: Entry,
+    clock: Arc<dyn Clock>,
+    id: RequestId,
 }
 
 impl Refreshes {

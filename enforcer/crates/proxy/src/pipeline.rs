@@ -29,9 +29,7 @@ use crate::admission::Till;
 use crate::answer::{AnswerBody, Content};
 use crate::believed::believed;
 use crate::body::{ClientBody, Gathered, Notes};
-use crate::cached::{
-    self, Outcome, Refresh, Refreshes, Wanted, given, heard, nothing_kept, target,
-};
+use crate::cached::{self, Outcome, Refreshes, Wanted, given, heard, nothing_kept, target};
 use crate::concealed::{Said, conceal};
 use crate::entry::{Entry, Origin};
 use crate::forward::{
@@ -283,42 +281,24 @@ impl Engine {
         let (mut errand, mut kept) = (None, None);
         if let Some(plan) = route.cache.as_ref().filter(|_| head.upgrade.is_none()) {
             let has_body = length != Some(0);
-            let (region, headers) = (scene.region, &parts.headers);
-            let onward = &onward;
-            let wanted = Wanted { plan, onward, headers, caller, region, policy, has_body };
-            let looking = pin!(wanted.find(&shared.cache, &*shared.clock));
-            let in_flight = known.as_ref().map(|known| &known.in_flight);
-            let answer = match unless_cut(in_flight, looking).await? {
-                Found::Ask(asks) => {
-                    errand = Some(asks);
-                    None
-                }
-                Found::Answer(answer) => Some(answer),
-                Found::Refresh(answer, errand) => {
-                    let id = self.ids.next();
-                    let again = shared.audit.reserve().ok();
-                    if let Some(entry) = again.and_then(|slot| entry.again(slot, id, now)) {
-                        let onward = Onward { id, ..*onward };
-                        let word =
-                            onward.vouch(&shared.assertions, caller, &scene, policy, now.wall);
-                        let body = ClientBody::none(rate_min);
-                        let (sent, headers) = (parts.uri.clone(), parts.headers.clone());
-                        let request =
-                            onward.request(sent, headers, body, caller.is_some(), word)?;
-                        let (plan, clock) =
-                            (Arc::clone(&route.upstream), Arc::clone(&shared.clock));
+            let (onward, parts, scene) = (&onward, &parts, &scene);
+            let wanted = Wanted { plan, onward, parts, caller, scene, policy, has_body, shared };
+            // Few routes keep answers; the others keep no room for it.
+            let mut looking = Box::pin(wanted.find());
+            match within(total, pin!(unless_cut(in_flight, looking.as_mut()))).await?? {
+                Found::Answer(answer) => kept = Some(answer),
+                Found::Ask(asks) => errand = Some(asks),
+                Found::Nothing => return Ok(nothing_kept(id, entry)),
+                Found::Refresh(answer, asks) => {
+                    let (id, slot) = (self.ids.next(), shared.audit.reserve().ok());
+                    if let Some(record) = slot.and_then(|slot| entry.again(slot, id, now)) {
                         let allowed = Allowed::by(&permit, &admitted);
-                        let refresh = Refresh { errand, request, plan, allowed, entry, clock, id };
+                        let refresh = wanted.again(asks, allowed, record, id, now)?;
                         self.refreshes.send(refresh, Rc::clone(&self.pools));
                     }
-                    Some(answer)
+                    kept = Some(answer);
                 }
-                Found::Nothing => {
-                    entry.cache(CacheUse::Miss);
-                    return Ok(nothing_kept(id));
-                }
-            };
-            kept = answer;
+            }
         }
         if let Some(answer) = kept {
             entry.holds(admitted);
