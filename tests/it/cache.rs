@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use enforcer_tests::lab::{Ask, CLIENT, Client, Family, Http, UPSTREAM, Upstream, wait_until};
+use enforcer_tests::lab::{
+    Ask, CLIENT, Client, DEADLINE, Family, Http, UPSTREAM, Upstream, wait_until,
+};
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
@@ -106,6 +108,7 @@ fn an_answer_that_is_kept_costs_the_service_nothing_and_leaves_its_record() {
     assert_eq!(first.headers["cache-status"], "enforcer; fwd=uri-miss; fwd-status=200; stored");
     ids.dedup();
     assert_eq!(ids.len(), 3, "each request has a name of its own");
+    wait_until("all records are there", DEADLINE, || uses(&stage).len() == 3).unwrap();
     assert_eq!(uses(&stage), ["miss", "hit", "hit"]);
     let last = stage.records_of("http").pop().unwrap();
     assert_eq!(last["body"]["bytes_out"], 100_000);
@@ -267,6 +270,7 @@ fn an_old_answer_is_asked_about_and_used_again() {
     assert_eq!((again.status.as_u16(), again.text().starts_with("GET /open/a")), (200, true));
     assert_eq!(again.headers["cache-status"], "enforcer; fwd=stale; fwd-status=304");
     assert_eq!(stage.upstream.seen()[1].headers["if-none-match"], "\"v1\"");
+    wait_until("both records are there", DEADLINE, || uses(&stage).len() == 2).unwrap();
     assert_eq!(uses(&stage), ["miss", "revalidated"]);
     let known = client.ask(&field(ask, "if-none-match", "\"v1\"")).unwrap();
     assert_eq!((known.status.as_u16(), known.body.len()), (304, 0));
@@ -340,7 +344,8 @@ fn what_is_kept_stands_in_for_a_service_that_is_gone_where_it_allows_that() {
     assert_eq!(stale.status, 200);
     assert!(stale.headers["cache-status"].to_str().unwrap().starts_with("enforcer; hit; ttl=-"));
     assert_eq!(client.ask(&must).unwrap().status, 502);
-    assert_eq!(uses(&stage).last().map(String::as_str), Some("stale"));
+    wait_until("it is on record", DEADLINE, || uses(&stage).iter().any(|used| used == "stale"))
+        .unwrap();
 
     stage.upstream = Upstream::start(&host, UPSTREAM).unwrap();
     wait_until("the service is asked again", Duration::from_secs(30), || {
@@ -369,7 +374,7 @@ fn a_newer_answer_is_asked_for_while_the_old_one_is_used_and_that_is_on_record()
     );
     assert!(!asked.headers.contains_key("range"));
     assert_ne!(asked.headers["x-request-id"], stale.headers["x-request-id"]);
-    wait_until("its record is there", Duration::from_secs(10), || uses(&stage).len() == 3).unwrap();
+    wait_until("its record is there", DEADLINE, || uses(&stage).len() == 3).unwrap();
     let mut used = uses(&stage);
     used.sort();
     assert_eq!(used, ["miss", "revalidated", "stale"]);
