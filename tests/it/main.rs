@@ -45,3 +45,4 @@ mod stage;
 mod tokens;
 mod trouble;
 mod upgrade;
+mod upstreams;

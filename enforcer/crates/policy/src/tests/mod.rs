@@ -12,6 +12,7 @@ mod problems;
 mod regions;
 mod routes;
 mod trial;
+mod upstreams;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
