@@ -16,7 +16,7 @@ pub(crate) fn size(line: &[u8]) -> Option<u64> {
     }
     let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     // Whoever counts with a sign reads a larger one as less than nothing.
-    (i64::try_from(size).is_ok()).then_some(size)
+    i64::try_from(size).is_ok().then_some(size)
 }
 
 /// Whether a line behind the last chunk is a field: a name, a colon at once, and a plain value.

@@ -77,6 +77,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_its_work_alone() {
         assert_eq!(unless_panic(pin!(async { 7 })).await.unwrap(), 7);
-        assert!(unless_panic(pin!(async { assert!(false, "on purpose") })).await.is_err());
+        let bug = async {
+            let is_bug = true;
+            assert!(!is_bug, "on purpose");
+        };
+        assert!(unless_panic(pin!(bug)).await.is_err());
     }
 }
