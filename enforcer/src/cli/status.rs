@@ -205,10 +205,10 @@ fn told_connections(all: &call::ConnectionsStatus) -> Vec<String> {
 }
 
 fn sources(context: &Context, most: u32) -> Result<Vec<SourceRow>, Failure> {
-    match context.ask(&Call::Sources { most })? {
-        Answer::Sources(sources) => Ok(sources.sources),
-        _ => Err(mismatched()),
-    }
+    let Answer::Sources(sources) = context.ask(&Call::Sources { most })? else {
+        return Err(mismatched());
+    };
+    Ok(sources.sources)
 }
 
 fn told_source(row: &SourceRow) -> String {

@@ -242,10 +242,10 @@ fn health(context: &Context, upstream: Option<&str>) -> Result<Exit, Failure> {
 
 fn ask(context: &Context, upstream: Option<&str>) -> Result<Upstreams, Failure> {
     let order = UpstreamOrder::List { upstream: upstream.map(str::to_owned) };
-    match context.ask(&Call::Upstream { order })? {
-        Answer::Upstreams(all) => Ok(*all),
-        _ => Err(mismatched()),
-    }
+    let Answer::Upstreams(all) = context.ask(&Call::Upstream { order })? else {
+        return Err(mismatched());
+    };
+    Ok(*all)
 }
 
 /// A row for the upstream where something is to be told of all of it, and one for each host.

@@ -12,6 +12,13 @@ use tracing::info;
 use super::near::nearest;
 use super::{Desk, checked};
 
+/// Where an answer is kept.
+struct Place<'a> {
+    host: Box<str>,
+    path: Box<str>,
+    query: Option<&'a str>,
+}
+
 impl Desk {
     /// Tells how the cache does, or removes answers and puts it on record.
     pub(super) async fn order_cache(
@@ -86,11 +93,11 @@ fn named(what: &CacheWhat, policy: &Policy) -> Result<What, Refusal> {
             What::Route(route.as_str().into())
         }
         CacheWhat::Prefix(text) => {
-            let (host, path, _) = place(text)?;
+            let Place { host, path, .. } = place(text)?;
             What::Under { host, path }
         }
         CacheWhat::Url(text) => {
-            let (host, path, query) = place(text)?;
+            let Place { host, path, query } = place(text)?;
             let target = match query {
                 Some(query) => format!("{path}?{query}").into(),
                 None => path,
@@ -101,7 +108,7 @@ fn named(what: &CacheWhat, policy: &Policy) -> Result<What, Refusal> {
 }
 
 /// Canonical host and path, and the query as it is written.
-fn place(text: &str) -> Result<(Box<str>, Box<str>, Option<&str>), Refusal> {
+fn place(text: &str) -> Result<Place<'_>, Refusal> {
     let bare = text.split_once("://").map_or(text, |(_, bare)| bare);
     let bare = bare.split_once('#').map_or(bare, |(bare, _)| bare);
     let (bare, query) = match bare.split_once('?') {
@@ -113,7 +120,7 @@ fn place(text: &str) -> Result<(Box<str>, Box<str>, Option<&str>), Refusal> {
     let path: Path = path.parse().map_err(|error: enforcer_inspect::PathError| {
         usage(format!("no answer is kept for such a path: {error}"))
     })?;
-    Ok((host, path.as_str().into(), query))
+    Ok(Place { host, path: path.as_str().into(), query })
 }
 
 /// Without a port, which answers are not kept by.

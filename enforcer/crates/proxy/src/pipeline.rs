@@ -198,24 +198,24 @@ impl Engine {
 
         // Clear text from outside gets no further: neither route nor credential is looked at.
         if let Serves::Redirect { port } = serves {
-            tunnel::refuse_unless(false, &head)?;
-            return Ok(redirect(&head, *port, id)?.map(Content::Whole));
+            tunnel::refuse_unless(false, head)?;
+            return Ok(redirect(head, *port, id)?.map(Content::Whole));
         }
 
         // What an operator has disabled is refused whoever asks, before anything is spent on it.
-        let gate = shared.endpoints.before(&head, &head.path, now.wall);
+        let gate = shared.endpoints.before(head, &head.path, now.wall);
         if let Some(gate) = &gate {
             gate.admit_source(origin.source, &shared.limits, now).await?;
         }
 
         let level = shared.incident.get();
-        let watch = Watch::new(shared, &head, &parts.headers, origin, level, now.wall);
-        let matched = policy.route(&head);
+        let watch = Watch::new(shared, head, &parts.headers, origin, level, now.wall);
+        let matched = policy.route(head);
         // A route that takes everything else would ask for a token to tell where tokens come from;
         // what an operator shows to everybody under these paths stands.
         if matched.as_ref().is_none_or(|matched| !matched.route.authz.is_public()) {
             let authority = authority(&parts.uri, &parts.headers);
-            if let Some(document) = metadata(&head, authority, policy, shared, origin, id) {
+            if let Some(document) = metadata(head, authority, policy, shared, origin, id) {
                 return Ok(document.map(Content::Whole));
             }
         }
@@ -226,15 +226,15 @@ impl Engine {
         };
         let route = matched.route;
         entry.route(&route.name);
-        tunnel::refuse_unless(route.websocket, &head)?;
-        let scene = Scene::new(&matched, &head, &parts.headers, origin, policy, level, now.wall)?;
+        tunnel::refuse_unless(route.websocket, head)?;
+        let scene = Scene::new(&matched, head, &parts.headers, origin, policy, level, now.wall)?;
         entry.scene(&scene);
 
         // The address pays before the credential is looked at, so that guessing is limited too.
         let till = Till { scene: &scene, policy, limits: &shared.limits, body: length, now };
         let admitted = till.admit_source().await?;
 
-        let known = match self.meet(&scene, &head, &parts, policy, now, entry).await {
+        let known = match self.meet(&scene, head, &parts, policy, now, entry).await {
             Ok(known) => known,
             Err(unknown) => {
                 watch.compare(Some(route), None, Err(&unknown));
@@ -248,9 +248,9 @@ impl Engine {
         let permit = decided?;
         entry.permit(&permit);
         // A path that is written anew is another request: its own route must allow it as well.
-        let path = rewritten(&head, &scene, caller, policy)?;
+        let path = rewritten(head, &scene, caller, policy)?;
         let rewritten_gate =
-            path.as_ref().and_then(|path| shared.endpoints.before(&head, path, now.wall));
+            path.as_ref().and_then(|path| shared.endpoints.before(head, path, now.wall));
         if let Some(gate) = &rewritten_gate {
             gate.admit_source(origin.source, &shared.limits, now).await?;
         }
@@ -273,7 +273,7 @@ impl Engine {
         // The caller pays last: a refusal for another reason costs it nothing.
         let admitted = till.admit_caller(admitted, caller, &permit).await?;
 
-        let onward = Onward { head: &head, path: path.as_ref(), route, origin, id };
+        let onward = Onward { head, path: path.as_ref(), route, origin, id };
         let told = Told::new(caller.map(|(identity, _)| identity), &admitted, policy, now.wall);
 
         // What is kept of an earlier answer is for whoever got this far, and costs the upstream
@@ -367,7 +367,7 @@ impl Engine {
         let response = tidy(answer.response, id);
         shared.cache.changed(
             &head.method,
-            target(&head, origin),
+            target(head, origin),
             response.status(),
             response.headers(),
         );

@@ -181,7 +181,7 @@ impl UpstreamDesk {
                 author: by.clone(),
                 reason: reason.clone(),
             });
-            self.orders.put(orders.collect()).map_err(|full| {
+            self.orders.put(&orders.collect::<Vec<_>>()).map_err(|full| {
                 Refusal::new(RefusalKind::Guarded, full.to_string())
                     .hint("put some hosts back first; `enforcer upstream list` tells which")
             })?;
@@ -299,7 +299,7 @@ impl UpstreamDesk {
                 format!("`{target}` is isolated, not drained"),
                 format!("`enforcer upstream restore {target}` ends that"),
             ),
-            _ => (
+            HostWish::Drain | HostWish::Undrain | HostWish::Isolate | HostWish::Restore => (
                 format!("nobody has taken `{target}` out"),
                 "`enforcer upstream list` tells how every host is".to_owned(),
             ),

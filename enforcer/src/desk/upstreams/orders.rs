@@ -36,7 +36,7 @@ impl HostOrders {
     }
 
     /// These hold from here on, each in the place of an earlier one for its host.
-    pub(super) fn put(&self, new: Vec<HostOrder>) -> Result<(), Full> {
+    pub(super) fn put(&self, new: &[HostOrder]) -> Result<(), Full> {
         let mut orders = self.0.lock();
         let is_replaced = |old: &HostOrder| {
             new.iter().any(|new| new.upstream == old.upstream && new.host == old.host)
@@ -46,7 +46,7 @@ impl HostOrders {
             return Err(Full);
         }
         orders.retain(|old| !is_replaced(old));
-        orders.extend(new);
+        orders.extend_from_slice(new);
         Ok(())
     }
 

@@ -68,8 +68,8 @@ fn what_was_decided_is_read_back_and_nothing_else_is_believed() {
 #[test]
 fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_room_for() {
     let orders = HostOrders::default();
-    orders.put(vec![order("a:1", HostWish::Drain, 60), order("b:1", HostWish::Drain, 90)]).unwrap();
-    orders.put(vec![order("a:1", HostWish::Isolate, 120)]).unwrap();
+    orders.put(&[order("a:1", HostWish::Drain, 60), order("b:1", HostWish::Drain, 90)]).unwrap();
+    orders.put(&[order("a:1", HostWish::Isolate, 120)]).unwrap();
 
     assert_eq!(orders.of("orders", "a:1").unwrap().wish, HostWish::Isolate);
     assert_eq!(orders.take_over(at(89)), []);
@@ -78,9 +78,9 @@ fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_r
     assert!(orders.all().is_empty());
 
     let many = (0..ORDERS_MAX).map(|n| order(&format!("h{n}:1"), HostWish::Drain, 60));
-    orders.put(many.collect()).unwrap();
-    assert!(orders.put(vec![order("one:1", HostWish::Drain, 60)]).is_err());
-    assert!(orders.put(vec![order("h7:1", HostWish::Isolate, 60)]).is_ok(), "in its own place");
+    orders.put(&many.collect::<Vec<_>>()).unwrap();
+    assert!(orders.put(&[order("one:1", HostWish::Drain, 60)]).is_err());
+    assert!(orders.put(&[order("h7:1", HostWish::Isolate, 60)]).is_ok(), "in its own place");
     assert_eq!(orders.all().len(), ORDERS_MAX);
 }
 

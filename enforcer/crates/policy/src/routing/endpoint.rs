@@ -140,7 +140,7 @@ fn read_method(text: &str) -> Result<Method, Wrong> {
     if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
         return Err(wrong());
     }
-    Method::from_bytes(text.as_bytes()).or_else(|_invalid| Err(wrong()))
+    Method::from_bytes(text.as_bytes()).map_err(|_invalid| wrong())
 }
 
 impl EndpointError {
