@@ -43,7 +43,7 @@ use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
-use crate::shutdown::{self, Over, Wishes};
+use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
 use crate::{descriptors, files, notify, operators, privileges, watcher};
@@ -53,12 +53,6 @@ const QUARANTINE_MAX: usize = 1 << 20;
 
 /// Operators' calls that may wait.
 const CALLS_MAX: usize = 32;
-
-/// How often expired blocks are cleared away and interfaces looked after.
-const TICK: Duration = Duration::from_secs(1);
-
-/// How often a part of what is enforced is compared with what is decided.
-const ROUND: Duration = Duration::from_millis(100);
 
 /// How an agent comes to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +73,7 @@ pub(crate) fn run(policy: Policy, file: PathBuf, start: Start) -> Result<()> {
     make_private(&state)?;
     let predecessor = match start {
         Start::Alone => None,
-        Start::TakeOver => predecessor(&policy, &state)?,
+        Start::TakeOver => Predecessor::of(&policy, &state)?,
     };
     let policy = match &predecessor {
         None if Probation::of(&state).recover(&file)? => {
@@ -339,7 +333,7 @@ async fn serve(
         audit.clone(),
         Arc::clone(&clock),
     ));
-    tokio::task::spawn_local(tick(orders.clone(), stop.clone()));
+    tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));
     if let Some(events) = events {
         tokio::task::spawn_local(watcher::tell_kernel_events(events));
     }
@@ -422,57 +416,6 @@ async fn serve(
     Ok(())
 }
 
-/// What runs, in the order in which it ends: each part ends when those before it are gone.
-struct Running {
-    reception: Reception,
-    attending: JoinHandle<()>,
-    serving: Vec<JoinHandle<()>>,
-    asking: JoinHandle<()>,
-    tending: JoinHandle<()>,
-    limits: Arc<Limits>,
-    keeping: JoinHandle<()>,
-    shared: Arc<Shared>,
-    watching: tokio::task::JoinHandle<()>,
-    answering: JoinHandle<()>,
-    attended: Vec<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Waits for every part, and for none longer than `patience`; this thread goes on acknowledging
-    /// audit records meanwhile.
-    async fn wind_down(self, patience: Duration) {
-        self.reception.end(patience).await;
-        join(vec![self.attending], patience).await;
-        join(self.serving, patience).await;
-        join(vec![self.asking, self.tending], patience).await;
-        // Nobody spends any more: what was spent is written as it is.
-        self.limits.close();
-        join(vec![self.keeping], patience).await;
-        // With the last of the shared parts goes the sender of finished requests, then the watcher,
-        // then the last one who could order a block.
-        drop(self.shared);
-        ended("watcher", self.watching, patience).await;
-        join(vec![self.answering], patience).await;
-        // What a predecessor still has on record belongs into this log.
-        join(self.attended, patience).await;
-    }
-}
-
-async fn ended(name: &str, task: tokio::task::JoinHandle<()>, patience: Duration) {
-    match tokio::time::timeout(patience, task).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(name, %error, "a control task ended badly"),
-        Err(_) => warn!(name, "a control task did not end in time"),
-    }
-}
-
-async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
-    let joined = tokio::task::spawn_blocking(move || shutdown::join(threads, patience)).await;
-    if let Err(error) = joined {
-        warn!(%error, "the threads could not be joined");
-    }
-}
-
 fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(Audit, PathBuf)> {
     let folder = state.join("audit");
     let plan = policy.audit();
@@ -523,20 +466,6 @@ fn bind_admin(policy: &Policy) -> Result<Server> {
     })
 }
 
-/// The agent that serves with the same state, if there is one. Nothing has changed for it yet.
-fn predecessor(policy: &Policy, state: &Path) -> Result<Option<Predecessor>> {
-    let predecessor = Predecessor::ask(&policy.agent().socket, &state.join("agent.lock"))?;
-    match &predecessor {
-        None => info!("there is no agent to take over from: starting as usual"),
-        Some(_) if Probation::of(state).is_on() => bail!(
-            "the policy of the agent that serves is on probation\nhint: `enforcer policy promote` \
-             keeps it, `enforcer policy rollback` ends it; then take over"
-        ),
-        Some(_) => {}
-    }
-    Ok(predecessor)
-}
-
 /// Asks the desk to read the policy file again, as a call like any other.
 async fn reload(calls: mpsc::Sender<Incoming>) {
     let (reply, answer) = oneshot::channel();
@@ -553,33 +482,6 @@ async fn reload(calls: mpsc::Sender<Incoming>) {
         Ok(Ok(_)) | Err(_) => {}
         Ok(Err(refusal)) => {
             error!(reason = refusal.message, "reload refused; the old policy stays");
-        }
-    }
-}
-
-async fn tick(orders: mpsc::Sender<Order>, stop: CancellationToken) {
-    let [mut ticks, mut rounds] = [TICK, ROUND].map(|period| {
-        let mut interval = tokio::time::interval(period);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        interval
-    });
-    let mut is_postponed = false;
-    loop {
-        let order = tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => Order::Tick,
-            _ = rounds.tick() => {
-                // Whatever else waits comes first, but cannot keep a round from its end for ever.
-                is_postponed = !is_postponed && orders.capacity() < orders.max_capacity();
-                if is_postponed {
-                    continue;
-                }
-                Order::Round
-            }
-        };
-        // A responder that is behind gets the next one.
-        if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(order) {
-            return;
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Who stops when: accept no more, finish what runs, flush the audit log, leave the blocks in force.
 //! An agent that has handed over does the same, but for what its successor has.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use enforcer_admin::Visitor;
+use enforcer_limits::Limits;
+use enforcer_proxy::Shared;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::handover::{self, Away, Estate, Given};
+use crate::handover::{self, Away, Estate, Given, Reception};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +130,7 @@ pub(crate) async fn until_over(
 }
 
 /// Waits for `threads` at most `patience`, and says which did not end.
-pub(crate) fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+fn join_now(threads: Vec<JoinHandle<()>>, patience: Duration) {
     let step = Duration::from_millis(2);
     let mut waited = Duration::ZERO;
     while waited < patience && threads.iter().any(|thread| !thread.is_finished()) {
@@ -141,5 +144,56 @@ pub(crate) fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
         } else if thread.join().is_err() {
             error!(name, "a thread ended by a panic");
         }
+    }
+}
+
+/// What runs, in the order in which it ends: each part ends when those before it are gone.
+pub(crate) struct Running {
+    pub(crate) reception: Reception,
+    pub(crate) attending: JoinHandle<()>,
+    pub(crate) serving: Vec<JoinHandle<()>>,
+    pub(crate) asking: JoinHandle<()>,
+    pub(crate) tending: JoinHandle<()>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) keeping: JoinHandle<()>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) watching: tokio::task::JoinHandle<()>,
+    pub(crate) answering: JoinHandle<()>,
+    pub(crate) attended: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Waits for every part, and for none longer than `patience`; this thread goes on acknowledging
+    /// audit records meanwhile.
+    pub(crate) async fn wind_down(self, patience: Duration) {
+        self.reception.end(patience).await;
+        join(vec![self.attending], patience).await;
+        join(self.serving, patience).await;
+        join(vec![self.asking, self.tending], patience).await;
+        // Nobody spends any more: what was spent is written as it is.
+        self.limits.close();
+        join(vec![self.keeping], patience).await;
+        // With the last of the shared parts goes the sender of finished requests, then the watcher,
+        // then the last one who could order a block.
+        drop(self.shared);
+        ended("watcher", self.watching, patience).await;
+        join(vec![self.answering], patience).await;
+        // What a predecessor still has on record belongs into this log.
+        join(self.attended, patience).await;
+    }
+}
+
+async fn ended(name: &str, task: tokio::task::JoinHandle<()>, patience: Duration) {
+    match tokio::time::timeout(patience, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(name, %error, "a control task ended badly"),
+        Err(_) => warn!(name, "a control task did not end in time"),
+    }
+}
+
+async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+    let joined = tokio::task::spawn_blocking(move || join_now(threads, patience)).await;
+    if let Err(error) = joined {
+        warn!(%error, "the threads could not be joined");
     }
 }

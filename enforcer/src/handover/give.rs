@@ -177,8 +177,9 @@ async fn try_to_give(
     };
     match given.await {
         Ok(()) => {
-            lent.never();
+            // First: with the owners' threads ends everything else.
             estate.connections.hand_over();
+            lent.never();
             estate.reception.leave();
             estate.sockets.clear();
             conversation.patience(None)?;

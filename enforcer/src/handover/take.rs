@@ -16,7 +16,7 @@ use enforcer_admin::{Answer, Call};
 use enforcer_audit::Audit;
 use enforcer_limits::{Limits, Period, QuotaSpent};
 use enforcer_model::Finding;
-use enforcer_policy::Address;
+use enforcer_policy::{Address, Policy};
 use enforcer_proxy::{Connections, Inherited};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
@@ -26,6 +26,7 @@ use tracing::{debug, error, info, warn};
 
 use super::words::{Conversation, SOCKETS_MAX, Spent, Word};
 use super::{PROTOCOL, elsewhere, findings, outlet};
+use crate::policies::Probation;
 use crate::privileges::{self, Thread};
 
 /// For an agent to answer, and to let go of what it has.
@@ -59,8 +60,22 @@ pub(crate) struct Attended {
 }
 
 impl Predecessor {
+    /// The agent that serves with the same state, if there is one. Nothing has changed for it yet.
+    pub(crate) fn of(policy: &Policy, state: &Path) -> Result<Option<Self>> {
+        let predecessor = Self::ask(&policy.agent().socket, &state.join("agent.lock"))?;
+        match &predecessor {
+            None => info!("there is no agent to take over from: starting as usual"),
+            Some(_) if Probation::of(state).is_on() => bail!(
+                "the policy of the agent that serves is on probation\nhint: `enforcer policy \
+                 promote` keeps it, `enforcer policy rollback` ends it; then take over"
+            ),
+            Some(_) => {}
+        }
+        Ok(predecessor)
+    }
+
     /// Asks the agent at `socket`, whose lock is at `lock`, to hand over; none when no agent is there.
-    pub(crate) fn ask(socket: &Path, lock: &Path) -> Result<Option<Self>> {
+    fn ask(socket: &Path, lock: &Path) -> Result<Option<Self>> {
         let stream = match UnixStream::connect(socket) {
             Ok(stream) => stream,
             Err(error)
@@ -196,8 +211,10 @@ impl Predecessor {
         if self.is_gone {
             return Ok(None);
         }
-        let answer = self.conversation.say(word).and_then(|()| self.conversation.hear());
-        match answer {
+        let said = self.conversation.say(word);
+        // Who does not listen any more may have said why.
+        let heard = self.conversation.hear().map_err(|unheard| said.err().unwrap_or(unheard));
+        match heard {
             Ok(Word::Refused { why }) => bail!("the agent does not hand over: {why}"),
             Ok(word) => Ok(Some(word)),
             Err(error) if is_broken(&error) => {

@@ -65,6 +65,7 @@ pub(crate) use kernel_part::{KernelPart, counter_name};
 pub(crate) use list_file::{ListFiles, discard, draft, sha256_of};
 pub(crate) use lists::{List, Lists};
 pub(crate) use orders::{KernelView, ORDERS_MAX, Order, Policed, Repair};
+pub(crate) use rounds::keep_going;
 pub(crate) use sift::{Objections, Sifted, sift};
 pub(crate) use store::Store;
 pub(crate) use throttle::{Offenders, Step};

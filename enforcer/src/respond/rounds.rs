@@ -5,13 +5,23 @@
 //! the maps behind the agent's back cannot know when it looks. What differs is mended, counted and on
 //! record.
 
+use std::time::Duration;
+
 use enforcer_kernel::Cursor;
 use enforcer_model::{Prefix, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::reconcile::Judged;
-use super::{Repair, Responder};
+use super::{Order, Repair, Responder};
+
+/// How often expired blocks are cleared away and interfaces looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a part of what is enforced is compared with what is decided.
+const ROUND: Duration = Duration::from_millis(100);
 
 /// Decisions in one part.
 const DECISIONS: usize = 2_048;
@@ -47,6 +57,34 @@ pub(super) enum Decided {
     /// The network at this place of the list of this name.
     Listed(String, usize),
     Done,
+}
+
+/// Has the responder look after everything in time, until `stop`.
+pub(crate) async fn keep_going(orders: mpsc::Sender<Order>, stop: CancellationToken) {
+    let [mut ticks, mut rounds] = [TICK, ROUND].map(|period| {
+        let mut interval = tokio::time::interval(period);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        interval
+    });
+    let mut is_postponed = false;
+    loop {
+        let order = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => Order::Tick,
+            _ = rounds.tick() => {
+                // Whatever else waits comes first, but cannot keep a round from its end for ever.
+                is_postponed = !is_postponed && orders.capacity() < orders.max_capacity();
+                if is_postponed {
+                    continue;
+                }
+                Order::Round
+            }
+        };
+        // A responder that is behind gets the next one.
+        if let Err(mpsc::error::TrySendError::Closed(_)) = orders.try_send(order) {
+            return;
+        }
+    }
 }
 
 impl Responder {
