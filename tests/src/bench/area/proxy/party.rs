@@ -115,9 +115,9 @@ impl Name {
             Self::Enforcer => include_str!("conf/plain.toml"),
             Self::Nginx => include_str!("conf/nginx.conf"),
             Self::Haproxy => include_str!("conf/haproxy.cfg"),
-            Self::Envoy => include_str!("conf/envoy.conf"),
+            Self::Envoy => include_str!("conf/envoy.yaml"),
             Self::Caddy => include_str!("conf/caddy.conf"),
-            Self::Traefik => include_str!("conf/traefik.conf"),
+            Self::Traefik => include_str!("conf/traefik.toml"),
             // It is told all in its arguments.
             Self::Pingora => "",
         };
@@ -189,7 +189,14 @@ impl<'w> Party<'w> {
         };
         let party = Self { name, world, running, doors: doors.to_vec() };
         for &door in doors {
-            party.probe(door)?;
+            // Some listen before they have read what they serve.
+            let mut why = None;
+            let served = wait_until("it serves", DEADLINE, || {
+                party.probe(door).map_err(|error| why = Some(error)).is_ok()
+            });
+            if served.is_err() {
+                return Err(why.context("it does not serve")?);
+            }
         }
         Ok(party)
     }
@@ -274,7 +281,13 @@ fn ours(world: &World, doors: &[Door]) -> Result<Running> {
 
 fn peer(world: &World, name: Name, doors: &[Door]) -> Result<Running> {
     let text = name.configuration(world, doors)?;
-    let conf = world.write(&format!("{}.conf", name.text()), &text)?;
+    // Some tell the language of a file by its name.
+    let language = match name {
+        Name::Envoy => "yaml",
+        Name::Traefik => "toml",
+        Name::Enforcer | Name::Nginx | Name::Haproxy | Name::Caddy | Name::Pingora => "conf",
+    };
+    let conf = world.write(&format!("{}.{language}", name.text()), &text)?;
     let conf = conf.to_str().context("the folder's name is not UTF-8")?;
     let installed = |path: &str| target().join(path);
     let (port, upstream) = (name.port(Door::Plain).to_string(), UPSTREAM.to_string());
