@@ -18,9 +18,9 @@ fn curl_is_served_over_every_version_that_it_speaks() {
         (&["--http2"], &url, "200 HTTP/2 1000"),
         (&["--http2", "--tlsv1.3"], &url, "200 HTTP/2 1000"),
         (&["--http2", "--tls-max", "1.2"], &url, "200 HTTP/2 1000"),
-        (&["--http1.0"], &url, "200 HTTP/1.1 1000"),
+        (&["--http1.0"], &url, "200 HTTP/1 1000"),
         (&["--http1.1"], &clear, "200 HTTP/1.1 1000"),
-        (&["--http1.0"], &clear, "200 HTTP/1.1 1000"),
+        (&["--http1.0"], &clear, "200 HTTP/1 1000"),
         (&["--no-alpn", "--http1.1"], &url, "200 HTTP/1.1 1000"),
     ] {
         let output = scene.try_curl(&[flags, &head, &[url.as_str()]].concat());

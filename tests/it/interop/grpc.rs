@@ -12,6 +12,7 @@ name     = "app"
 match    = "*/bench.Echo/{**}"
 upstream = "app"
 public   = true
+body_max = "64MiB"
 
 [[route]]
 name     = "guarded"

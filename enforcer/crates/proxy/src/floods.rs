@@ -79,6 +79,9 @@ const SMALL_WINDOW: u32 = 128;
 /// WINDOW_UPDATEs that one DATA frame of ours may be worth: one for the stream and one for the
 /// connection are usual, and some acknowledge in pieces.
 const UPDATES_PER_DATA: u32 = 8;
+/// Of these, so many may be small: an RPC client gives back each of its small messages by itself, to the
+/// stream and to the connection. Who opens a byte at a time for a large answer is a slow taker.
+const SMALL_UPDATES_PER_DATA: u32 = 2;
 
 impl Flood {
     const COUNT: usize = 11;
@@ -149,7 +152,8 @@ impl Floods {
         let mut frames = std::mem::replace(&mut self.to_client, Frames::of_server());
         frames.read(bytes, |frame| match frame.kind {
             Kind::Data => {
-                let [.., updates] = &mut self.buckets;
+                let [.., small, _, updates] = &mut self.buckets;
+                small.held = small.held.saturating_sub(SMALL_UPDATES_PER_DATA);
                 updates.held = updates.held.saturating_sub(UPDATES_PER_DATA);
             }
             Kind::Reset => self.spend(Flood::OwnReset),
@@ -279,6 +283,19 @@ mod tests {
             let more = (0..1_000_000).find_map(|_| floods.received(&frame).err());
             assert_eq!(more, Some(flood));
             assert_eq!(floods.found(), Some(flood));
+        }
+    }
+
+    #[test]
+    fn who_gives_back_many_small_messages_one_by_one_is_no_flood() {
+        let (message, given_back) = (frame(0, 0, 1, &[0; 20]), frame(8, 0, 1, &[0, 0, 0, 20]));
+        let to_connection = frame(8, 0, 0, &[0, 0, 0, 20]);
+        let mut floods = opened();
+
+        for _ in 0..10_000 {
+            floods.sent(&message);
+            assert_eq!(floods.received(&given_back), Ok(()));
+            assert_eq!(floods.received(&to_connection), Ok(()));
         }
     }
 
