@@ -79,9 +79,10 @@ const SMALL_WINDOW: u32 = 128;
 /// WINDOW_UPDATEs that one DATA frame of ours may be worth: one for the stream and one for the
 /// connection are usual, and some acknowledge in pieces.
 const UPDATES_PER_DATA: u32 = 8;
-/// Of these, so many may be small: an RPC client gives back each of its small messages by itself, to the
-/// stream and to the connection. Who opens a byte at a time for a large answer is a slow taker.
-const SMALL_UPDATES_PER_DATA: u32 = 2;
+/// WINDOW_UPDATEs that open little and that a frame of an answer may be worth: an RPC client opens a
+/// little for each message that it expects, and gives each small one back by itself, to the stream and
+/// to the connection. Who opens a byte at a time for a large answer is a slow taker.
+const SMALL_UPDATES_PER_FRAME: u32 = 4;
 
 impl Flood {
     const COUNT: usize = 11;
@@ -114,7 +115,8 @@ impl Flood {
             Self::Priority => Limit { burst: 512, per_second: 64 },
             Self::Reset => Limit { burst: 512, per_second: 256 },
             Self::Settings => Limit { burst: 32, per_second: 2 },
-            Self::SmallWindow => Limit { burst: 128, per_second: 16 },
+            // Calls that begin together open their windows before there is an answer.
+            Self::SmallWindow => Limit { burst: 1_024, per_second: 128 },
             Self::Unknown => Limit { burst: 128, per_second: 16 },
             Self::WindowUpdate => Limit { burst: 4_096, per_second: 512 },
         }
@@ -152,13 +154,12 @@ impl Floods {
         let mut frames = std::mem::replace(&mut self.to_client, Frames::of_server());
         frames.read(bytes, |frame| match frame.kind {
             Kind::Data => {
-                let [.., small, _, updates] = &mut self.buckets;
-                small.held = small.held.saturating_sub(SMALL_UPDATES_PER_DATA);
-                updates.held = updates.held.saturating_sub(UPDATES_PER_DATA);
+                self.pay(Flood::SmallWindow, SMALL_UPDATES_PER_FRAME);
+                self.pay(Flood::WindowUpdate, UPDATES_PER_DATA);
             }
+            Kind::Headers => self.pay(Flood::SmallWindow, SMALL_UPDATES_PER_FRAME),
             Kind::Reset => self.spend(Flood::OwnReset),
-            Kind::Headers
-            | Kind::Priority
+            Kind::Priority
             | Kind::Settings
             | Kind::Push
             | Kind::Ping
@@ -219,6 +220,12 @@ impl Floods {
             }
             Kind::Other => self.spend(Flood::Unknown),
             Kind::Data | Kind::Push => {}
+        }
+    }
+
+    fn pay(&mut self, flood: Flood, count: u32) {
+        if let Some(bucket) = self.buckets.get_mut(flood.number()) {
+            bucket.held = bucket.held.saturating_sub(count);
         }
     }
 
