@@ -42,7 +42,7 @@ use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
-use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Order, Responder, Store};
+use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
