@@ -25,6 +25,10 @@ pub(crate) enum Wish {
 }
 
 /// Why the agent ends.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "a successor takes over, and the agent's work is over"
+)]
 pub(crate) enum Over {
     /// Somebody asked for it.
     Asked,

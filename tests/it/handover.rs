@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use enforcer_tests::lab::{
-    Agent, Ask, Client, DEADLINE, Family, Http, Steady, TlsStream, wait_until,
-};
+use enforcer_tests::lab::{Agent, Ask, Client, Family, Http, Steady, TlsStream, wait_until};
 use rustix::process::Signal;
 
 use crate::stage::{Hook, Stage, orders, policy};
@@ -391,20 +389,15 @@ impl Load {
         let short: Vec<_> = self.short.iter().map(|one| one.so_far().served).collect();
         let long: Vec<_> = self.long.iter().map(|one| one.done.load(Ordering::Relaxed)).collect();
         let begun = Instant::now();
-        while begun.elapsed() < LONG {
-            let more =
-                self.short.iter().zip(&short).all(|(one, &was)| one.so_far().served >= was + 5)
-                    && self
-                        .long
-                        .iter()
-                        .zip(&long)
-                        .all(|(one, &was)| one.done.load(Ordering::Relaxed) > was);
-            if more {
-                return;
-            }
+        let short_flow =
+            || self.short.iter().zip(&short).all(|(one, &was)| one.so_far().served >= was + 5);
+        let long_flow = || {
+            self.long.iter().zip(&long).all(|(one, &was)| one.done.load(Ordering::Relaxed) > was)
+        };
+        while !(short_flow() && long_flow()) {
+            assert!(begun.elapsed() < LONG, "the load does not flow");
             std::thread::sleep(PAUSE);
         }
-        panic!("the load does not flow");
     }
 
     fn end_spotless(self) {

@@ -158,7 +158,8 @@ fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
 
 fn fields<const N: usize>(line: &'static str) -> [&'static str; N] {
     let fields: Vec<&str> = line.splitn(N, " | ").collect();
-    fields.try_into().unwrap_or_else(|_| panic!("{line}"))
+    assert_eq!(fields.len(), N, "{line}");
+    fields.try_into().unwrap()
 }
 
 /// The bytes that a line of a table stands for.

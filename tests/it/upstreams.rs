@@ -40,6 +40,9 @@ fn head(stream: &mut TcpStream) {
     }
 }
 
+/// What an upstream does with a connection.
+type Script = fn(TcpStream);
+
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn half_of_a_pool_dies_and_returns_and_no_request_is_lost() {
@@ -98,7 +101,7 @@ fn others_stand_in_and_step_back_and_no_request_is_lost() {
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn answers_that_cannot_be_passed_on_are_problem_documents_or_broken_off() {
-    let scripts: [(fn(TcpStream), &[u16]); 6] = [
+    let scripts: [(Script, &[u16]); 6] = [
         (|mut stream| drop(stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")), &[502]),
         (|mut stream| head(&mut stream), &[502]),
         (

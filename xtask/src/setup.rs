@@ -29,18 +29,18 @@ enum Remedy {
     Nextest,
     /// The identity provider of the lab, installed below `target`.
     Provider,
-    /// Packages of PyPI, installed below `target`.
+    /// Packages of `PyPI`, installed below `target`.
     Python(&'static Python),
 }
 
-/// Packages of PyPI, each with its hashes, and the folder for them.
+/// Packages of `PyPI`, each with its hashes, and the folder for them.
 #[derive(PartialEq, Eq)]
 struct Python {
     requirements: &'static str,
     folder: &'static str,
 }
 
-/// gRPC and WebSockets, as nobody here wrote them.
+/// `gRPC` and `WebSockets`, as nobody here wrote them.
 const CLIENTS: Python =
     Python { requirements: "tests/src/lab/python/requirements.txt", folder: "target/python" };
 

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use enforcer_admin::call::{HandingOver, Shared};
 use enforcer_admin::{Peer, Refusal, RefusalKind, Visitor};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Lender, Record};
@@ -158,20 +158,16 @@ async fn try_to_give(
         word = heard(listening) => word,
         () = abandon.cancelled() => bail!("the agent was told to stop"),
     };
-    match begun.context("it did not begin")? {
-        Word::Begin => {}
-        word => bail!("it said {word:?} before it began"),
-    }
+    let word = begun.context("it did not begin")?;
+    ensure!(matches!(word, Word::Begin), "it said {word:?} before it began");
 
     let mut lent = Lent::default();
     let given = async {
         let records = let_go(estate, &mut lent, records, peer).await?;
         conversation.patience(Some(TO_TAKE_UP))?;
         conversation.say(&Word::Yours { records })?;
-        match heard(conversation.again()?).await.context("it did not come to serve")? {
-            Word::Ready => {}
-            word => bail!("it said {word:?} before it was ready"),
-        }
+        let word = heard(conversation.again()?).await.context("it did not come to serve")?;
+        ensure!(matches!(word, Word::Ready), "it said {word:?} before it was ready");
         // From here on it serves, whatever becomes of this agent.
         conversation.say(&Word::Done).context("it broke off when it was ready")
     };
@@ -240,12 +236,15 @@ fn welcome(conversation: &mut Conversation, estate: &Estate, records: &UnixStrea
 /// The next word, on a thread that may wait.
 async fn heard(mut conversation: Conversation) -> Result<Word> {
     let word = tokio::task::spawn_blocking(move || conversation.hear()).await?;
-    word.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+    word.map_err(|error| {
+        let is = |kinds: [io::ErrorKind; 2]| kinds.contains(&error.kind());
+        if is([io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset]) {
             anyhow!("it broke off; its own log says why")
+        } else if is([io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut]) {
+            anyhow!("it took too long")
+        } else {
+            anyhow!(error)
         }
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => anyhow!("it took too long"),
-        _ => anyhow!(error),
     })
 }
 
@@ -366,9 +365,10 @@ impl Away {
         let mut hearing = self.conversation.again()?;
         std::thread::Builder::new().name("successor".to_owned()).spawn(move || {
             while let Ok(word) = hearing.hear() {
-                match word {
-                    Word::Cut { cut } => cutter.obey(&cut),
-                    word => warn!(?word, "a word out of place"),
+                if let Word::Cut { cut } = &word {
+                    cutter.obey(cut);
+                } else {
+                    warn!(?word, "a word out of place");
                 }
             }
             debug!("the successor says nothing more");

@@ -1,4 +1,4 @@
-//! WebSockets between the `websockets` package of Python and itself, with us in between.
+//! `WebSockets` between the `websockets` package of Python and itself, with us in between.
 
 use std::time::Duration;
 

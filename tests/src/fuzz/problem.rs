@@ -31,10 +31,11 @@ pub fn problem_document(bytes: &[u8]) {
     let document: HashMap<String, Value> =
         serde_json::from_slice(answer.body()).expect("a problem document is JSON");
     let named = id.to_string();
-    assert_eq!(document["type"], "about:blank");
-    assert_eq!(document["title"], status.canonical_reason().expect("a status has a name"));
-    assert_eq!(document["status"], reason.status());
-    assert_eq!(document["request_id"], named);
+    let of = |member: &str| document.get(member).cloned().unwrap_or_default();
+    assert_eq!(of("type"), "about:blank");
+    assert_eq!(of("title"), status.canonical_reason().expect("a status has a name"));
+    assert_eq!(of("status"), reason.status());
+    assert_eq!(of("request_id"), named);
     assert_eq!(document.len(), 4, "{document:?}");
     let headers = answer.headers();
     assert_eq!(headers["content-type"], "application/problem+json");

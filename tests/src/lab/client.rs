@@ -204,12 +204,9 @@ impl Client {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 // A server that has said goodbye is not asked again.
                 let open = connection.take().filter(Connection::is_open);
-                let open = match open.map_or_else(|| client.connect(http), Ok) {
-                    Ok(open) => open,
-                    Err(_) => {
-                        shared.lock().miss();
-                        continue;
-                    }
+                let Ok(open) = open.map_or_else(|| client.connect(http), Ok) else {
+                    shared.lock().miss();
+                    continue;
                 };
                 let outcome = Ok(open).and_then(|mut open: Connection| Ok((open.ask(&ask)?, open)));
                 match outcome {

@@ -26,9 +26,8 @@ use crate::framing::{Framing, HEAD_BYTES_MAX};
 pub fn first_request(bytes: &[u8]) -> Option<Result<(Head, HeaderMap), Rejection>> {
     let mut framing = Framing::default();
     let sound = framing.read(bytes);
-    let parts = match parse(bytes.get(..sound)?) {
-        Some(parts) => parts,
-        None => return framing.fault_in_head().map(|fault| Err(fault.into())),
+    let Some(parts) = parse(bytes.get(..sound)?) else {
+        return framing.fault_in_head().map(|fault| Err(fault.into()));
     };
     Some(normalise(&parts).map(|head| (head, parts.headers)))
 }

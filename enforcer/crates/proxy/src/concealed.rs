@@ -25,6 +25,7 @@ const REST_BYTES_MAX: usize = 64 * 1024;
 const REST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The body of an answer.
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
 pub(crate) enum Said {
     /// Ours, in the place of the upstream's.
     Ours(Bytes),

@@ -2,7 +2,7 @@
 //!
 //! Each kind has a bucket: a burst that honest clients do not reach, and a rate at which it drains.
 //! Each attack has a name, and most have several. Whoever is over a limit is told so (GOAWAY,
-//! ENHANCE_YOUR_CALM) and leaves. Streams themselves are not counted: how many are open is bounded
+//! `ENHANCE_YOUR_CALM`) and leaves. Streams themselves are not counted: how many are open is bounded
 //! by `SETTINGS_MAX_CONCURRENT_STREAMS`, and a request that is answered is what a connection is for.
 
 use std::time::Duration;
@@ -74,9 +74,9 @@ struct Limit {
 
 /// Frames that one head may have; `h2` bounds its bytes.
 const HEAD_PARTS_MAX: u32 = 16;
-/// A WINDOW_UPDATE that opens less is not worth the frame.
+/// A `WINDOW_UPDATE` that opens less is not worth the frame.
 const SMALL_WINDOW: u32 = 128;
-/// WINDOW_UPDATEs that one DATA frame of ours may be worth: one for the stream and one for the
+/// `WINDOW_UPDATE` frames that one DATA frame of ours may be worth: one for the stream and one for the
 /// connection are usual, and some acknowledge in pieces.
 const UPDATES_PER_DATA: u32 = 8;
 /// WINDOW_UPDATEs that open little and that a frame of an answer may be worth: an RPC client opens a

@@ -1,7 +1,7 @@
 //! Where the frames of an HTTP/2 connection begin and end, read along in its raw bytes.
 //!
 //! Only the nine bytes in front of each frame are looked at (RFC 9113, 4.1), and the four of a
-//! WINDOW_UPDATE; what they mean is the business of `h2`. If this reading and that one ever disagreed,
+//! `WINDOW_UPDATE`; what they mean is the business of `h2`. If this reading and that one ever disagreed,
 //! `h2` would have refused the connection first.
 
 /// Reads along on one direction of one connection.
@@ -23,7 +23,7 @@ pub(crate) struct Frame {
     pub(crate) flags: u8,
     pub(crate) length: usize,
     pub(crate) stream: u32,
-    /// Of a WINDOW_UPDATE.
+    /// Of a `WINDOW_UPDATE`.
     pub(crate) increment: u32,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// END_STREAM, and ACK of SETTINGS and PING.
+/// `END_STREAM`, and ACK of SETTINGS and PING.
 pub(crate) const FLAG_END_STREAM: u8 = 0x1;
 pub(crate) const FLAG_ACK: u8 = 0x1;
 pub(crate) const FLAG_END_HEADERS: u8 = 0x4;

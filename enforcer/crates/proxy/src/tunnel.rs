@@ -96,7 +96,7 @@ pub(crate) async fn open(
         return Err(Failure {
             whose: Fault::Upstream,
             retry: Retry::Unsafe,
-            upstream: Some(tunnel.upstream.clone()),
+            upstream: Some(Arc::clone(&tunnel.upstream)),
             cause: Cause::Misplaced(Misplaced::Upgrade),
         });
     }

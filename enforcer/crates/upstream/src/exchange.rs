@@ -317,10 +317,8 @@ where
         unsent: Option<Box<Request<Sending<B>>>>,
         origin: Origin,
     ) -> Unanswered<B> {
-        let cause = match cause {
-            Cause::Closed(_) if self.turn.is_isolated() => Cause::Isolated,
-            cause => cause,
-        };
+        let was_cut = matches!(cause, Cause::Closed(_)) && self.turn.is_isolated();
+        let cause = if was_cut { Cause::Isolated } else { cause };
         let mut failure = Failure::new(Some(Arc::clone(&self.turn.host.member.label)), cause);
         if unsent.is_some() {
             failure.retry = Retry::Safe;

@@ -201,8 +201,8 @@ where
             let same = |host: &Rc<Host<B>>| Arc::ptr_eq(&host.member, &seat.member);
             let old = before.iter().position(same).map(|at| before.swap_remove(at));
             let old = old.or_else(|| {
-                let former = known.former.iter().filter_map(Weak::upgrade);
-                former.filter(|host| same(host)).last()
+                let mut former = known.former.iter().rev().filter_map(Weak::upgrade);
+                former.find(|host| same(host))
             });
             let host = old.unwrap_or_else(|| Rc::new(Host::new(&seat.member)));
             host.is_listed.set(true);

@@ -67,9 +67,10 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         if let Some(path) = text.strip_prefix("unix:") {
             let fits = path.len() <= Self::SOCKET_PATH_MAX && !path.contains('\0');
-            return match Path::new(path) {
-                path if path.is_absolute() && fits => Ok(Self::Unix(path.into())),
-                _ => Err(TargetError::SocketPath),
+            let path = Path::new(path);
+            return match path.is_absolute() && fits {
+                true => Ok(Self::Unix(path.into())),
+                false => Err(TargetError::SocketPath),
             };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {

@@ -186,7 +186,8 @@ impl UpstreamDesk {
                     .hint("put some hosts back first; `enforcer upstream list` tells which")
             })?;
         } else {
-            self.orders.end(&upstream, before.iter().map(|(host, ..)| host.as_str()));
+            let hosts: Vec<_> = before.iter().map(|(host, ..)| host.as_str()).collect();
+            self.orders.end(&upstream, &hosts);
         }
         for (host, ..) in &before {
             // The hosts were found a moment ago; one that has gone meanwhile gets no requests.

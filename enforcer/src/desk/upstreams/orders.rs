@@ -51,9 +51,9 @@ impl HostOrders {
     }
 
     /// These hosts have none any more.
-    pub(super) fn end<'a>(&self, upstream: &str, hosts: impl Iterator<Item = &'a str> + Clone) {
+    pub(super) fn end(&self, upstream: &str, hosts: &[&str]) {
         let is_ended = |order: &HostOrder| {
-            order.upstream == upstream && hosts.clone().any(|host| order.host == host)
+            order.upstream == upstream && hosts.iter().any(|host| order.host == *host)
         };
         self.0.lock().retain(|order| !is_ended(order));
     }

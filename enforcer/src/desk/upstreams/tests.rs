@@ -30,7 +30,7 @@ fn a_target_is_an_upstream_or_one_of_its_hosts_by_name_or_address() {
 
 #[test]
 fn the_last_host_that_is_well_is_guarded_and_the_others_are_told_with_their_cause() {
-    let ejected = State::Ejected { why: Why::InARow(5), left: std::time::Duration::from_secs(9) };
+    let ejected = State::Ejected { why: Why::InARow(5), left: Duration::from_secs(9) };
     let one_left = view("orders", [("a:1", State::Up), ("b:1", ejected)]);
     let two_left = view("orders", [("a:1", State::Up), ("b:1", State::Starting)]);
     let none_left = view("orders", [("a:1", State::Isolated), ("b:1", State::Isolated)]);
@@ -74,7 +74,7 @@ fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_r
     assert_eq!(orders.of("orders", "a:1").unwrap().wish, HostWish::Isolate);
     assert_eq!(orders.take_over(at(89)), []);
     assert_eq!(orders.take_over(at(90)), [order("b:1", HostWish::Drain, 90)]);
-    orders.end("orders", ["a:1"].into_iter());
+    orders.end("orders", &["a:1"]);
     assert!(orders.all().is_empty());
 
     let many = (0..ORDERS_MAX).map(|n| order(&format!("h{n}:1"), HostWish::Drain, 60));

@@ -1,5 +1,7 @@
 //! `[cache]` and the routes that keep answers.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use enforcer_cache::Bounds;
@@ -48,7 +50,7 @@ fn a_route_keeps_answers_for_each_caller_or_for_all() {
 fn what_changes_the_way_to_the_upstream_changes_under_what_answers_are_kept() {
     let via = |key: &str, from: &str, to: &str| {
         let text = with(&format!("cache = true\n{key}"), "").replace(from, to);
-        read(&text).unwrap().routes()[0].cache.as_ref().unwrap().via.clone()
+        Arc::clone(&read(&text).unwrap().routes()[0].cache.as_ref().unwrap().via)
     };
     let plain = via("", "", "");
 
@@ -65,7 +67,7 @@ fn what_changes_the_way_to_the_upstream_changes_under_what_answers_are_kept() {
             let name =
                 text.split("upstream = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
             let text = text.replace(&format!("upstream = \"{name}\""), "upstream = \"other\"");
-            read(&text).unwrap().routes()[0].cache.as_ref().unwrap().via.clone()
+            Arc::clone(&read(&text).unwrap().routes()[0].cache.as_ref().unwrap().via)
         };
         assert_ne!(changed, plain, "{key}{to}");
     }

@@ -61,7 +61,7 @@ impl Fleet {
             spawn_local(async move {
                 let Ok(_permit) = lookups.acquire().await else { return };
                 let answer = look_up(&name).await;
-                fleet.looked_up(&name, answer);
+                fleet.looked_up(&name, &answer);
             });
         }
         next = next_name.map_or(next, |name| next.min(Instant::from_std(name)));
@@ -81,13 +81,13 @@ impl Fleet {
         next
     }
 
-    pub(crate) fn looked_up(&self, name: &Name, answer: std::io::Result<Vec<SocketAddr>>) {
+    pub(crate) fn looked_up(&self, name: &Name, answer: &std::io::Result<Vec<SocketAddr>>) {
         let now = Instant::now().into_std();
         let addresses = answer.as_ref().ok().map(Vec::as_slice);
         self.names.answered(name, addresses, now);
         let now_ms = self.teller.ms(now);
         for upstream in self.upstreams.load().iter() {
-            match &answer {
+            match answer {
                 Ok(addresses) if !addresses.is_empty() => {
                     let mut control = upstream.control.lock();
                     control.resolved(&name.0, name.1, addresses, upstream, now_ms);

@@ -338,13 +338,13 @@ async fn a_name_is_looked_up_and_a_failed_look_up_keeps_the_last_good_answer() {
         let before = view[0].hosts.len();
         fleet.looked_up(
             &("localhost".into(), server.address.port()),
-            Err(std::io::Error::other("no resolver")),
+            &Err(std::io::Error::other("no resolver")),
         );
         assert_eq!(fleet.view(now())[0].hosts.len(), before);
         assert_eq!(get(&pools, &plan).await.unwrap(), "ok");
 
         let elsewhere = Server::answering(OK).await;
-        fleet.looked_up(&("localhost".into(), server.address.port()), Ok(vec![elsewhere.address]));
+        fleet.looked_up(&("localhost".into(), server.address.port()), &Ok(vec![elsewhere.address]));
         assert_eq!(who(&pools, &plan).await, elsewhere.address.to_string());
         until(|| server.closed.get() == 1).await;
     })

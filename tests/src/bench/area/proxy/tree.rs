@@ -139,7 +139,10 @@ mod tests {
     use super::*;
     use crate::lab::{DEADLINE, wait_until};
 
-    fn reading(of: &[(u32, u64, u32, &[(u32, u64)])]) -> Reading {
+    /// A process: its id, when it started, its ticks, and those of its threads.
+    type One<'a> = (u32, u64, u32, &'a [(u32, u64)]);
+
+    fn reading(of: &[One<'_>]) -> Reading {
         let processes = of.iter().map(|&(id, started, ticks, threads)| {
             let threads = threads.iter().copied().collect();
             (Process { id, started }, Used { ticks, threads, resident: 1 })
