@@ -8,17 +8,20 @@
 mod check;
 mod fields;
 mod forms;
+mod places;
 
 use std::time::Duration;
 
 pub(crate) use check::{check, suggest};
 pub(crate) use fields::{Fields, Mixed, Named};
 pub(crate) use forms::{
-    ALGORITHM, ALLOTMENT, BALANCE, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS,
-    ENDPOINT, Form, GRANT, HASH_KEY, HOST, HOST_ADDRESS, HOURS, INTERFACE, ISSUER, KEY_PREFIX,
-    LEVEL, METHOD, MODE, NAME, NETWORK, ORIGIN, PATH, PATH_PREFIX, PATTERN, PER_SECOND, PERCENT,
-    PLACE, PROXIES, RATE, SERVER_NAME, TARGET, VALUE, WORDS, ZONE, brief, claim_path,
+    ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS, ENDPOINT, Form,
+    GRANT, HOST, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD, NAME, NETWORK, ORIGIN, PATH,
+    PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, RATE, VALUE, WORDS, ZONE, brief, claim_path,
     parse_bytes_per_second, parse_duration,
+};
+pub(crate) use places::{
+    BALANCE, HASH_KEY, HOST_ADDRESS, MODE, PLACE, PROXIES, SERVER_NAME, TARGET,
 };
 
 /// One key of a table.
