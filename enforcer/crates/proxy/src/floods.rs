@@ -79,7 +79,7 @@ const SMALL_WINDOW: u32 = 128;
 /// `WINDOW_UPDATE` frames that one DATA frame of ours may be worth: one for the stream and one for the
 /// connection are usual, and some acknowledge in pieces.
 const UPDATES_PER_DATA: u32 = 8;
-/// WINDOW_UPDATEs that open little and that a frame of an answer may be worth: an RPC client opens a
+/// `WINDOW_UPDATE` frames that open little and that a frame of an answer may be worth: an RPC client opens a
 /// little for each message that it expects, and gives each small one back by itself, to the stream and
 /// to the connection. Who opens a byte at a time for a large answer is a slow taker.
 const SMALL_UPDATES_PER_FRAME: u32 = 4;

@@ -74,10 +74,10 @@ impl FromStr for Target {
             };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return match address {
-                _ if address.port() == 0 => Err(TargetError::NoPort),
-                _ if address.ip().is_unspecified() => Err(TargetError::Unspecified),
-                address => Ok(Self::Address(address)),
+            return match (address.port(), address.ip().is_unspecified()) {
+                (0, _) => Err(TargetError::NoPort),
+                (_, true) => Err(TargetError::Unspecified),
+                (_, false) => Ok(Self::Address(address)),
             };
         }
         let (host, port) = text.rsplit_once(':').ok_or(TargetError::Malformed)?;

@@ -178,13 +178,14 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use enforcer_model::{Clock, SystemClock};
     use enforcer_upstream::{Few, Why, Wish};
 
     use super::*;
 
     #[test]
     fn a_host_that_comes_and_goes_does_not_fill_the_log() {
-        let start = Instant::now();
+        let start = SystemClock.now().monotonic;
         let mut lines = Lines { left: LINES_MAX, refilled: start, suppressed: 0 };
 
         let at_once = (0..10_000).filter(|_| lines.take(start)).count();

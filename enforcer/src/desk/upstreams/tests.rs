@@ -85,7 +85,9 @@ fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_r
 }
 
 fn open(folder: &tempfile::TempDir) -> Result<UpstreamDesk, OpenError> {
-    let config = Config::new(folder.path().join("audit"), "test/enforcer");
+    // A log that was dropped is free a moment later: each has a place of its own.
+    let log = tempfile::tempdir_in(folder).unwrap().keep();
+    let config = Config::new(log.join("audit"), "test/enforcer");
     let (audit, _) = Audit::open(config, Arc::new(SystemClock)).unwrap();
     let file = folder.path().join("upstreams.json");
     UpstreamDesk::open(file, Arc::default(), Arc::default(), audit, SystemClock.now())

@@ -168,13 +168,15 @@ async fn a_lent_log_takes_no_more_than_it_has_slots_for() {
     let (_size, lender) = ours.lend(outlet, spills(&lab).join("1.spill")).await.unwrap();
 
     // The other process is still busy with something else.
-    let guard = slot.lock();
-    let tickets: Vec<_> =
-        (0..4).map(|number| ours.reserve().unwrap().write(record(number))).collect();
-    assert_eq!(ours.reserve().unwrap_err(), Full::Queue);
-    drop(guard);
-    let (other, _) = lab.open().unwrap();
-    *slot.lock() = Some(Other { audit: other.clone(), lives: Arc::new(usize::MAX.into()) });
+    let (tickets, other) = {
+        let mut busy = slot.lock();
+        let tickets: Vec<_> =
+            (0..4).map(|number| ours.reserve().unwrap().write(record(number))).collect();
+        assert_eq!(ours.reserve().unwrap_err(), Full::Queue);
+        let (other, _) = lab.open().unwrap();
+        *busy = Some(Other { audit: other.clone(), lives: Arc::new(usize::MAX.into()) });
+        (tickets, other)
+    };
 
     for ticket in tickets {
         ticket.committed().await.unwrap();

@@ -293,7 +293,7 @@ mod tests {
         };
         let before: Vec<_> = (0..1_000).map(|key| home(&all, key)).collect();
         let mut fewer = roster(&[1; 4]);
-        let gone = fewer.seats.remove(2).member.label.clone();
+        let gone = Arc::clone(&fewer.seats.remove(2).member.label);
         fewer.front = 3;
 
         let moved =

@@ -1,6 +1,7 @@
 //! Against real little servers on loopback, each with one way to misbehave.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +67,7 @@ async fn a_host_that_refuses_is_unreachable_and_a_retry_is_safe() {
 
         assert_eq!(failure.reason(), Reason::UpstreamUnreachable);
         assert_eq!((failure.whose, failure.retry), (Fault::Upstream, Retry::Safe));
-        assert_eq!(failure.upstream, Some(plan.tiers[0][0].name.clone()));
+        assert_eq!(failure.upstream, Some(Arc::clone(&plan.tiers[0][0].name)));
     })
     .await;
 }
