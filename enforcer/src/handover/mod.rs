@@ -1,7 +1,7 @@
 //! One agent takes another's place, and no request notices.
 //!
 //! The successor prepares everything, then asks the agent that serves ([`Predecessor`]) over its
-//! admin socket. That one ([`give`]) hands over what only one may have, in this order:
+//! admin socket. That one ([`mod@give`]) hands over what only one may have, in this order:
 //!
 //! ```text
 //! successor                                  predecessor

@@ -34,7 +34,7 @@ pub enum TargetError {
     /// Longer than the system takes (`sun_path`), or not absolute.
     #[error("the path of a socket is absolute and at most {} bytes long", Target::SOCKET_PATH_MAX)]
     SocketPath,
-    /// 0.0.0.0 or [::].
+    /// `0.0.0.0` or `[::]`.
     #[error("it is not the address of a host; for this host write `127.0.0.1` or `[::1]`")]
     Unspecified,
 }

@@ -3,7 +3,7 @@
 //! The fleet carries orders out; here is who gave them, why, until when, and that they hold over
 //! reloads and restarts: they are given again before the first request is served, with every reload
 //! before its policy is in force, and whenever a name leads to another address. The last host that is
-//! well is only taken out by force. What happens to upstreams by itself is told by [`tell`].
+//! well is only taken out by force. What happens to upstreams by itself is told by [`mod@tell`].
 
 mod file;
 mod orders;
