@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_short_life_ends() {
-        let options = IdpOptions { ttl: Duration::from_secs(1), ..IdpOptions::default() };
+        let options = IdpOptions { ttl: Duration::from_secs(4), ..IdpOptions::default() };
         let idp = Idp::start(None, options).unwrap();
         let token = idp.token(ORDERS, "eddsa").unwrap();
 
