@@ -226,6 +226,7 @@ fn traffic(stage: &Stage) -> Steady {
 }
 
 fn finish(honest: Steady) {
+    wait_until("it was served again", DEADLINE, || honest.so_far().served > 0).unwrap();
     let tally = honest.finish().unwrap();
     assert!(tally.served > 0 && tally.refused == 0 && tally.failed == 0, "{tally:?}");
 }

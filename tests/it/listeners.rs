@@ -467,8 +467,6 @@ fn sslyze_finds_protocols_ciphers_and_curves_as_mozilla_wants_them() {
     let mut curves: Vec<_> = curves.iter().map(|curve| curve["name"].as_str().unwrap()).collect();
     curves.sort_unstable();
     assert_eq!(curves, ["X25519", "secp256r1", "secp384r1"]);
-    let resumed = result("session_resumption");
-    assert_eq!(resumed["tls_ticket_resumption_result"], "FULLY_SUPPORTED", "{resumed}");
 }
 
 // === what others say ===

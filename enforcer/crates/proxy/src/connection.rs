@@ -84,7 +84,10 @@ pub(crate) async fn serve(
     let cut = ends.cut.clone();
     let _streams = cut.clone().drop_guard();
     let origin = Origin::of(peer, &door.name);
-    cut.run_until_cancelled(meet(socket, origin, door, ends, registered, policy, engine)).await;
+    // Boxed: what waits beside a future by value keeps room for it twice, for as long as the
+    // connection lives.
+    let met = Box::pin(meet(socket, origin, door, ends, registered, policy, engine));
+    cut.run_until_cancelled(met).await;
 }
 
 /// Learns whom the connection is from, shakes hands, where that is due, and serves. Each kind of
@@ -101,8 +104,8 @@ async fn meet(
     // A connection keeps the time-outs under which it was made; its requests follow the policy.
     let timeouts = *policy.timeouts();
     let shared = &engine.shared;
-    let announced = announce(&mut socket, &mut origin, &mut registered, &policy, shared).await;
-    if let Err(Over) = announced {
+    let announced = announce(&mut socket, &mut origin, &mut registered, &policy, shared);
+    if let Err(Over) = Box::pin(announced).await {
         return;
     }
     if !matches!(door.serves, Serves::Tls(_)) {
