@@ -21,8 +21,9 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::tls::Trust;
 
-/// A TLS connection whose first bytes were overheard.
-pub(crate) type Secured = TlsStream<Overheard<Socket>>;
+/// A TLS connection whose first bytes were overheard. Boxed: whoever hands it on by value keeps room
+/// for it, at every step and for as long as the connection lives.
+pub(crate) type Secured = Box<TlsStream<Overheard<Socket>>>;
 
 /// The connection is over, and is counted.
 pub(crate) struct Over;
@@ -91,7 +92,7 @@ pub(crate) async fn shake(
     let shaken = timeout(patience, handshake).await;
     drop(shaking);
     let mut stream = match shaken {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) if is_about_certificates(&error) => {
             return Err(over(&counters.certificates_refused));
         }
