@@ -11,6 +11,9 @@ use enforcer_tests::lab::{
 };
 use serde_json::Value;
 
+/// Longer than the log gathers records before it commits them.
+const GATHERING: Duration = Duration::from_millis(60);
+
 /// Where the kernel program sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
@@ -340,8 +343,10 @@ impl Stage {
         counters.find(|one| one["name"] == counter).unwrap()["count"].as_u64().unwrap()
     }
 
-    /// Everything on record, oldest first.
+    /// Everything on record, oldest first. A record that nobody waits for may share a commit with
+    /// those that follow, so they are given the time for it.
     pub(crate) fn records(&self) -> Vec<Value> {
+        std::thread::sleep(GATHERING);
         // Named by its folder: the policy file may be a bad one.
         let log = self.site.state().join("audit");
         let words =
