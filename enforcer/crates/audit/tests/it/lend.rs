@@ -185,8 +185,8 @@ async fn a_lent_log_takes_no_more_than_it_has_slots_for() {
     drop(lender);
     ours.close().await.unwrap();
     other.close().await.unwrap();
-    let report = lab.verify().unwrap();
-    assert_eq!(report.checkpoint.size, 5, "four records, and a gap that tells of the refusal");
+    assert_eq!(ids(&lab), [0, 1, 2, 3]);
+    assert!(lab.verify().unwrap().checkpoint.size > 4, "a gap tells of the refusal");
 }
 
 async fn lend(lab: &Lab, ours: &Audit, lives: usize) -> (Audit, Lender) {
