@@ -128,6 +128,6 @@ pub(crate) static TARGET: Form = Form {
 fn not_an_address(text: &str) -> Refused {
     Refused::with(
         format!("`{}` is not an address with a port", brief(text)),
-        "write it as `192.0.2.1:8443` or `[2001:db8::1]:8443`; names are not looked up",
+        "write it as `192.0.2.1:8443` or `[2001:db8::1]:8443`; a listener has no name",
     )
 }
