@@ -49,7 +49,7 @@ impl<F: Future> Future for Aside<F> {
         if !this.bell.rang.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        this.bell.rang.store(false, Ordering::Release);
+        this.bell.rang.swap(false, Ordering::AcqRel);
         let polled = this.future.as_mut().poll(&mut Context::from_waker(&this.ringer));
         if polled.is_ready() {
             // One that has more to say is asked again.
