@@ -104,15 +104,16 @@ async fn serve(
     }
 
     let program = own_sha256();
+    // Before anything that an agent which runs here could notice, its addresses and sockets included.
+    let lock = Arc::new(match &predecessor {
+        None => lock(&state.join("agent.lock"))?,
+        Some(predecessor) => predecessor.lock.try_clone()?,
+    });
     let threads = policy.agent().threads.unwrap_or_else(cores);
     let inherited = predecessor.as_mut().map(|one| std::mem::take(&mut one.sockets));
     let listeners = Listeners::adopt(&policy, threads, inherited.unwrap_or_default())?;
     let certificates = Arc::new(Certificates::load(&policy, &clock)?);
     certificates.warn();
-    let lock = Arc::new(match &predecessor {
-        None => lock(&state.join("agent.lock"))?,
-        Some(predecessor) => predecessor.lock.try_clone()?,
-    });
     let admin = match &predecessor {
         None => Some(bind_admin(&policy)?),
         Some(_) => None,

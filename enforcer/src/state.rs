@@ -43,8 +43,8 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => bail!(
-            "another agent runs on this state directory (it holds {}); stop it first, or give this \
-             one a [agent] state of its own",
+            "another agent runs on this state directory (it holds {}); stop it first, take its \
+             place with `--take-over`, or give this one a [agent] state of its own",
             path.display()
         ),
         Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),

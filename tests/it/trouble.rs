@@ -38,7 +38,7 @@ fn a_second_agent_is_refused_and_the_first_goes_on() {
     let status = second.wait(DEADLINE).unwrap();
 
     assert_eq!(status.code(), Some(1));
-    assert!(second.said().contains("is in use by enforcer (process"), "{}", second.said());
+    assert!(second.said().contains("another agent"), "{}", second.said());
     assert_eq!(stage.client(Family::V4).ask(&orders().key(&reader)).unwrap().status, 200);
     assert!(stage.enforcer(&["blocks", "--verify"]).is_success());
 }
