@@ -1,0 +1,75 @@
+//! `enforcer audit`: verify, read and export the log; needs no agent.
+
+mod export;
+mod scroll;
+mod tail;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use enforcer_audit::{Log, ReadError};
+
+pub(crate) use scroll::{Extent, Scroll};
+
+use super::{Context, Exit, Failure};
+
+/// Verify, read and export the audit log
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Hold every byte of the log against its signed root; exit code 7 when it does not hold
+    Verify(verify::Verify),
+    /// The newest records
+    Tail(tail::Tail),
+    /// One record with the proof that it is in the log, and a script that checks it anywhere
+    Export(export::Export),
+}
+
+/// Where the log lies.
+#[derive(Args, Debug)]
+pub(crate) struct Place {
+    /// The log's directory; the agent's own by default
+    #[arg(long = "log", value_name = "FOLDER")]
+    log: Option<PathBuf>,
+}
+
+impl Audit {
+    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Verify(verb) => verb.execute(context),
+            Self::Tail(verb) => verb.execute(context),
+            Self::Export(verb) => verb.execute(context),
+        }
+    }
+}
+
+impl Place {
+    /// The directory of the log.
+    pub(crate) fn folder(&self, context: &Context) -> Result<PathBuf, Failure> {
+        match &self.log {
+            Some(named) => Ok(named.clone()),
+            None => Ok(context.state()?.join("audit")),
+        }
+    }
+
+    /// The log, as of its newest checkpoint.
+    pub(crate) fn open(&self, context: &Context) -> Result<Log, Failure> {
+        Log::open_read_only(&self.folder(context)?).map_err(|error| unreadable(&error))
+    }
+}
+
+/// Why the log cannot be read.
+pub(crate) fn unreadable(error: &ReadError) -> Failure {
+    let failure = Failure::because(error);
+    match error {
+        ReadError::NoLog(_) | ReadError::NoRecord { .. } => failure.exit(Exit::NothingMatched),
+        ReadError::Checkpoint { .. }
+        | ReadError::Damaged { .. }
+        | ReadError::Root(_)
+        | ReadError::Segment(_)
+        | ReadError::Tile(_) => failure
+            .exit(Exit::VerificationFailed)
+            .hint("`enforcer audit verify` tells what is wrong and from where on"),
+        ReadError::File(_) | ReadError::Key { .. } => failure,
+    }
+}

@@ -1,0 +1,142 @@
+//! `enforcer audit verify`: the whole log held against its signed root.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+use enforcer_audit::{Report, VerifierKey, VerifyError};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::Place;
+use crate::cli::{Context, Exit, Failure};
+
+/// Hold every byte of the log against its signed root; exit code 7 when it does not hold
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// The log's public key from somewhere that the host cannot change, such as
+    /// `host.example/enforcer+1234abcd+AX…`; by default the one beside the log
+    #[arg(long, value_name = "KEY")]
+    public_key: Option<VerifierKey>,
+}
+
+/// Where the key came from that a log was held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyFrom {
+    Elsewhere,
+    BesideTheLog,
+}
+
+/// What `verify` found, for programs.
+#[derive(Debug, Serialize)]
+struct Verified {
+    log: PathBuf,
+    holds: bool,
+    origin: Option<String>,
+    signed_records: Option<u64>,
+    unsigned_tail_records: Option<u64>,
+    unfinished_bytes: Option<u64>,
+    last_good: Option<u64>,
+    first_bad: Option<u64>,
+    file: Option<PathBuf>,
+    why: Option<String>,
+}
+
+impl Verify {
+    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        let log = self.place.folder(context)?;
+        let key_from =
+            if self.public_key.is_some() { KeyFrom::Elsewhere } else { KeyFrom::BesideTheLog };
+        let bar = progress_bar();
+        let checked = enforcer_audit::verify(&log, self.public_key.as_ref(), |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        match checked {
+            Ok(report) => {
+                let lines = held(&report, key_from);
+                context.printer.item(&Verified::held(log, &report), &lines)?;
+                Ok(Exit::Done)
+            }
+            Err(VerifyError::Damaged(damage)) => {
+                let message = damage.to_string();
+                if context.printer.is_for_programs() {
+                    context.printer.item(&Verified::broken(log, damage), &[])?;
+                }
+                Err(Failure::failed(message).exit(Exit::VerificationFailed).hint(
+                    "keep the directory as it is: it is evidence; compare it with a copy from elsewhere",
+                ))
+            }
+            Err(error @ VerifyError::NoLog(_)) => Err(Failure::because(&error)
+                .exit(Exit::NothingMatched)
+                .hint("`--log FOLDER` names another place")),
+            Err(error @ VerifyError::File(_)) => Err(Failure::because(&error)),
+        }
+    }
+}
+
+impl Verified {
+    fn held(log: PathBuf, report: &Report) -> Self {
+        Self {
+            log,
+            holds: true,
+            origin: Some(report.checkpoint.origin.clone()),
+            signed_records: Some(report.checkpoint.size),
+            unsigned_tail_records: Some(report.tail_records),
+            unfinished_bytes: Some(report.tail_torn_bytes),
+            last_good: report.checkpoint.size.checked_sub(1),
+            first_bad: None,
+            file: None,
+            why: None,
+        }
+    }
+
+    fn broken(log: PathBuf, damage: enforcer_audit::Damage) -> Self {
+        Self {
+            log,
+            holds: false,
+            origin: None,
+            signed_records: None,
+            unsigned_tail_records: None,
+            unfinished_bytes: None,
+            last_good: damage.last_good,
+            first_bad: damage.first_bad,
+            file: Some(damage.file),
+            why: Some(damage.why),
+        }
+    }
+}
+
+fn held(report: &Report, key_from: KeyFrom) -> Vec<String> {
+    let Report { checkpoint, tail_records, tail_torn_bytes, segments, bytes, .. } = report;
+    let mut lines = vec![
+        format!("the log {} holds", checkpoint.origin),
+        format!("  signed    {} records, {segments} segments, {bytes} bytes", checkpoint.size),
+    ];
+    if *tail_records > 0 || *tail_torn_bytes > 0 {
+        lines.push(format!(
+            "  tail      {tail_records} records and {tail_torn_bytes} bytes are not signed yet"
+        ));
+    }
+    lines.push(format!("  key       {}", report.key));
+    if key_from == KeyFrom::BesideTheLog {
+        lines.push(
+            "  the key was read beside the log; with --public-key from elsewhere it proves more"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:40} {pos}/{len} records {per_sec}";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
