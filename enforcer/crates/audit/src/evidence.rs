@@ -13,6 +13,7 @@ use crate::merkle::{
 };
 use crate::note::{Checkpoint, NoteError, VerifierKey, decode, encode, parse_number};
 use crate::read::{Log, ReadError};
+use crate::stored::Stored;
 
 /// Verifies an [`Evidence`] without this program.
 pub const VERIFY_SH: &str = include_str!("../verify.sh");
@@ -27,11 +28,16 @@ pub struct Evidence {
     /// The record's place in the log.
     pub index: u64,
     /// Its bytes, as hashed.
-    pub record: Box<str>,
+    pub record: Box<[u8]>,
     /// The inclusion proof and the signed checkpoint that it leads to.
     pub proof: String,
     /// The key of the log, for convenience: who verifies must have it from somewhere else.
     pub key: VerifierKey,
+}
+
+/// The tree of a log, as far as it was read to prove records.
+pub(crate) struct Prover<'a> {
+    hashes: Hashes<'a>,
 }
 
 /// The proof does not prove the record.
@@ -54,16 +60,30 @@ impl Log {
     /// The record at `index` with everything that proves it.
     pub fn export(&self, index: u64) -> Result<Evidence, ReadError> {
         let stored = self.record(index)?;
-        let mut hashes = Hashes { log: self, tiles: HashMap::new() };
-        let path = inclusion_path(&mut hashes, index, self.size())?;
-        let path: String = path.iter().map(|hash| encode(hash) + "\n").collect();
-        let proof = format!("{PROOF_HEADER}\nindex {index}\n{path}\n{}", self.note());
-        let key = self.key().clone();
+        let proof = self.prover().prove(&stored)?;
+        Ok(Evidence { index, record: stored.leaf().into(), proof, key: self.key().clone() })
+    }
+
+    /// Proves one record after the other, and reads each part of the tree once.
+    pub(crate) fn prover(&self) -> Prover<'_> {
+        Prover { hashes: Hashes { log: self, tiles: HashMap::new() } }
+    }
+}
+
+// === impl Prover ===
+
+impl Prover<'_> {
+    /// The proof of `stored` in the form of C2SP tlog-proof.
+    pub(crate) fn prove(&mut self, stored: &Stored) -> Result<String, ReadError> {
+        let (log, index) = (self.hashes.log, stored.index);
+        let path = inclusion_path(&mut self.hashes, index, log.size())?;
+        let root = root_from_inclusion(leaf_hash(stored.leaf()), index, log.size(), &path);
         // A proof that proves nothing leaves no damaged log unnoticed.
-        if verify_evidence(stored.text.as_bytes(), &proof, &key).is_err() {
-            return Err(ReadError::Tile(self.layout().tile(0, index / TILE_WIDTH)));
+        if root != Some(log.checkpoint().root) {
+            return Err(ReadError::Tile(log.layout().tile(0, index / TILE_WIDTH)));
         }
-        Ok(Evidence { index, record: stored.text, proof, key })
+        let path: String = path.iter().map(|hash| encode(hash) + "\n").collect();
+        Ok(format!("{PROOF_HEADER}\nindex {index}\n{path}\n{}", log.note()))
     }
 }
 
@@ -74,15 +94,15 @@ impl Evidence {
     pub fn write_to(&self, directory: &Path) -> Result<(), FileError> {
         fs::create_dir_all(directory).map_err(FileError::on("create directory", directory))?;
         let key = format!("{}\n", self.key);
-        let files = [
-            ("record.json", &*self.record),
-            ("record.tlog-proof", &self.proof),
-            ("key.pub", &key),
-            ("verify.sh", VERIFY_SH),
+        let files: [(&str, &[u8]); 4] = [
+            ("record.json", &self.record),
+            ("record.tlog-proof", self.proof.as_bytes()),
+            ("key.pub", key.as_bytes()),
+            ("verify.sh", VERIFY_SH.as_bytes()),
         ];
-        files.into_iter().try_for_each(|(name, text)| {
+        files.into_iter().try_for_each(|(name, bytes)| {
             let path = directory.join(name);
-            fs::write(&path, text).map_err(FileError::on("write", &path))
+            fs::write(&path, bytes).map_err(FileError::on("write", &path))
         })
     }
 }
@@ -145,7 +165,7 @@ impl Hashes<'_> {
         } else {
             let records = self.log.records(first..nodes)?;
             records
-                .map(|record| Ok(leaf_hash(record?.text.as_bytes())))
+                .map(|record| Ok(leaf_hash(record?.leaf())))
                 .collect::<Result<_, ReadError>>()?
         };
         self.tiles.insert((level, index), tile.clone());

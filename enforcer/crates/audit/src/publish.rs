@@ -25,7 +25,7 @@ impl Log {
         let (mut bundle, mut entries) = (Vec::new(), 0);
         for record in self.records(0..self.size())? {
             let record = record?;
-            let bytes = record.text.as_bytes();
+            let bytes = record.leaf();
             tree.append(leaf_hash(bytes), |tile| tiles.push(tile));
             // A record fits 16 bits, or it could not have been read.
             let length = u16::try_from(bytes.len()).unwrap_or_default();

@@ -31,6 +31,11 @@ pub struct Header {
 }
 
 impl Stored {
+    /// The bytes that the leaf hash covers.
+    pub fn leaf(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
     /// The envelope.
     pub fn header(&self) -> Result<Header, serde_json::Error> {
         serde_json::from_str(&self.text)

@@ -19,7 +19,7 @@ async fn every_record_can_be_proven_over_tiles_and_segments() {
     for index in (0..1_300).step_by(37).chain([255, 256, 1_279, 1_280, 1_299]) {
         let Evidence { record, proof, key, .. } = log.export(index).unwrap();
 
-        let (proven, checkpoint) = verify_evidence(record.as_bytes(), &proof, &key).unwrap();
+        let (proven, checkpoint) = verify_evidence(&record, &proof, &key).unwrap();
         assert_eq!((proven, checkpoint.size), (index, 1_300));
     }
     assert!(matches!(log.export(1_300), Err(ReadError::NoRecord { index: 1_300, size: 1_300 })));
@@ -57,7 +57,7 @@ async fn the_script_refuses_a_record_and_every_byte_of_a_proof_that_were_changed
     let evidence = log.export(1).unwrap();
     let bundle = lab.beside("bundle");
     evidence.write_to(&bundle).unwrap();
-    let (record, proof) = (evidence.record.as_bytes(), evidence.proof.as_bytes());
+    let (record, proof) = (&*evidence.record, evidence.proof.as_bytes());
     assert_eq!(script(&bundle, record, proof, &log.key().to_string()), Some(0));
 
     // One hash covers the whole record: a sample of its bytes will do.
@@ -115,7 +115,7 @@ async fn script_and_program_refuse_the_same_forgeries() {
     ];
 
     for (forgery, proof) in forgeries {
-        let record = evidence.record.as_bytes();
+        let record = &*evidence.record;
         let refused = verify_evidence(record, &proof, log.key());
         assert!(refused.is_err(), "{forgery}");
         let code = script(&bundle, record, proof.as_bytes(), &log.key().to_string());
@@ -133,11 +133,11 @@ async fn extra_data_and_cosignatures_of_others_do_not_disturb_a_proof() {
     let extra = evidence.proof.replacen("\nindex", "\nextra aGVsbG8=\nindex", 1);
     let cosigned = format!("{extra}— witness.example AAAAAAAA\n");
 
-    let proven = verify_evidence(evidence.record.as_bytes(), &cosigned, log.key());
+    let proven = verify_evidence(&evidence.record, &cosigned, log.key());
 
     assert_eq!(proven.map(|(index, _)| index), Ok(3));
     let key = log.key().to_string();
-    assert_eq!(script(&bundle, evidence.record.as_bytes(), cosigned.as_bytes(), &key), Some(0));
+    assert_eq!(script(&bundle, &evidence.record, cosigned.as_bytes(), &key), Some(0));
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn the_script_tells_a_forgery_from_what_it_cannot_do() {
     let bundle = lab.beside("bundle");
     let evidence = log.export(0).unwrap();
     evidence.write_to(&bundle).unwrap();
-    let (record, proof) = (evidence.record.as_bytes(), evidence.proof.as_bytes());
+    let (record, proof) = (&*evidence.record, evidence.proof.as_bytes());
     let key = log.key().to_string();
 
     assert_eq!(script(&bundle, record, proof, ""), Some(7), "no key");
