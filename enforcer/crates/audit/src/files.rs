@@ -1,20 +1,22 @@
 //! The few ways in which the log touches its directory: whole files, renamed into place.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom as Place};
 
 use crate::layout::Layout;
 
 /// Room for a burst that was already accepted when the disk filled up.
-const RESERVE_BYTES: u64 = 1 << 20;
-/// The part of it that is given up only for the closing record.
+const RESERVE_BYTES: u64 = 16 << 20;
+/// A small disk is not given away whole: the reserve takes at most one part in so many of it.
+const RESERVE_PART: u64 = 4;
+/// The part of the reserve that is given up only for the closing record.
 const LAST_WORDS_BYTES: u64 = 128 << 10;
 /// What the reserve is made of.
-pub(crate) const ZEROES: [u8; 8_192] = [0; 8_192];
+const ZEROES: [u8; 8_192] = [0; 8_192];
 
 /// A call to the file system that did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +70,33 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
 }
 
 impl Reserve {
-    const fn bytes(self) -> u64 {
+    /// Its length on a disk of `disk` bytes.
+    fn bytes(self, disk: u64) -> u64 {
         match self {
-            Self::Whole => RESERVE_BYTES,
-            Self::LastWords => LAST_WORDS_BYTES,
+            Self::Whole => RESERVE_BYTES.min(disk / RESERVE_PART),
+            Self::LastWords => LAST_WORDS_BYTES.min(Self::Whole.bytes(disk)),
             Self::Nothing => 0,
         }
     }
+}
+
+/// Writes all of `bytes` at `offset`.
+///
+/// What a first call says it has written of them is not built upon: the whole is written again, and
+/// whoever was wrong about the beginning is put right. Only when the second call is short too does
+/// the rest follow alone, which tells why.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut written = 0;
+    for _ in 0..2 {
+        written = match file.write_at(bytes, offset) {
+            Ok(written) if written == bytes.len() => return Ok(()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    let place = offset.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
+    file.write_all_at(bytes.get(written..).unwrap_or_default(), place)
 }
 
 /// Writes `bytes` beside its place, then renames: readers see the old file or the new one.
@@ -86,7 +108,7 @@ pub(crate) fn replace(
     durable: Durable,
 ) -> Result<File, FileError> {
     let unfinished = layout.unfinished();
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -94,7 +116,7 @@ pub(crate) fn replace(
         .mode(mode)
         .open(&unfinished)
         .map_err(FileError::on("create", &unfinished))?;
-    file.write_all(bytes).map_err(FileError::on("write", &unfinished))?;
+    write_at(&file, bytes, 0).map_err(FileError::on("write", &unfinished))?;
     if durable == Durable::Yes {
         file.sync_data().map_err(FileError::on("sync", &unfinished))?;
     }
@@ -136,23 +158,59 @@ pub(crate) fn keep_reserve(layout: &Layout, reserve: Reserve) -> Result<(), File
         .mode(0o600)
         .open(&path)
         .map_err(FileError::on("create", &path))?;
+    let disk = rustix::fs::fstatvfs(&file).map_err(FileError::on("examine", &path))?;
+    let wanted = reserve.bytes(disk.f_blocks.saturating_mul(disk.f_frsize));
     let length = file.metadata().map_err(FileError::on("examine", &path))?.len();
-    if length >= reserve.bytes() {
-        return file.set_len(reserve.bytes()).map_err(FileError::on("shrink", &path));
+    if length > wanted {
+        file.set_len(wanted).map_err(FileError::on("shrink", &path))?;
     }
-    let allocated = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, reserve.bytes());
-    match allocated {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP) => {
-            let mut left = reserve.bytes();
-            while left > 0 {
-                file.write_all(&ZEROES).map_err(FileError::on("write", &path))?;
-                left = left.saturating_sub(u64::try_from(ZEROES.len()).unwrap_or(left));
-            }
-            Ok(())
+    if wanted == 0 {
+        return Ok(());
+    }
+    // Also what has its length may be a copy that takes no room.
+    let allocated = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, wanted) {
+        Err(rustix::io::Errno::OPNOTSUPP) if length >= wanted => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes(&mut file, wanted),
+        other => other.map_err(io::Error::from),
+    };
+    allocated.map_err(|error| {
+        // Half a reserve would take the room that the records need.
+        match file.set_len(length.min(wanted)) {
+            Ok(()) => FileError::on("allocate", &path)(error),
+            Err(error) => FileError::on("shrink", &path)(error),
         }
-        Err(error) => Err(FileError::on("allocate", &path)(error)),
+    })
+}
+
+fn write_zeroes(file: &mut File, length: u64) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        let most = u64::try_from(ZEROES.len()).unwrap_or(left).min(left);
+        let zeroes = usize::try_from(most).ok().and_then(|most| ZEROES.get(..most));
+        file.write_all(zeroes.unwrap_or(&ZEROES))?;
+        left = left.saturating_sub(most);
     }
+    Ok(())
+}
+
+/// Whether the reserve holds room and nothing else. It is not part of the evidence: an auditor's
+/// copy may lack it, or not be able to read it.
+pub(crate) fn is_reserve_empty(layout: &Layout) -> bool {
+    let Ok(mut file) = File::open(layout.reserve()) else { return true };
+    let mut bytes = [0; ZEROES.len()];
+    let mut read = 0;
+    // Room that was never written to is passed over.
+    while let Ok(data) = rustix::fs::seek(&file, Place::Data(read)) {
+        if file.seek(SeekFrom::Start(data)).is_err() {
+            return true;
+        }
+        match file.read(&mut bytes) {
+            Ok(length @ 1..) if bytes.get(..length) != ZEROES.get(..length) => return false,
+            Ok(length @ 1..) => read = data.saturating_add(u64::try_from(length).unwrap_or(0)),
+            Ok(_) | Err(_) => return true,
+        }
+    }
+    true
 }
 
 /// Holds the only right to write until the file is closed; none when somebody else has it.

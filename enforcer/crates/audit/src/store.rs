@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -193,7 +193,7 @@ impl Store {
             return Ok(());
         }
         let Segment { file, path, length, .. } = &mut self.segment;
-        if let Err(error) = file.write_all_at(&self.staged, *length) {
+        if let Err(error) = files::write_at(file, &self.staged, *length) {
             let error = FileError::on("write", path)(error);
             // Half a frame is left of it, perhaps.
             file.set_len(*length).map_err(FileError::on("cut", path))?;

@@ -51,8 +51,8 @@ fn flip_everything(lab: &Lab, stride: u64) -> u64 {
 fn flip_bytes(directory: &Path, name: &Path, begin: u64, stride: u64) -> u64 {
     let path = directory.join(name);
     let length = fs::metadata(&path).unwrap().len();
-    // A million zeroes need not be tried one by one.
-    let stride = if name == Path::new("reserve") { 65_521 } else { stride };
+    // Millions of zeroes need not be tried one by one.
+    let stride = if name == Path::new("reserve") { 524_287 } else { stride };
     let file = File::options().read(true).write(true).open(&path).unwrap();
     let mut changed = 0;
     for place in (begin..length).step_by(usize::try_from(stride).unwrap()) {

@@ -1,6 +1,6 @@
 //! Logs in directories of their own, and records to put there.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,6 +214,9 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy_tree(&entry.path(), &target);
+        } else if entry.file_name() == "reserve" {
+            // Room that nothing was written to, as in the original.
+            File::create(target).unwrap().set_len(entry.metadata().unwrap().len()).unwrap();
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
