@@ -193,6 +193,16 @@ impl Audit {
         self.0.shared.committed.subscribe()
     }
 
+    /// Waits until a record is to be witnessed: [`Ticket::witnessed`] was called.
+    pub async fn witnesses_wanted(&self) {
+        self.0.shared.witnessed.wanted().await;
+    }
+
+    /// A quorum of witnesses has cosigned a checkpoint over the first `size` records.
+    pub fn witnessed(&self, size: u64) {
+        self.0.shared.witnessed.raise(size);
+    }
+
     /// Commits what was written so far and leaves the directory to another process. From here on
     /// records go to that one by `outlet`, and their tickets wait for its answers; no slot is lost,
     /// and service goes on.
@@ -266,7 +276,16 @@ impl Ticket {
         self.index.await.unwrap_or_else(|_| Err(self.shared.lost()))
     }
 
-    /// The same on a thread that may wait.
+    /// Waits until a quorum of witnesses has cosigned a checkpoint over the record. There may be
+    /// none, so this takes a time limit.
+    pub async fn witnessed(self) -> Result<u64, Lost> {
+        let shared = Arc::clone(&self.shared);
+        let index = self.committed().await?;
+        shared.witnessed.covers(index).await;
+        Ok(index)
+    }
+
+    /// The same as [`Ticket::committed`] on a thread that may wait.
     pub fn wait(self) -> Result<u64, Lost> {
         self.index.blocking_recv().unwrap_or_else(|_| Err(self.shared.lost()))
     }

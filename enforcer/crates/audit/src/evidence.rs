@@ -66,7 +66,7 @@ impl Log {
 
     /// Proves one record after the other, and reads each part of the tree once.
     pub(crate) fn prover(&self) -> Prover<'_> {
-        Prover { hashes: Hashes { log: self, tiles: HashMap::new() } }
+        Prover { hashes: Hashes::of(self) }
     }
 }
 
@@ -129,7 +129,7 @@ pub fn verify_evidence(
 }
 
 /// The tree under a checkpoint, read from tiles, and from records where a tile is not full.
-struct Hashes<'a> {
+pub(crate) struct Hashes<'a> {
     log: &'a Log,
     tiles: HashMap<(u32, u64), Vec<Hash>>,
 }
@@ -147,6 +147,12 @@ impl Nodes for Hashes<'_> {
         let left = self.node(height - 1, 2 * index)?;
         let right = self.node(height - 1, 2 * index + 1)?;
         Ok(node_hash(&left, &right))
+    }
+}
+
+impl<'a> Hashes<'a> {
+    pub(crate) fn of(log: &'a Log) -> Self {
+        Self { log, tiles: HashMap::new() }
     }
 }
 

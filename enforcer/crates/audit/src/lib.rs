@@ -8,6 +8,7 @@
 
 mod record;
 
+mod anchor;
 mod audit;
 mod lend;
 mod shared;
@@ -32,6 +33,12 @@ mod operation;
 mod segment;
 mod store;
 
+pub use anchor::{
+    ANCHORS_KEPT, AddCheckpoint, Anchor, Anchors, Cosigned, Cosigner, Inconsistent, PolicyFault,
+    PolicyProblem, REQUEST_BYTES_MAX, RequestError, SIZE_TYPE, SignedNote, Stamped,
+    TOKEN_BYTES_MAX, TimestampError, TimestampRequest, Witness, WitnessKey, WitnessPolicy,
+    parse_size, read_timestamp, verify_consistency,
+};
 pub use audit::{AppendError, Audit, Config, Full, Lost, Slot, State, Ticket};
 pub use chain::ChainError;
 pub use encode::Unnumbered;

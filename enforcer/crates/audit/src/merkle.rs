@@ -207,7 +207,7 @@ pub(crate) fn inclusion_path<N: Nodes>(
 
 /// The root over the leaves `from..until`, where `from` is a multiple of the largest perfect
 /// subtree inside.
-fn range_root<N: Nodes>(nodes: &mut N, from: u64, until: u64) -> Result<Hash, N::Error> {
+pub(crate) fn range_root<N: Nodes>(nodes: &mut N, from: u64, until: u64) -> Result<Hash, N::Error> {
     let count = until - from;
     if count.is_power_of_two() {
         return nodes.node(count.trailing_zeros(), from / count);
@@ -219,7 +219,7 @@ fn range_root<N: Nodes>(nodes: &mut N, from: u64, until: u64) -> Result<Hash, N:
 }
 
 /// The largest power of two below `count`, which is at least 2.
-const fn split(count: u64) -> u64 {
+pub(crate) const fn split(count: u64) -> u64 {
     1 << (count - 1).ilog2()
 }
 

@@ -230,7 +230,7 @@ impl fmt::Debug for SigningKey {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split_terminator('\n');
         let origin = lines.next()?.to_owned();
         let size = parse_number(lines.next()?)?;

@@ -11,6 +11,7 @@ use enforcer_model::{Clock, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::broadcast;
 
+use crate::anchor::Witnessed;
 use crate::audit::{Full, Lost, State};
 use crate::merkle::Hash;
 use crate::record::{Gap, GapReason};
@@ -35,6 +36,7 @@ const SUBSCRIBER_LAG_RECORDS: usize = 4_096;
 pub(crate) struct Shared {
     pub(crate) committed: broadcast::Sender<Arc<Stored>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) witnessed: Witnessed,
     capacity: usize,
     inner: Mutex<Inner>,
     awaited: Mutex<bool>,
@@ -70,6 +72,7 @@ impl Shared {
         Self {
             committed: broadcast::Sender::new(SUBSCRIBER_LAG_RECORDS),
             clock,
+            witnessed: Witnessed::new(),
             capacity,
             inner: Mutex::new(inner),
             awaited: Mutex::new(false),

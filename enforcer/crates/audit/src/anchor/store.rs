@@ -1,0 +1,240 @@
+//! What others said, kept beside the log: `anchors/<size>.note` and `anchors/<size>.tsr`.
+//!
+//! A note is a checkpoint with its cosignatures, a token is the answer of a timestamping authority
+//! to that very file. Each is complete on disk before it has its name. The newest are kept, older
+//! ones are thinned out: every second of them goes, again and again, so that the oldest stay.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileError};
+use crate::note::parse_number;
+
+/// So many checkpoints with a token, and as many without, are kept at least half of the time.
+pub const ANCHORS_KEPT: usize = 256;
+
+/// Bytes of a file that is read; a token with its certificates is far below.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const POLICY: &str = "policy";
+
+/// The anchors of one log.
+#[derive(Clone, Debug)]
+pub struct Anchors {
+    directory: PathBuf,
+}
+
+/// What there is of one checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// Records under it.
+    pub size: u64,
+    /// Whether a timestamp token is kept beside it.
+    pub has_token: bool,
+}
+
+impl Anchors {
+    /// Those of the log in `log`; nothing is made or read yet.
+    pub fn of(log: &Path) -> Self {
+        Self { directory: log.join("anchors") }
+    }
+
+    /// Where they lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The file of a checkpoint with its cosignatures.
+    pub fn note_path(&self, size: u64) -> PathBuf {
+        self.directory.join(format!("{size}.note"))
+    }
+
+    /// The file of a timestamp over [`Anchors::note_path`].
+    pub fn token_path(&self, size: u64) -> PathBuf {
+        self.directory.join(format!("{size}.tsr"))
+    }
+
+    /// All of them, oldest first.
+    pub fn list(&self) -> Result<Vec<Anchor>, FileError> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::on("list", &self.directory)(error)),
+        };
+        let mut anchors = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(FileError::on("list", &self.directory))?;
+            let name = entry.file_name();
+            let size = name.to_str().and_then(|name| parse_number(name.strip_suffix(".note")?));
+            if let Some(size) = size {
+                anchors.push(Anchor { size, has_token: self.token_path(size).exists() });
+            }
+        }
+        anchors.sort_unstable_by_key(|anchor| anchor.size);
+        Ok(anchors)
+    }
+
+    /// The checkpoint of `size` records with its cosignatures.
+    pub fn note(&self, size: u64) -> Result<Option<String>, FileError> {
+        // Bytes that are no text stay visible as a text that nothing accepts.
+        let bytes = read(&self.note_path(size))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// The timestamp over that file.
+    pub fn token(&self, size: u64) -> Result<Option<Vec<u8>>, FileError> {
+        read(&self.token_path(size))
+    }
+
+    /// The policy that the notes were gathered under, in the form of C2SP tlog-policy.
+    pub fn policy(&self) -> Result<Option<Vec<u8>>, FileError> {
+        read(&self.directory.join(POLICY))
+    }
+
+    /// Keeps the checkpoint of `size` records with its cosignatures, and thins the older ones out.
+    pub fn keep_note(&self, size: u64, note: &str) -> Result<(), FileError> {
+        self.keep(&self.note_path(size), note.as_bytes())?;
+        self.thin()
+    }
+
+    /// Keeps the timestamp over [`Anchors::note_path`], whose file stays as it is from here on.
+    pub fn keep_token(&self, size: u64, token: &[u8]) -> Result<(), FileError> {
+        self.keep(&self.token_path(size), token)
+    }
+
+    /// Keeps the policy, unless it is there already.
+    pub fn keep_policy(&self, policy: &str) -> Result<(), FileError> {
+        if self.policy()?.as_deref() == Some(policy.as_bytes()) {
+            return Ok(());
+        }
+        self.keep(&self.directory.join(POLICY), policy.as_bytes())
+    }
+
+    fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory).map_err(FileError::on("create directory", directory))?;
+        // Two agents meet here while one hands over.
+        let unfinished = directory.join(format!("unfinished.{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o640);
+        let mut file = options.open(&unfinished).map_err(FileError::on("create", &unfinished))?;
+        file.write_all(bytes).map_err(FileError::on("write", &unfinished))?;
+        file.sync_data().map_err(FileError::on("sync", &unfinished))?;
+        fs::rename(&unfinished, path).map_err(FileError::on("rename to", path))?;
+        files::sync_directory(directory)
+    }
+
+    fn thin(&self) -> Result<(), FileError> {
+        let all = self.list()?;
+        for has_token in [false, true] {
+            let alike = all.iter().filter(|anchor| anchor.has_token == has_token);
+            let sizes: Vec<_> = alike.map(|anchor| anchor.size).collect();
+            for size in surplus(&sizes) {
+                for path in [self.token_path(size), self.note_path(size)] {
+                    match fs::remove_file(&path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(FileError::on("remove", &path)(error));
+                        }
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of `sizes`, in their order, go: when there are too many, every second one of the older half
+/// but for the first.
+fn surplus(sizes: &[u64]) -> Vec<u64> {
+    if sizes.len() <= ANCHORS_KEPT {
+        return Vec::new();
+    }
+    sizes.iter().take(sizes.len() / 2).skip(1).step_by(2).copied().collect()
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError::on("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(FileError::on("read", path))?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = Anchors::of(folder.path());
+        assert_eq!(anchors.list().unwrap(), []);
+
+        anchors.keep_note(100, "a note\n").unwrap();
+        anchors.keep_note(20, "an older one\n").unwrap();
+        anchors.keep_token(100, &[1, 2, 3]).unwrap();
+        anchors.keep_policy("quorum none\n").unwrap();
+
+        let (old, new) = (anchor(20, false), anchor(100, true));
+        assert_eq!(anchors.list().unwrap(), [old, new]);
+        assert_eq!(anchors.note(100).unwrap().as_deref(), Some("a note\n"));
+        assert_eq!(anchors.token(100).unwrap(), Some(vec![1, 2, 3]));
+        assert_eq!(anchors.policy().unwrap(), Some(b"quorum none\n".to_vec()));
+        assert_eq!((anchors.note(7).unwrap(), anchors.token(20).unwrap()), (None, None));
+        assert!(!anchors.directory().join("unfinished").exists());
+    }
+
+    #[test]
+    fn files_of_other_names_are_no_anchors() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = Anchors::of(folder.path());
+        anchors.keep_note(5, "note\n").unwrap();
+        for name in ["05.note", "+5.note", "x.note", "6.tsr", "7.note.bak"] {
+            fs::write(anchors.directory().join(name), "?").unwrap();
+        }
+
+        assert_eq!(anchors.list().unwrap(), [anchor(5, false)]);
+    }
+
+    #[test]
+    fn however_many_there_were_the_first_and_the_newest_stay_and_the_number_is_bounded() {
+        let mut sizes: Vec<u64> = Vec::new();
+        for size in 1..20_000 {
+            sizes.push(size);
+            let gone = surplus(&sizes);
+            sizes.retain(|size| !gone.contains(size));
+            assert!(sizes.len() <= ANCHORS_KEPT);
+        }
+
+        assert_eq!(sizes.first(), Some(&1));
+        let newest: Vec<_> = (19_999 - 64..20_000).collect();
+        assert!(sizes.ends_with(&newest[1..]), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_token_does_not_go_for_those_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = Anchors::of(folder.path());
+        anchors.keep_note(1, "first\n").unwrap();
+        anchors.keep_note(2, "stamped\n").unwrap();
+        anchors.keep_token(2, &[1]).unwrap();
+        // Without syncing each of them.
+        for size in 3..=300 {
+            fs::write(anchors.note_path(size), "note\n").unwrap();
+        }
+        anchors.keep_note(301, "newest\n").unwrap();
+
+        let left = anchors.list().unwrap();
+        assert!(left.len() <= ANCHORS_KEPT);
+        assert!(left.contains(&anchor(2, true)) && left.contains(&anchor(301, false)));
+    }
+
+    fn anchor(size: u64, has_token: bool) -> Anchor {
+        Anchor { size, has_token }
+    }
+}

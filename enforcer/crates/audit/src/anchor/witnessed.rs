@@ -1,0 +1,66 @@
+//! How far the witnesses know the log, and who waits for it.
+
+use tokio::sync::{Notify, watch};
+
+/// Between those who wait and whoever asks the witnesses.
+pub(crate) struct Witnessed {
+    /// Records under a checkpoint that the quorum has cosigned.
+    covered: watch::Sender<u64>,
+    wanted: Notify,
+}
+
+impl Witnessed {
+    pub(crate) fn new() -> Self {
+        Self { covered: watch::Sender::new(0), wanted: Notify::new() }
+    }
+
+    /// Waits until the quorum knows the record at `index`. Only a time limit of the caller's ends it
+    /// otherwise.
+    pub(crate) async fn covers(&self, index: u64) {
+        let mut covered = self.covered.subscribe();
+        let is_covered = |size: &u64| *size > index;
+        if !is_covered(&covered.borrow_and_update()) {
+            self.wanted.notify_one();
+            // The sender lives as long as this.
+            drop(covered.wait_for(is_covered).await);
+        }
+    }
+
+    /// Waits until somebody waits.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// The quorum knows the first `size` records.
+    pub(crate) fn raise(&self, size: u64) {
+        self.covered.send_if_modified(|covered| {
+            let more = size > *covered;
+            *covered = size.max(*covered);
+            more
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_is_heard_and_goes_on_once_the_quorum_knows_the_record() {
+        let witnessed = Witnessed::new();
+        witnessed.raise(7);
+
+        let early = timeout(Duration::ZERO, witnessed.covers(7)).await;
+        assert!(early.is_err(), "record 7 is the eighth");
+        timeout(Duration::ZERO, witnessed.wanted()).await.unwrap();
+
+        witnessed.raise(8);
+        witnessed.raise(3);
+        timeout(Duration::ZERO, witnessed.covers(7)).await.unwrap();
+        assert!(timeout(Duration::ZERO, witnessed.wanted()).await.is_err());
+    }
+}
