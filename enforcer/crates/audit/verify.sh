@@ -1,15 +1,17 @@
 #!/bin/sh
-# Verifies one record of an enforcer audit log, offline, with a POSIX shell, openssl and xxd.
+# Verifies records of an enforcer audit log, offline, with a POSIX shell, openssl and xxd.
 #
-#   sh verify.sh RECORD PROOF KEY
+#   sh verify.sh [FOLDER] [KEY]        a bundle of evidence; by default the one that this script is in
+#   sh verify.sh RECORD PROOF KEY      one record
 #
+# FOLDER  what `enforcer audit export` wrote
 # RECORD  the record's bytes (record.json)
 # PROOF   its proof in the form of C2SP tlog-proof@v1 (record.tlog-proof)
 # KEY     the log's public key, `origin+id+base64`, or a file with it. Have it from somebody you
-#         trust: a key that came with the record proves nothing.
+#         trust: a key that came with the records only shows that they belong together.
 #
-# Ends with 0 when the record is in the log that the key signs, with 7 when it is not, with 2 when
-# it could not be verified. Accepts exactly one spelling of everything (RFC 6962, C2SP signed-note).
+# Ends with 0 when everything holds, with 7 when something does not, with 2 when it could not be
+# verified. Accepts exactly one spelling of everything (RFC 6962, C2SP signed-note).
 
 export LC_ALL=C
 unset CDPATH
@@ -17,12 +19,22 @@ unset CDPATH
 refuse() { printf 'REFUSED: %s\n' "$1" >&2; exit 7; }
 unable() { printf 'NOT VERIFIED: %s\n' "$1" >&2; exit 2; }
 
-[ $# -eq 3 ] || unable 'usage: sh verify.sh RECORD PROOF KEY'
+usage='usage: sh verify.sh [FOLDER] [KEY], or sh verify.sh RECORD PROOF KEY'
 for tool in openssl xxd; do
     command -v "$tool" >/dev/null 2>&1 || unable "$tool is not installed"
 done
-[ -f "$1" ] && [ -r "$1" ] || unable "cannot read the record $1"
-[ -f "$2" ] && [ -r "$2" ] || unable "cannot read the proof $2"
+here=${0%/*}
+[ "$here" != "$0" ] || here=.
+case $# in
+    0) folder=$here given='' ;;
+    1) if [ -d "$1" ]; then folder=$1 given=''; else folder=$here given=$1; fi ;;
+    2) folder=$1 given=$2 ;;
+    3) folder='' given=$3
+        [ -f "$1" ] && [ -r "$1" ] || unable "cannot read the record $1"
+        [ -f "$2" ] && [ -r "$2" ] || unable "cannot read the proof $2" ;;
+    *) unable "$usage" ;;
+esac
+case $#$given in [123]) [ $# -eq 1 ] && [ -d "$1" ] || refuse 'not a public key' ;; esac
 
 umask 077
 work=${TMPDIR:-/tmp}/verify-record.$$
@@ -32,6 +44,8 @@ trap 'exit 2' HUP INT TERM
 
 newline='
 '
+# Bytes before the JSON of a record: none of anybody's business, they keep its hash from being guessed.
+salt=0
 
 # sha256 of standard input, in hexadecimal
 sha256() {
@@ -60,109 +74,411 @@ number() {
     esac
 }
 
-# ---- the key: origin+id+base64(01 || 32 bytes)
+# a key, `name+id+base64(kind || 32 bytes)`: name, id and public
+read_key() {
+    name=${1%%+*}
+    rest=${1#*+}
+    id=${rest%%+*}
+    case $rest in *+*) ;; *) refuse 'not a public key' ;; esac
+    [ "$1" = "$name+$rest" ] || refuse 'not a public key'
+    public=$(unbase64 "${rest#*+}") || refuse 'not a public key'
+    case $public in "$2"*) public=${public#"$2"} ;; *) refuse 'not a key of this kind' ;; esac
+    [ ${#public} -eq 64 ] || refuse 'not an Ed25519 key'
+    named=$( { printf '%s\n' "$name"; printf '%s%s' "$2" "$public" | xxd -r -p; } | sha256)
+    [ "$id" = "${named%"${named#????????}"}" ] || refuse 'the id of the key does not belong to it'
+}
 
-if [ -f "$3" ]; then IFS= read -r key <"$3" || refuse 'the key file is not one line'
-else key=$3
+# whether $2 is the signature of the key $1 over the file $3
+signed() {
+    [ ${#2} -eq 128 ] || return 1
+    printf '%s' "$2" | xxd -r -p >"$work/signature"
+    printf '302a300506032b6570032100%s' "$1" | xxd -r -p >"$work/key"
+    openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey "$work/key" \
+        -sigfile "$work/signature" -in "$3" >/dev/null 2>&1
+}
+
+# the head of the proof in the file $1, up to its empty line: index, path, head; leaves the rest on 3
+read_proof() {
+    index='' path='' head='' lines=0 part=header
+    exec 3<"$1"
+    while [ $part != note ]; do
+        IFS= read -r line <&3 || refuse 'not a tlog-proof@v1'
+        head="$head$line$newline"
+        lines=$((lines + 1))
+        [ $lines -le 256 ] || refuse 'the proof is too long'
+        case $part in
+            header)
+                [ "$line" = 'c2sp.org/tlog-proof@v1' ] || refuse 'not a tlog-proof@v1'
+                part=index ;;
+            index)
+                case $line in
+                    'extra '*) [ $lines -eq 2 ] || refuse 'extra data out of place' ;;
+                    'index '*)
+                        index=${line#index }
+                        number "$index" || refuse 'the index is not a number'
+                        part=path ;;
+                    *) refuse 'the index is missing' ;;
+                esac ;;
+            path)
+                if [ -z "$line" ]; then part=note
+                else
+                    case $line in *[!A-Za-z0-9+/=]*) refuse 'not a hash in the path' ;; esac
+                    # Neighbours share most of their paths.
+                    case $decoded in
+                        *" $line:"*) hash=${decoded#*" $line:"} hash=${hash%% *} ;;
+                        *) hash=$(unbase64 "$line") && [ ${#hash} -eq 64 ] ||
+                            refuse 'not a hash in the path' ;;
+                    esac
+                    path="$path $line:$hash"
+                fi ;;
+        esac
+    done
+    decoded="$path "
+}
+
+# the signed checkpoint in the file $1: size and root, once the log's key has signed it
+read_checkpoint() {
+    text='' size='' root='' signatures='' part=origin lines=0
+    : >"$work/again"
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$work/again"
+        lines=$((lines + 1))
+        [ $lines -le 256 ] || refuse 'the checkpoint is too long'
+        case $line in *[[:cntrl:]]*) refuse 'the checkpoint has bytes that are no text' ;; esac
+        case $part in
+            origin)
+                [ "$line" = "$origin" ] || refuse 'the checkpoint is of another log'
+                part=size ;;
+            size)
+                number "$line" || refuse 'the size is not a number'
+                size=$line part=root ;;
+            root)
+                root=$(unbase64 "$line") && [ ${#root} -eq 64 ] || refuse 'the root is not a hash'
+                part=text ;;
+            text)
+                [ -n "$line" ] || part=signatures ;;
+            signatures)
+                case $line in
+                    '— '*' '*)
+                        rest=${line#"— "}
+                        bytes=$(unbase64 "${rest#* }") && [ ${#bytes} -ge 8 ] || refuse 'not a signature'
+                        signatures="$signatures${rest%% *} $bytes$newline" ;;
+                    *) refuse 'not a signature' ;;
+                esac ;;
+        esac
+        case $part in
+            size | root | text) text="$text$line$newline" ;;
+        esac
+    done <"$1"
+    [ "$(sha256 <"$work/again")" = "$(sha256 <"$1")" ] ||
+        refuse 'the checkpoint has bytes that are no text'
+    [ "$part" = signatures ] || refuse 'not signed by this key'
+    printf '%s' "$text" >"$work/text"
+    found=''
+    printf '%s' "$signatures" >"$work/signatures"
+    while IFS=' ' read -r signer bytes; do
+        case "$signer $bytes" in
+            "$origin $key_id"*)
+                signed "$key" "${bytes#"$key_id"}" "$work/text" ||
+                    refuse 'the signature does not fit the checkpoint'
+                found=yes ;;
+        esac
+    done <"$work/signatures"
+    [ -n "$found" ] || refuse 'not signed by this key'
+}
+
+# whether the path leads from the record in the file $1 to the root (RFC 9162, section 2.1.3.2)
+check_path() {
+    [ "$index" -lt "$size" ] || refuse 'the index is behind the end of the log'
+    node=$( { printf '\000'; cat <"$1"; } | sha256)
+    place=$index
+    last=$((size - 1))
+    climbed=' '
+    for sibling in $path; do
+        sibling=${sibling##*:}
+        [ "$last" -gt 0 ] || refuse 'the path is too long'
+        if [ $((place % 2)) -eq 1 ] || [ "$place" -eq "$last" ]; then
+            pair=$sibling$node
+            while [ $((place % 2)) -eq 0 ]; do
+                place=$((place / 2)) last=$((last / 2))
+            done
+        else
+            pair=$node$sibling
+        fi
+        case $hashed in
+            *" $pair="*) node=${hashed#*" $pair="} node=${node%% *} ;;
+            *) node=$(printf '01%s' "$pair" | xxd -r -p | sha256) ;;
+        esac
+        climbed="$climbed$pair=$node "
+        place=$((place / 2)) last=$((last / 2))
+    done
+    hashed=$climbed
+    [ "$last" -eq 0 ] || refuse 'the path is too short'
+    [ "$node" = "$root" ] || refuse "record $index is not in the log, or not at this place"
+}
+
+# ---- the key
+
+own=''
+if [ -z "$given" ]; then given=$folder/key.pub own=yes; fi
+if [ -f "$given" ]; then IFS= read -r line <"$given" || refuse 'the key file is not one line'
+elif [ -n "$own" ]; then unable "there is no bundle in $folder"
+else line=$given
 fi
-origin=${key%%+*}
-rest=${key#*+}
-id=${rest%%+*}
-case $rest in *+*) ;; *) refuse 'not a public key' ;; esac
-public=$(unbase64 "${rest#*+}") || refuse 'not a public key'
-case $public in 01*) public=${public#01} ;; *) refuse 'not an Ed25519 key' ;; esac
-[ ${#public} -eq 64 ] || refuse 'not an Ed25519 key'
-named=$( { printf '%s\n\001' "$origin"; printf '%s' "$public" | xxd -r -p; } | sha256)
-[ "$id" = "${named%"${named#????????}"}" ] || refuse 'the id of the key does not belong to it'
+read_key "$line" 01
+origin=$name key_id=$id key=$public whole_key=$line
+decoded=' ' hashed=' '
 
-# ---- the proof, line by line
+# ---- one record
 
-index='' path='' text='' signature='' size='' root=''
-part=header
-lines=0
+if [ -z "$folder" ]; then
+    read_proof "$2"
+    cat <&3 >"$work/note"
+    exec 3<&-
+    [ "$( { printf '%s' "$head"; cat "$work/note"; } | sha256)" = "$(sha256 <"$2")" ] ||
+        refuse 'the proof has bytes that are no text'
+    read_checkpoint "$work/note"
+    check_path "$1"
+    printf 'VERIFIED: record %s of %s in the log %s\n' "$index" "$size" "$origin"
+    exit 0
+fi
+
+# ---- a bundle: first that every file is there as it was written, and no other
+
+[ -f "$folder/MANIFEST" ] || unable "there is no bundle in $folder"
+[ -z "$(find "$folder" ! -type f ! -type d)" ] || refuse 'there is something that is no file'
+# the hashes of the files in batch, whose names are known to be plain
+hash_batch() {
+    [ -n "$batch" ] || return 0
+    # shellcheck disable=SC2086
+    (cd "$folder" && openssl dgst -sha256 -r $batch) >>"$work/hashed" || unable 'openssl cannot hash'
+    batch=''
+}
+
+files=0 batch=''
+: >"$work/manifest" >"$work/listed" >"$work/hashed"
+while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$work/manifest"
+    files=$((files + 1))
+    hash=${line%%  *}
+    file=${line#*  }
+    [ "$line" = "$hash  $file" ] && [ ${#hash} -eq 64 ] || refuse 'MANIFEST is not a list of hashes'
+    case $hash in *[!0-9a-f]*) refuse 'MANIFEST is not a list of hashes' ;; esac
+    name=${file##*/}
+    case $file in
+        *[!A-Za-z0-9./-]*) refuse 'MANIFEST has an odd name' ;;
+        README.txt | verify.sh | selection | key.pub | witnesses.pub) ;;
+        checkpoint | checkpoint.tsr) ;;
+        records.jsonl | context.jsonl | clock.jsonl | programs.jsonl | policies.jsonl) ;;
+        records/*/* | context/*/* | policies/*/*) refuse "$file has no place in a bundle" ;;
+        records/*.leaf | context/*.leaf) name=${name%.leaf} ;;
+        records/*.tlog-proof | context/*.tlog-proof) name=${name%.tlog-proof} ;;
+        policies/*.toml)
+            [ "$name" = "$hash.toml" ] || refuse "$file is not the policy of its name" ;;
+        *) refuse "$file has no place in a bundle" ;;
+    esac
+    case $file in
+        records/* | context/*)
+            case $name in *[!0-9]*) refuse "$file has no place in a bundle" ;; esac
+            [ ${#name} -eq 20 ] || refuse "$file has no place in a bundle" ;;
+    esac
+    [ -f "$folder/$file" ] || refuse "$file is missing"
+    printf '%s *%s\n' "$hash" "$file" >>"$work/listed"
+    batch="$batch $file"
+    [ $((files % 256)) -ne 0 ] || hash_batch
+done <"$folder/MANIFEST"
+hash_batch
+if [ "$(sha256 <"$work/listed")" != "$(sha256 <"$work/hashed")" ]; then
+    while IFS= read -r line; do
+        file=${line#*  }
+        [ "$(sha256 <"$folder/$file")" = "${line%%  *}" ] || refuse "$file was altered"
+    done <"$work/manifest"
+    unable 'openssl hashes many files in another way than one'
+fi
+[ "$(sha256 <"$work/manifest")" = "$(sha256 <"$folder/MANIFEST")" ] ||
+    refuse 'MANIFEST has bytes that are no text'
+cut -c 67- "$work/manifest" | sort -cu >/dev/null 2>&1 || refuse 'MANIFEST is not in order'
+find "$folder" -type f >"$work/found"
+[ $(($(wc -l <"$work/found"))) -eq $((files + 1)) ] || refuse 'there is a file that MANIFEST does not list'
+for file in README.txt verify.sh selection checkpoint key.pub records.jsonl context.jsonl; do
+    [ -f "$folder/$file" ] || refuse "$file is missing"
+done
+printf '%s\n' "$whole_key" >"$work/key.pub"
+[ "$(sha256 <"$work/key.pub")" = "$(sha256 <"$folder/key.pub")" ] ||
+    refuse 'the bundle is of another key'
+
+# ---- what it says it holds
+
+what='' size_told='' from='' to='' since='' until='' told='' context='' made='' step=0
 : >"$work/again"
 while IFS= read -r line; do
     printf '%s\n' "$line" >>"$work/again"
-    lines=$((lines + 1))
-    [ $lines -le 256 ] || refuse 'the proof is too long'
-    case $part in
-        header)
-            [ "$line" = 'c2sp.org/tlog-proof@v1' ] || refuse 'not a tlog-proof@v1'
-            part=index ;;
-        index)
-            case $line in
-                'extra '*) [ $lines -eq 2 ] || refuse 'extra data out of place' ;;
-                'index '*)
-                    index=${line#index }
-                    number "$index" || refuse 'the index is not a number'
-                    part=path ;;
-                *) refuse 'the index is missing' ;;
-            esac ;;
-        path)
-            if [ -z "$line" ]; then part=origin
-            else
-                hash=$(unbase64 "$line") && [ ${#hash} -eq 64 ] || refuse 'not a hash in the path'
-                path="$path $hash"
-            fi ;;
-        origin)
-            [ "$line" = "$origin" ] || refuse 'the checkpoint is of another log'
-            part=size ;;
-        size)
-            number "$line" || refuse 'the size is not a number'
-            size=$line part=root ;;
-        root)
-            root=$(unbase64 "$line") && [ ${#root} -eq 64 ] || refuse 'the root is not a hash'
-            part=text ;;
-        text)
-            [ -n "$line" ] || part=signatures ;;
-        signatures)
-            case $line in
-                "— $origin "*)
-                    bytes=$(unbase64 "${line#"— $origin "}") || refuse 'not a signature'
-                    case $bytes in
-                        "$id"*)
-                            [ -z "$signature" ] || refuse 'two signatures of one key'
-                            signature=${bytes#"$id"} ;;
-                    esac ;;
-                '— '*' '*) ;; # of somebody else
-                *) refuse 'not a signature' ;;
-            esac ;;
+    value=${line#* }
+    case "$step $line" in
+        '0 enforcer-bundle/1') step=1 ;;
+        '1 log '*) [ "$value" = "$origin" ] || refuse 'the bundle is of another log'; step=2 ;;
+        '2 size '*) size_told=$value step=3 ;;
+        '3 what numbers' | '3 what everything' | '3 what trail '?*) what=$value step=4 ;;
+        '4 from '*) from=$value step=5 ;;
+        '5 to '*) to=$value step=6 ;;
+        '6 since '*) since=$value step=7 ;;
+        [67]' until '*) until=$value step=8 ;;
+        [678]' records '*) told=$value step=9 ;;
+        '9 context '*) context=$value step=10 ;;
+        '10 made '*) made=$value step=11 ;;
+        *) refuse 'the selection is not understood' ;;
     esac
-    case $part in
-        size | root | text) text="$text$line$newline" ;;
-    esac
-done <"$2"
-[ "$(sha256 <"$work/again")" = "$(sha256 <"$2")" ] || refuse 'the proof has bytes that are no text'
-[ "$part" = signatures ] && [ ${#signature} -eq 128 ] || refuse 'not signed by this key'
-
-# ---- the signature over the checkpoint
-
-printf '%s' "$text" >"$work/text"
-printf '%s' "$signature" | xxd -r -p >"$work/signature"
-printf '302a300506032b6570032100%s' "$public" | xxd -r -p >"$work/key"
-openssl pkeyutl -verify -rawin -pubin -keyform DER -inkey "$work/key" \
-    -sigfile "$work/signature" -in "$work/text" >/dev/null 2>&1 ||
-    refuse 'the signature does not fit the checkpoint'
-
-# ---- the path from the record to the root (RFC 9162, section 2.1.3.2)
-
-[ "$index" -lt "$size" ] || refuse 'the index is behind the end of the log'
-node=$( { printf '\000'; cat < "$1"; } | sha256)
-place=$index
-last=$((size - 1))
-for sibling in $path; do
-    [ "$last" -gt 0 ] || refuse 'the path is too long'
-    if [ $((place % 2)) -eq 1 ] || [ "$place" -eq "$last" ]; then
-        node=$(printf '01%s%s' "$sibling" "$node" | xxd -r -p | sha256)
-        while [ $((place % 2)) -eq 0 ]; do
-            place=$((place / 2)) last=$((last / 2))
-        done
-    else
-        node=$(printf '01%s%s' "$node" "$sibling" | xxd -r -p | sha256)
-    fi
-    place=$((place / 2)) last=$((last / 2))
+done <"$folder/selection"
+[ $step -eq 11 ] && [ "$(sha256 <"$work/again")" = "$(sha256 <"$folder/selection")" ] ||
+    refuse 'the selection is not understood'
+for value in "$size_told" "$from" "$to" "$told" "$context"; do
+    number "$value" || refuse 'the selection has a number that is none'
 done
-[ "$last" -eq 0 ] || refuse 'the path is too short'
-[ "$node" = "$root" ] || refuse 'the record is not in the log, or not at this place'
+for value in "$since" "$until" "$made"; do
+    case $value in
+        '' | [0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]Z) ;;
+        *) refuse 'the selection has a time that is none' ;;
+    esac
+done
+[ -n "$made" ] || refuse 'the selection is not understood'
+[ "$from" -le "$to" ] && [ "$to" -le "$size_told" ] || refuse 'the selection ends before it begins'
 
-printf 'VERIFIED: record %s of %s in the log %s\n' "$index" "$size" "$origin"
+# ---- the checkpoint, and who else has signed it
+
+read_checkpoint "$folder/checkpoint"
+# The text of it is plain: no byte is lost in a variable but the newline at its end.
+checkpoint=$(cat "$folder/checkpoint")$newline
+[ "$size" = "$size_told" ] || refuse 'the selection is of another checkpoint'
+if [ -f "$folder/witnesses.pub" ]; then
+    : >"$work/again"
+    while IFS= read -r line; do
+        printf '%s\n' "$line" >>"$work/again"
+        read_key "$line" 04
+        cosigned=''
+        while IFS=' ' read -r signer bytes; do
+            case "$signer $bytes" in
+                "$name $id"????????????????*)
+                    bytes=${bytes#"$id"}
+                    rest=${bytes#????????????????}
+                    case $bytes in [89a-f]*) refuse "the cosignature of $name has no time" ;; esac
+                    time=$((0x${bytes%"$rest"}))
+                    [ "$time" -gt 0 ] || refuse "the cosignature of $name has no time"
+                    { printf 'cosignature/v1\ntime %s\n' "$time"; cat "$work/text"; } >"$work/cosigned"
+                    signed "$public" "$rest" "$work/cosigned" ||
+                        refuse "the cosignature of $name does not fit the checkpoint"
+                    cosigned=$time ;;
+            esac
+        done <"$work/signatures"
+        [ -n "$cosigned" ] || refuse "the cosignature of $name is missing"
+        printf 'witnessed: %s saw the log with %s records, %s s after 1970\n' "$name" "$size" "$cosigned"
+    done <"$folder/witnesses.pub"
+    [ "$(sha256 <"$work/again")" = "$(sha256 <"$folder/witnesses.pub")" ] ||
+        refuse 'witnesses.pub has bytes that are no text'
+fi
+
+# The signature of the authority needs its certificate: README.txt says how.
+if [ -f "$folder/checkpoint.tsr" ]; then
+    stamped=$(xxd -p -c 256 <"$folder/checkpoint.tsr") || unable 'xxd cannot read checkpoint.tsr'
+    hash=$(sha256 <"$folder/checkpoint")
+    case $(printf '%s' "$stamped" | tr -d '\n') in
+        *"$hash"*) ;;
+        *) refuse 'the timestamp is of another checkpoint' ;;
+    esac
+fi
+
+# ---- every record, with its proof, its readable form and its place
+
+# the JSON of the record in the file $1
+json_of() {
+    json=$(tail -c +$((salt + 1)) "$1")
+}
+
+# the time of the record in the file $1
+time_of() {
+    json_of "$1"
+    time=${json#*'"time":"'}
+    time=${time%%'"'*}
+}
+
+# every record in the folder $1: count, and its readable form in the file $2
+check_records() {
+    count=0 pending=''
+    : >"$2"
+    while IFS= read -r line; do
+        file=${line#*  }
+        case $file in "$1"/*) ;; *) continue ;; esac
+        name=${file##*/}
+        case $name in
+            *.leaf)
+                [ -z "$pending" ] || refuse "record $pending in $1 has no proof"
+                pending=${name%.leaf}
+                continue ;;
+        esac
+        [ "$name" = "$pending.tlog-proof" ] || refuse "$file has no record"
+        listed=${line%%  *}
+        leaf=$folder/$1/$pending.leaf
+        pending=''
+        proof=$file
+        read_proof "$folder/$proof"
+        exec 3<&-
+        [ "$(printf '%s%s' "$head" "$checkpoint" | sha256)" = "$listed" ] ||
+            refuse "$proof does not lead to the checkpoint"
+        digits=$index
+        while [ ${#digits} -lt 20 ]; do digits=0$digits; done
+        [ "$digits.tlog-proof" = "$name" ] || refuse "$proof is of another record"
+        check_path "$leaf"
+        tail -c +$((salt + 1)) "$leaf" >>"$2"
+        printf '\n' >>"$2"
+        count=$((count + 1))
+        if [ "$1" = records ]; then
+            case $what in
+                numbers) ;;
+                everything)
+                    [ "$index" -eq $((from + count - 1)) ] ||
+                        refuse "record $((from + count - 1)) is missing" ;;
+                *)
+                    [ "$index" -ge "$from" ] && [ "$index" -lt "$to" ] ||
+                        refuse "record $index is not of the selection" ;;
+            esac
+        fi
+    done <"$work/manifest"
+    [ -z "$pending" ] || refuse "record $pending in $1 has no proof"
+    [ "$(sha256 <"$2")" = "$(sha256 <"$folder/$1.jsonl")" ] ||
+        refuse "$1.jsonl does not say what the records say"
+}
+
+check_records context "$work/context"
+[ "$count" -eq "$context" ] || refuse 'the selection has another number of records around it'
+check_records records "$work/records"
+[ "$count" -eq "$told" ] || refuse 'the selection has another number of records'
+[ "$what" != everything ] || [ "$count" -eq $((to - from)) ] || refuse "record $((from + count)) is missing"
+
+# ---- that a span of time was not cut short: the records beside it are outside
+
+# the time of record $1, which is beside the selection
+time_beside() {
+    digits=$1
+    while [ ${#digits} -lt 20 ]; do digits=0$digits; done
+    [ -f "$folder/context/$digits.leaf" ] || refuse "record $1, beside the selection, is missing"
+    time_of "$folder/context/$digits.leaf"
+}
+
+if [ "$what" != numbers ]; then
+    if [ "$from" -gt 0 ]; then
+        [ -n "$since" ] || refuse 'the selection begins late'
+        time_beside $((from - 1))
+        expr "x$time" '<' "x$since" >/dev/null || refuse 'the selection begins late'
+    fi
+    if [ "$to" -lt "$size" ]; then
+        [ -n "$until" ] || refuse 'the selection ends early'
+        time_beside "$to"
+        expr "x$time" '>=' "x$until" >/dev/null || refuse 'the selection ends early'
+    fi
+fi
+
+printf 'VERIFIED: %s records of %s in the log %s\n' "$told" "$size" "$origin"
+case $what in
+    everything) printf 'COMPLETE: every record from %s to before %s\n' "$from" "$to" ;;
+    numbers) printf 'CHOSEN: nothing is said about other records\n' ;;
+esac
+[ -z "$own" ] || printf 'The key came with the bundle. Compare it with one from elsewhere: %s\n' "$whole_key"

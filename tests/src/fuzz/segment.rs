@@ -67,7 +67,7 @@ fn exported(log: &Log, read: &[&str]) {
     for (index, genuine) in (0u64..).zip(log::RECORDS) {
         match log.export(index) {
             Ok(evidence) => {
-                assert_eq!(&*evidence.record, genuine, "a forged record has a proof");
+                assert_eq!(&*evidence.record, genuine.as_bytes(), "a forged record has a proof");
                 let verified = verify_evidence(genuine.as_bytes(), &evidence.proof, &log::key());
                 assert_eq!(verified.map(|(index, _)| index), Ok(index));
             }

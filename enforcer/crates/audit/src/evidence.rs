@@ -113,19 +113,22 @@ pub fn verify_evidence(
     proof: &str,
     key: &VerifierKey,
 ) -> Result<(u64, Checkpoint), EvidenceError> {
-    let (head, note) = proof.split_once("\n\n").ok_or(EvidenceError::Form)?;
-    let mut lines = head.split('\n').peekable();
-    if lines.next() != Some(PROOF_HEADER) {
-        return Err(EvidenceError::Form);
-    }
-    lines.next_if(|line| line.starts_with("extra "));
-    let index = lines.next().and_then(|line| parse_number(line.strip_prefix("index ")?));
-    let index = index.ok_or(EvidenceError::Form)?;
-    let path: Option<Vec<Hash>> = lines.map(|line| decode(line)?.try_into().ok()).collect();
-    let path = path.filter(|path| path.len() <= PATH_HASHES_MAX).ok_or(EvidenceError::Form)?;
+    let (index, path, note) = parse_proof(proof).ok_or(EvidenceError::Form)?;
     let checkpoint = key.open(note).map_err(EvidenceError::Checkpoint)?;
     let root = root_from_inclusion(leaf_hash(record), index, checkpoint.size, &path);
     if root == Some(checkpoint.root) { Ok((index, checkpoint)) } else { Err(EvidenceError::Path) }
+}
+
+/// The index, the path and the checkpoint of `proof`, if it is in the form of C2SP tlog-proof.
+pub(crate) fn parse_proof(proof: &str) -> Option<(u64, Vec<Hash>, &str)> {
+    let (head, note) = proof.split_once("\n\n")?;
+    let mut lines = head.split('\n').peekable();
+    (lines.next()? == PROOF_HEADER).then_some(())?;
+    lines.next_if(|line| line.starts_with("extra "));
+    let index = parse_number(lines.next()?.strip_prefix("index ")?)?;
+    let path: Option<Vec<Hash>> = lines.map(|line| decode(line)?.try_into().ok()).collect();
+    let path = path.filter(|path| path.len() <= PATH_HASHES_MAX)?;
+    Some((index, path, note))
 }
 
 /// The tree under a checkpoint, read from tiles, and from records where a tile is not full.
@@ -170,9 +173,7 @@ impl Hashes<'_> {
             roots.collect::<Result<_, ReadError>>()?
         } else {
             let records = self.log.records(first..nodes)?;
-            records
-                .map(|record| Ok(leaf_hash(record?.leaf())))
-                .collect::<Result<_, ReadError>>()?
+            records.map(|record| Ok(leaf_hash(record?.leaf()))).collect::<Result<_, ReadError>>()?
         };
         self.tiles.insert((level, index), tile.clone());
         Ok(tile)

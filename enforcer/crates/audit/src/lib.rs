@@ -16,6 +16,7 @@ mod spill;
 mod stored;
 mod writer;
 
+mod bundle;
 mod evidence;
 mod publish;
 mod read;
@@ -40,6 +41,10 @@ pub use anchor::{
     parse_size, read_timestamp, verify_consistency,
 };
 pub use audit::{AppendError, Audit, Config, Full, Lost, Slot, State, Ticket};
+pub use bundle::{
+    BUNDLE_RECORDS_MAX, BundleError, BundleReport, Bundled, CheckError, Choice, Extras, Wanted,
+    Witnessed, check_bundle,
+};
 pub use chain::ChainError;
 pub use encode::Unnumbered;
 pub use evidence::{Evidence, EvidenceError, VERIFY_SH, verify_evidence};

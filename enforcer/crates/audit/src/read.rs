@@ -114,6 +114,13 @@ impl Log {
         Ok(Self { layout, key, note, checkpoint })
     }
 
+    /// The same log as of `note`, an earlier checkpoint of it; none when it is not one.
+    pub fn as_of(&self, note: &str) -> Option<Self> {
+        let checkpoint = self.key.open(note).ok()?;
+        let earlier = checkpoint.size <= self.size();
+        earlier.then(|| Self { note: note.to_owned(), checkpoint, ..self.clone() })
+    }
+
     /// The tree head that this view ends at.
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

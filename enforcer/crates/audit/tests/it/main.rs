@@ -9,6 +9,7 @@
 )]
 
 mod append;
+mod bundle;
 mod crash;
 mod evidence;
 mod flips;
