@@ -21,6 +21,7 @@ mod drift;
 mod egress;
 mod essential;
 mod evidence;
+mod faults;
 mod floods;
 mod full;
 mod handover;

@@ -17,3 +17,4 @@ pub mod fuzz;
 pub mod lab;
 pub mod oracle;
 pub mod story;
+pub mod traffic;

@@ -13,6 +13,8 @@ use crate::build::{self, Profile};
 use crate::setup;
 use crate::workshop::Workshop;
 
+/// The area that is measured beside other logs.
+const AUDIT: &str = "audit";
 /// The area that is measured beside other filters, which must be there.
 const KERNEL: &str = "kernel";
 /// The area that is measured beside other proxies.
@@ -51,6 +53,9 @@ pub(crate) fn bench(workshop: &Workshop, arguments: &Arguments) -> Result<()> {
     setup::setup(workshop)?;
     if area == KERNEL {
         setup::filters(workshop)?;
+    }
+    if area == AUDIT {
+        setup::loggers(workshop)?;
     }
     if area == PROXY {
         setup::proxies(workshop, &arguments.peers)?;

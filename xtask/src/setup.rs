@@ -53,6 +53,8 @@ const NEEDS: &[Need] = &[
     Need { name: "ip", probe: &["ip", "-V"], remedy: Remedy::Package("iproute2") },
     Need { name: "nsenter", probe: &["nsenter", "-V"], remedy: Remedy::Package("util-linux") },
     Need { name: "mount", probe: &["mount", "-V"], remedy: Remedy::Package("mount") },
+    Need { name: "mkfs.ext4", probe: &["mkfs.ext4", "-V"], remedy: Remedy::Package("e2fsprogs") },
+    Need { name: "strace", probe: &["strace", "-V"], remedy: Remedy::Package("strace") },
     Need { name: "openssl", probe: &["openssl", "version"], remedy: Remedy::Package("openssl") },
     Need { name: "xxd", probe: &["xxd", "-v"], remedy: Remedy::Package("xxd") },
     Need { name: "curl", probe: &["curl", "-V"], remedy: Remedy::Package("curl") },
@@ -121,6 +123,21 @@ const FILTERS: &[Need] = &[
 const PROXIES: &[Need] =
     &[Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") }];
 
+/// What `cargo xtask bench audit` measures beside us.
+const LOGGERS: &[Need] = &[
+    Need { name: "rsyslog", probe: &["rsyslogd", "-v"], remedy: Remedy::Package("rsyslog") },
+    Need {
+        name: "syslog-ng",
+        probe: &["syslog-ng", "--version"],
+        remedy: Remedy::Package("syslog-ng-core"),
+    },
+    Need {
+        name: "slog of syslog-ng",
+        probe: &["sh", "-c", "command -v slogverify"],
+        remedy: Remedy::Package("syslog-ng-mod-slog"),
+    },
+];
+
 /// The peer of which a program is built.
 const PINGORA: &str = "pingora";
 
@@ -142,6 +159,11 @@ pub(crate) fn setup(workshop: &Workshop) -> Result<()> {
 /// Meets the needs for what the kernel half is measured beside.
 pub(crate) fn filters(workshop: &Workshop) -> Result<()> {
     meet(workshop, FILTERS.iter())
+}
+
+/// Meets the needs for what the audit log is measured beside.
+pub(crate) fn loggers(workshop: &Workshop) -> Result<()> {
+    meet(workshop, LOGGERS.iter())
 }
 
 /// Meets the needs for what the proxy half is measured beside, with the peers that were named.

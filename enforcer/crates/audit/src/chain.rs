@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::layout::{Layout, segment_first};
 use crate::segment::{Fault, Frames, Header, SegmentError};
 
@@ -47,15 +47,8 @@ impl ChainError {
 /// First indices of all segments, ascending.
 pub(crate) fn segments(layout: &Layout) -> Result<Vec<u64>, FileError> {
     let directory = layout.segments();
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(FileError::on("list", &directory))?,
-    };
-    let mut firsts = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(FileError::on("list", &directory))?;
-        firsts.extend(entry.file_name().to_str().and_then(segment_first));
-    }
+    let names = files::names(&directory)?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment_first(name)).collect();
     firsts.sort_unstable();
     Ok(firsts)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom as Place};
+use rustix::fs::{Dir, FallocateFlags, FlockOperation, SeekFrom as Place};
 
 use crate::layout::Layout;
 
@@ -227,6 +227,23 @@ pub(crate) fn lock(path: &Path) -> Result<Option<File>, FileError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(FileError::on("lock", path)(error)),
     }
+}
+
+/// The names in a directory, those of no text left out; none when there is no such directory.
+///
+/// Not with `std::fs::read_dir`, which ends the thread when closing the directory fails.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, FileError> {
+    let directory = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(FileError::on("open", path))?,
+    };
+    let entries = Dir::read_from(directory).map_err(FileError::on("list", path))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FileError::on("list", path))?;
+        names.extend(entry.file_name().to_str().ok().map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// The permission bits of a file.
