@@ -54,6 +54,21 @@ impl Layout {
         self.segments().join(format!("{first:0SEGMENT_DIGITS$}.seg"))
     }
 
+    /// What is derived from closed segments, to find records by.
+    pub(crate) fn indexes(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    /// The index of the segment that begins with record `first`.
+    pub(crate) fn index(&self, first: u64) -> PathBuf {
+        self.indexes().join(format!("{first:0SEGMENT_DIGITS$}.idx"))
+    }
+
+    /// What the keys of all indexes follow from.
+    pub(crate) fn index_secret(&self) -> PathBuf {
+        self.indexes().join("key")
+    }
+
     /// The full tile `index` of `level`.
     pub(crate) fn tile(&self, level: usize, index: u64) -> PathBuf {
         self.root.join(format!("tile/{level}")).join(tile_index(index))
@@ -62,7 +77,16 @@ impl Layout {
 
 /// The first index of a segment, from its file name; none when it is no segment.
 pub(crate) fn segment_first(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".seg")?;
+    first_of(name, ".seg")
+}
+
+/// The same from the name of its index.
+pub(crate) fn index_first(name: &str) -> Option<u64> {
+    first_of(name, ".idx")
+}
+
+fn first_of(name: &str, extension: &str) -> Option<u64> {
+    let digits = name.strip_suffix(extension)?;
     let plain = digits.len() == SEGMENT_DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
 }

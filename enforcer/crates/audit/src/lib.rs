@@ -18,9 +18,12 @@ mod writer;
 
 mod bundle;
 mod evidence;
+pub mod index;
 mod publish;
+mod query;
 mod read;
 mod select;
+mod term;
 mod verify;
 
 mod chain;
@@ -57,6 +60,7 @@ pub use operation::{
     CacheChange, CertificateChange, CertificateEvent, EndpointChange, EndpointEvent,
     UpstreamChange, UpstreamEvent,
 };
+pub use query::{Condition, Order, Query, Search, Verdict};
 pub use read::{Log, ReadError, Records, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,

@@ -12,8 +12,10 @@ use enforcer_model::Timestamp;
 
 use crate::chain::{self, ChainError};
 use crate::files::{self, FileError};
+use crate::index::IndexError;
 use crate::layout::Layout;
 use crate::note::{Checkpoint, KeyError, NoteError, VerifierKey};
+use crate::query::{Condition, Query, Search};
 use crate::segment::{Fault, Frames, Step};
 use crate::select::Selector;
 use crate::stored::Stored;
@@ -39,10 +41,17 @@ pub struct Records {
 
 /// The records of one selector, oldest first.
 #[derive(Debug)]
-pub struct Trail {
-    records: Records,
-    selector: Selector,
-    since: Option<Timestamp>,
+pub struct Trail(Search);
+
+/// One segment of a log, as far as its checkpoint goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first record.
+    pub(crate) first: u64,
+    /// The first record behind it.
+    pub(crate) end: u64,
+    /// Nothing is added to it any more.
+    pub(crate) closed: bool,
 }
 
 /// A log cannot be read.
@@ -69,6 +78,14 @@ pub enum ReadError {
     /// A call to the file system failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A segment cannot be indexed.
+    #[error("the index of the segment that begins with record {first}")]
+    Index {
+        /// The first record of the segment.
+        first: u64,
+        /// Why not.
+        source: IndexError,
+    },
     /// The public key cannot be used.
     #[error("the key `{}`", path.display())]
     Key {
@@ -168,9 +185,36 @@ impl Log {
         self.records(self.size().saturating_sub(count)..self.size())
     }
 
-    /// Every record that has to do with `selector`, from `since` on. Reads the whole log.
+    /// Every record that has to do with `selector`, from `since` on.
     pub fn trail(&self, selector: Selector, since: Option<Timestamp>) -> Result<Trail, ReadError> {
-        Ok(Trail { records: self.records(0..self.size())?, selector, since })
+        let conditions = vec![Condition::Who(selector)];
+        Ok(Trail(self.search(Query { conditions, since, ..Query::default() })?))
+    }
+
+    /// The segments, in order.
+    pub(crate) fn spans(&self) -> Result<Vec<Span>, ReadError> {
+        let firsts = chain::segments(&self.layout)?;
+        let ends = firsts.iter().skip(1).map(|next| (*next, true)).chain([(self.size(), false)]);
+        let spans = firsts.iter().zip(ends).map(|(first, (end, closed))| {
+            let (first, end) = ((*first).min(self.size()), end.min(self.size()));
+            Span { first, end, closed }
+        });
+        Ok(spans.collect())
+    }
+
+    /// The key of a segment's index; none when it is not at hand.
+    pub(crate) fn index_key(&self, first: u64) -> Option<[u8; 32]> {
+        let secret = std::fs::read(self.layout.index_secret()).ok()?;
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+        ring::hmac::sign(&key, &first.to_be_bytes()).as_ref().try_into().ok()
+    }
+
+    /// The handles that values have in a segment which `selector` wants; none when that cannot be
+    /// told without reading its records.
+    #[expect(clippy::unused_self, reason = "values are stored as they are")]
+    #[expect(clippy::unnecessary_wraps, reason = "values are stored as they are")]
+    pub(crate) fn handles(&self, _first: u64, _selector: &Selector) -> Option<Vec<String>> {
+        Some(Vec::new())
     }
 }
 
@@ -252,12 +296,6 @@ impl Iterator for Trail {
     type Item = Result<Stored, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { records, selector, since } = self;
-        let wanted = |record: &Stored| {
-            selector.matches(record)
-                && since
-                    .is_none_or(|since| record.header().is_ok_and(|header| header.time >= since))
-        };
-        records.find(|record| record.as_ref().map_or(true, wanted))
+        self.0.next()
     }
 }

@@ -12,6 +12,7 @@ use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestam
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::index::Statement;
 use crate::operation::{CacheChange, CertificateChange, EndpointChange, UpstreamChange};
 
 /// One thing that happened.
@@ -42,6 +43,8 @@ pub enum Record {
     Cache(CacheChange),
     /// Records are missing here, and this many.
     Gap(Gap),
+    /// A segment was closed and indexed.
+    Segment(Box<Statement>),
 }
 
 /// What an operator asked for, and what came of it.
@@ -324,6 +327,7 @@ impl Record {
             Self::Certificate(_) => "certificate",
             Self::Cache(_) => "cache",
             Self::Gap(_) => "gap",
+            Self::Segment(_) => "segment",
         }
     }
 
@@ -374,7 +378,7 @@ impl Record {
             Self::Upstream(change) => change.cut(longest),
             Self::Certificate(change) => change.cut(longest),
             Self::Cache(change) => change.cut(longest),
-            Self::Gap(_) => {}
+            Self::Gap(_) | Self::Segment(_) => {}
         }
     }
 }

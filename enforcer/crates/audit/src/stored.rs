@@ -36,6 +36,11 @@ impl Stored {
         self.text.as_bytes()
     }
 
+    /// The JSON as it is stored, whatever was put into [`Self::text`] in place of handles.
+    pub fn stored_text(&self) -> &str {
+        &self.text
+    }
+
     /// The envelope.
     pub fn header(&self) -> Result<Header, serde_json::Error> {
         serde_json::from_str(&self.text)

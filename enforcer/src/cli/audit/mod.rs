@@ -70,6 +70,6 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
         | ReadError::Tile(_) => failure
             .exit(Exit::VerificationFailed)
             .hint("`enforcer audit verify` tells what is wrong and from where on"),
-        ReadError::File(_) | ReadError::Key { .. } => failure,
+        ReadError::File(_) | ReadError::Index { .. } | ReadError::Key { .. } => failure,
     }
 }

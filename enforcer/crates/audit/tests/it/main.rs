@@ -14,6 +14,7 @@ mod crash;
 mod evidence;
 mod flips;
 mod full;
+mod index;
 mod lab;
 mod lend;
 mod publish;
