@@ -36,6 +36,7 @@ mod open;
 mod operation;
 mod segment;
 mod store;
+mod subject;
 
 pub use anchor::{
     ANCHORS_KEPT, AddCheckpoint, Anchor, Anchors, Cosigned, Cosigner, Inconsistent, PolicyFault,
@@ -72,4 +73,7 @@ pub use select::{Selector, SelectorError};
 pub use shared::Health;
 pub use spill::{SpillError, Spilled};
 pub use stored::{Header, Stored};
+pub use subject::{
+    Erased, Erasing, Handle, Kind, KindError, Subject, Subjects, TableError, Vault, VaultError,
+};
 pub use verify::{Damage, Report, VerifyError, verify};
