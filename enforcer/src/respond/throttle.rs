@@ -450,6 +450,8 @@ mod tests {
             listener: "public".into(),
             tls: None,
             ja4: None,
+            user_agent: None,
+            trace: None,
             http: HttpVersion::H1,
             method: "GET".into(),
             host: None,

@@ -116,6 +116,8 @@ pub(crate) mod tests {
             listener: "public".into(),
             tls: None,
             ja4: None,
+            user_agent: None,
+            trace: None,
             http: HttpVersion::H1,
             method: "GET".into(),
             host: None,

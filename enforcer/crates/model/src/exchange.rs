@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CredentialKind, Fingerprint, KeyId, Peer, Principal, Reason, Role, Source, SourceBy,
-    Thumbprint, Timestamp,
+    Thumbprint, Timestamp, TraceId,
 };
 
 /// 128 random bits that name one request in the response, the log and the audit record.
@@ -129,6 +129,12 @@ pub struct Exchange {
     /// JA4, the fingerprint of the client's TLS software.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<Arc<str>>,
+    /// What the client calls itself, cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<Arc<str>>,
+    /// The trace that the request is part of, by the client's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
     /// The HTTP version.
     pub http: HttpVersion,
     /// As sent; at most 32 characters are kept.

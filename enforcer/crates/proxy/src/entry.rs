@@ -18,12 +18,13 @@ use enforcer_model::{
     CacheUse, Exchange, Fingerprint, HttpVersion, Moment, Peer, Reason, Rejection, RequestId, Role,
     Source, SourceBy, TlsVersion, Who,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
 
 use crate::admission::Admitted;
 use crate::endpoints::Barred;
 use crate::problem;
+use crate::said;
 use crate::scene::Scene;
 use crate::shared::{Observed, Shared};
 use crate::tls::Shown;
@@ -138,6 +139,8 @@ impl Entry {
             listener: Arc::clone(&origin.listener),
             tls: origin.tls,
             ja4: origin.ja4.clone(),
+            user_agent: None,
+            trace: None,
             http: origin.http,
             method: method.chars().take(32).collect(),
             host: None,
@@ -206,6 +209,17 @@ impl Entry {
     /// Whose turn it is with the answer.
     pub(crate) fn turn(&self) -> Option<&Rc<Turn>> {
         self.open.as_ref()?.active.as_ref().map(Active::turn)
+    }
+
+    /// What the client says of itself.
+    pub(crate) fn said(&mut self, headers: &HeaderMap) {
+        let (user_agent, trace) = (said::user_agent(headers), said::trace(headers));
+        if user_agent.is_some() || trace.is_some() {
+            self.note(|exchange| {
+                exchange.user_agent = user_agent;
+                exchange.trace = trace;
+            });
+        }
     }
 
     pub(crate) fn head(&mut self, head: &Head) {

@@ -122,6 +122,7 @@ impl Engine {
         let entry =
             Entry::open(slot, id, arrival.origin, method, policy.sha256(), now, &self.shared);
         let mut entry = entry.keeps_busy(active);
+        entry.said(request.headers());
         let served = {
             let serving = pin!(self.serve(request, arrival, id, &policy, now, &mut entry));
             unless_panic(serving).await.unwrap_or_else(|panic| {

@@ -152,6 +152,8 @@ pub(crate) fn request(id: u128, peer: &str) -> Exchange {
         listener: "public".into(),
         tls: Some(TlsVersion::V1_3),
         ja4: None,
+        user_agent: None,
+        trace: None,
         http: HttpVersion::H2,
         method: "GET".to_owned(),
         host: Some("api.example.com".to_owned()),
