@@ -46,7 +46,7 @@ use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Respond
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{descriptors, files, notify, operators, privileges, watcher};
+use crate::{descriptors, files, heartbeat, notify, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -255,6 +255,7 @@ async fn serve(
     };
     let mut serving = Vec::new();
     let (rules, policies_seen) = watch::channel(Arc::clone(&policy));
+    let beating = rules.subscribe();
     let told = described(&listeners, &policy);
     let sockets = listeners.share().context("the sockets cannot be shared")?;
     let mut found = None;
@@ -335,6 +336,7 @@ async fn serve(
         Arc::clone(&clock),
     ));
     tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));
+    tokio::task::spawn_local(heartbeat::beat(audit.clone(), beating, stop.clone()));
     if let Some(events) = events {
         tokio::task::spawn_local(watcher::tell_kernel_events(events));
     }

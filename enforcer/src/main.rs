@@ -7,6 +7,7 @@ mod descriptors;
 mod desk;
 mod files;
 mod handover;
+mod heartbeat;
 mod incident;
 mod notices;
 mod notify;

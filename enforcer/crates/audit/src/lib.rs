@@ -37,6 +37,7 @@ mod operation;
 mod segment;
 mod store;
 mod subject;
+mod upkeep;
 
 pub use anchor::{
     ANCHORS_KEPT, AddCheckpoint, Anchor, Anchors, Cosigned, Cosigner, Inconsistent, PolicyFault,
@@ -73,7 +74,6 @@ pub use select::{Selector, SelectorError};
 pub use shared::Health;
 pub use spill::{SpillError, Spilled};
 pub use stored::{Header, Stored};
-pub use subject::{
-    Erased, Erasing, Handle, Kind, KindError, Subject, Subjects, TableError, Vault, VaultError,
-};
+pub use subject::{Erased, Erasing, Handle, Subject, Subjects, TableError, Vault, VaultError};
+pub use upkeep::{ClockState, Erasure, Heartbeat};
 pub use verify::{Damage, Report, VerifyError, verify};

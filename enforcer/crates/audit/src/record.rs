@@ -14,6 +14,8 @@ use serde::{Serialize, Serializer};
 
 use crate::index::Statement;
 use crate::operation::{CacheChange, CertificateChange, EndpointChange, UpstreamChange};
+use crate::subject::Subjects;
+use crate::upkeep::{Erasure, Heartbeat};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,8 +43,14 @@ pub enum Record {
     Certificate(Box<CertificateChange>),
     /// Answers were taken out of the cache.
     Cache(CacheChange),
+    /// Personal data was erased.
+    Erasure(Erasure),
     /// Records are missing here, and this many.
     Gap(Gap),
+    /// The log lives, and how its clock does.
+    Heartbeat(Heartbeat),
+    /// What the handles of the records that follow stand for.
+    Subject(Subjects),
     /// A segment was closed and indexed.
     Segment(Box<Statement>),
 }
@@ -326,7 +334,10 @@ impl Record {
             Self::Upstream(_) => "upstream",
             Self::Certificate(_) => "certificate",
             Self::Cache(_) => "cache",
+            Self::Erasure(_) => "erasure",
             Self::Gap(_) => "gap",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Subject(_) => "subject",
             Self::Segment(_) => "segment",
         }
     }
@@ -378,12 +389,14 @@ impl Record {
             Self::Upstream(change) => change.cut(longest),
             Self::Certificate(change) => change.cut(longest),
             Self::Cache(change) => change.cut(longest),
-            Self::Gap(_) | Self::Segment(_) => {}
+            Self::Erasure(erasure) => erasure.cut(longest),
+            Self::Gap(_) | Self::Heartbeat(_) | Self::Segment(_) | Self::Subject(_) => {}
         }
     }
 }
 
 fn cut_exchange(exchange: &mut Exchange, longest: usize) {
+    cut_shared(&mut exchange.user_agent, longest);
     cut_text(&mut exchange.method, longest);
     cut_option(&mut exchange.host, longest);
     cut_option(&mut exchange.path, longest);

@@ -37,6 +37,7 @@ mod sources;
 mod switch;
 mod system;
 mod table;
+mod time;
 mod upgrade;
 
 pub use enforcer_ebpf::{Direction, Reason, Verdict};
@@ -55,4 +56,5 @@ pub use lease::Lease;
 pub use object::object_sha256;
 pub use sockets::{Closed, close_sockets};
 pub use sources::{Flood, PeerTraffic, Talker};
+pub use time::{ClockSync, clock_sync};
 pub use upgrade::Upgraded;

@@ -9,8 +9,10 @@ mod decision;
 mod exchange;
 mod identity;
 mod peer;
+mod personal;
 mod rejection;
 mod source;
+mod trace;
 mod units;
 
 pub use claims::{Claims, Value};
@@ -24,6 +26,8 @@ pub use identity::{
     CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role, Thumbprint, ThumbprintError,
 };
 pub use peer::{Peer, PeerError, SourceBy};
+pub use personal::{PersonalKind, PersonalKindError};
 pub use rejection::{Reason, Rejection};
 pub use source::{Prefix, PrefixError, Source};
+pub use trace::TraceId;
 pub use units::{Bytes, PerSecond, Rate, UnitError};

@@ -40,6 +40,7 @@ mod problem;
 pub mod proxy_protocol;
 mod reply;
 mod roll;
+mod said;
 mod scene;
 mod serve;
 mod shadow;

@@ -46,9 +46,8 @@ mod tests {
 
     #[test]
     fn two_traces_are_none() {
-        let field = HeaderValue::from_static(
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        );
+        let field =
+            HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let mut headers = HeaderMap::new();
         headers.append(TRACEPARENT, field.clone());
         assert_eq!(trace(&headers).unwrap().to_string(), "0af7651916cd43dd8448eb211c80319c");

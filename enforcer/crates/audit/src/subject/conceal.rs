@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use enforcer_model::PersonalKind as Kind;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::fields::{Field, Fields, Shape};
-use super::seal::{Handle, Kind, SealError, Seed, TagSecret};
+use super::seal::{Handle, SealError, Seed, TagSecret};
 use super::table::{Row, Table};
 
 /// How much longer a record can become.

@@ -8,9 +8,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
+use enforcer_model::PersonalKind as Kind;
 use memchr::memmem::Finder;
 
-use super::seal::{Handle, Kind};
+use super::seal::Handle;
 
 /// More arguments than this are one value together: each would take the room of a handle.
 pub(crate) const ARGUMENTS_MAX: usize = 64;

@@ -5,6 +5,12 @@
 //! not in it: to erase a value is to destroy its keys, in every segment. Every hash, proof and
 //! signature covers handles and sealed bytes only, so none of them notices. Values are told apart
 //! from what is not personal by the names of the fields ([`fields`]); that list is the promise.
+//!
+//! Writing: `Concealer::new(first, vault.begin(first)?)` with each segment; `conceal` on the text of
+//! every record before it has its index, what it returns staged first; `vault.close(&table)` when a
+//! segment ends, with the table of `begin_segment` or `end`; `forget_from(size)` when staged records
+//! are given up; `vault.prepare()`, then `recover` for each of `unfinished()`, at a start.
+//! Reading: `Revealer::begin_segment(vault.open(first)?)`, then `reveal` on every text.
 
 mod conceal;
 mod fields;
@@ -18,7 +24,7 @@ mod vault;
 pub(crate) use conceal::{Concealer, GROWTH_MAX};
 pub use conceal::{Subject, Subjects};
 pub(crate) use reveal::{Keys, Revealer};
+pub use seal::Handle;
 pub(crate) use seal::Seed;
-pub use seal::{Handle, Kind, KindError};
 pub use table::TableError;
 pub use vault::{Erased, Erasing, Vault, VaultError};

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use enforcer_model::PersonalKind as Kind;
+
 use super::conceal::read;
 use super::fields::{Field, Fields, Shape};
-use super::seal::{Handle, Kind, SealKey, Seed};
+use super::seal::{Handle, SealKey, Seed};
 use super::table::Table;
 
 /// Sealed values of one segment that are remembered, and their bytes; when they are more, all are

@@ -5,14 +5,14 @@
 //! nothing of its value, and nothing else on the disk leads from a value to it.
 
 use std::fmt;
-use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use enforcer_model::PersonalKind as Kind;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// Bytes of every secret here.
@@ -23,25 +23,6 @@ pub(crate) const HANDLE_BYTES: usize = 8;
 const PADDING: usize = 16;
 /// What a sealed value is bound to, beside its kind and handle.
 const CONTEXT: &[u8] = b"enforcer-subject/1";
-
-/// What a personal value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// The address of one host, or an IPv6 network that one subscriber has.
-    Address,
-    /// The name of a caller.
-    Principal,
-    /// Words of an operator, or about one case.
-    Text,
-    /// What a client says it is.
-    UserAgent,
-}
-
-/// The text names no kind of value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no kind of personal value; write `address`, `principal`, `text` or `user-agent`")]
-pub struct KindError(String);
 
 /// Stands for a personal value in the records of one segment: `~` and eleven characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,47 +48,6 @@ pub(crate) struct SealKey(Zeroizing<[u8; SECRET_BYTES]>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system's cryptography failed")]
 pub(crate) struct SealError;
-
-// === impl Kind ===
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Address, Self::Principal, Self::Text, Self::UserAgent];
-
-    /// As records and the command line write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::Principal => "principal",
-            Self::Text => "text",
-            Self::UserAgent => "user-agent",
-        }
-    }
-
-    const fn byte(self) -> u8 {
-        match self {
-            Self::Address => 1,
-            Self::Principal => 2,
-            Self::Text => 3,
-            Self::UserAgent => 4,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = KindError;
-
-    fn from_str(text: &str) -> Result<Self, KindError> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| KindError(text.to_owned()))
-    }
-}
 
 // === impl Handle ===
 
@@ -277,13 +217,22 @@ impl fmt::Debug for SealKey {
     }
 }
 
+const fn byte(kind: Kind) -> u8 {
+    match kind {
+        Kind::Address => 1,
+        Kind::Principal => 2,
+        Kind::Text => 3,
+        Kind::UserAgent => 4,
+    }
+}
+
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 fn bound(kind: Kind, handle: Handle) -> [u8; CONTEXT.len() + 1 + HANDLE_BYTES] {
     let mut bytes = [0; CONTEXT.len() + 1 + HANDLE_BYTES];
-    let parts = CONTEXT.iter().copied().chain([kind.byte()]).chain(handle.0);
+    let parts = CONTEXT.iter().copied().chain([byte(kind)]).chain(handle.0);
     for (place, byte) in bytes.iter_mut().zip(parts) {
         *place = byte;
     }
@@ -293,7 +242,7 @@ fn bound(kind: Kind, handle: Handle) -> [u8; CONTEXT.len() + 1 + HANDLE_BYTES] {
 fn short(key: &hmac::Key, domain: &[u8], kind: Kind, value: &[u8]) -> [u8; HANDLE_BYTES] {
     let mut context = hmac::Context::with_key(key);
     context.update(domain);
-    context.update(&[kind.byte()]);
+    context.update(&[byte(kind)]);
     context.update(value);
     let mut bytes = [0; HANDLE_BYTES];
     for (place, byte) in bytes.iter_mut().zip(context.sign().as_ref()) {
@@ -359,14 +308,5 @@ mod tests {
         for bad in ["~__________9", "~_________8", "~__________8=", "__________8", "", "~"] {
             assert_eq!(Handle::parse(bad.as_bytes()), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_kind_is_read_as_it_is_written() {
-        for kind in Kind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
-        }
-        assert!("Address".parse::<Kind>().unwrap_err().to_string().contains("user-agent"));
     }
 }

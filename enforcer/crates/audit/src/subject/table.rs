@@ -4,9 +4,10 @@
 //! for the segment and gives no handle: once the row is gone, a guess of the value cannot be told
 //! from a value that was never there. The file ends with a hash, so that no damage goes unnoticed.
 
+use enforcer_model::PersonalKind as Kind;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::seal::{HANDLE_BYTES, Handle, Kind, SECRET_BYTES, SealKey, TagSecret};
+use super::seal::{HANDLE_BYTES, Handle, SECRET_BYTES, SealKey, TagSecret};
 use crate::merkle::{HASH_BYTES, sha256};
 
 const MAGIC: &[u8; 16] = b"enforcer-names/1";

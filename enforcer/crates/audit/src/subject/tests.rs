@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use enforcer_model::PersonalKind as Kind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

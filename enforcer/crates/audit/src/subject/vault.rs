@@ -11,18 +11,21 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use enforcer_model::PersonalKind as Kind;
 use zeroize::Zeroizing;
 
 use super::conceal::escaped;
 use super::fields::is_address;
 use super::reveal::Keys;
-use super::seal::{Handle, Kind, SECRET_BYTES, SealError, Seed};
+use super::seal::{Handle, SECRET_BYTES, SealError, Seed};
 use super::table::{Table, TableError};
 use crate::files::{FileError, sync_directory};
 use crate::merkle::{HASH_BYTES, sha256};
 
 const SEED_MAGIC: &[u8; 16] = b"enforcer-seed/1\n";
 const SEED_FILE_BYTES: usize = SEED_MAGIC.len() + 8 + SECRET_BYTES + HASH_BYTES;
+/// What files are overwritten with.
+const ZEROES: [u8; 8_192] = [0; 8_192];
 /// Digits of the first index in a name, as in that of the segment.
 const NAME_DIGITS: usize = 20;
 /// A table of the most rows that a segment can have is far smaller.
@@ -364,10 +367,9 @@ fn destroy(path: &Path) -> Result<(), FileError> {
     };
     let mut left = file.metadata().map_err(FileError::on("examine", path))?.len();
     file.rewind().map_err(FileError::on("overwrite", path))?;
-    let zeroes = &crate::files::ZEROES;
     while left > 0 {
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(zeroes.len());
-        file.write_all(zeroes.get(..count).unwrap_or_default())
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROES.len());
+        file.write_all(ZEROES.get(..count).unwrap_or_default())
             .map_err(FileError::on("overwrite", path))?;
         left = left.saturating_sub(u64::try_from(count).unwrap_or(left));
     }

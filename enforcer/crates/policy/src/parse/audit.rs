@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::{DAY, HOUR, SECOND};
 use crate::grammar::{Fields, Key, Need, ORIGIN, Shape};
 
 /// The name of the log and when a record must be on disk.
@@ -16,6 +18,10 @@ pub struct AuditPlan {
     pub denied: Durability,
     /// Records that may be reserved or waiting.
     pub queue: NonZeroUsize,
+    /// From one heartbeat of the log to the next.
+    pub heartbeat: Duration,
+    /// Records older than this are removed; `None`: they are kept for ever.
+    pub keep: Option<Duration>,
 }
 
 /// When a record must be on disk.
@@ -26,6 +32,9 @@ pub enum Durability {
     /// With the next group commit; the answer does not wait.
     Queued,
 }
+
+/// Thirty years.
+const KEEP_MAX: Duration = DAY.saturating_mul(10_957);
 
 pub(super) static KEYS: &[Key] = &[
     Key::optional(
@@ -52,6 +61,18 @@ pub(super) static KEYS: &[Key] = &[
         Need::Count(8_192),
         "Records that may be reserved or waiting; when full, requests are refused.",
     ),
+    Key::with_default(
+        "heartbeat",
+        Shape::Span(SECOND, HOUR),
+        Need::Text("1m"),
+        "How often a record tells that the log lives, and how well the clock is kept.",
+    ),
+    Key::optional(
+        "keep",
+        Shape::Span(HOUR, KEEP_MAX),
+        "Segments whose records are all older than this are removed; their proofs stay. Without it: \
+         everything is kept.",
+    ),
 ];
 
 const DURABILITY: Shape = Shape::Choice(&["durable", "queued"]);
@@ -65,6 +86,8 @@ pub(super) fn read(fields: Fields<'_>) -> Option<AuditPlan> {
         },
         denied: durability(fields.text("denied")?)?,
         queue: super::size(fields.count("queue"))?,
+        heartbeat: fields.duration("heartbeat")?,
+        keep: fields.duration("keep"),
     })
 }
 
