@@ -124,6 +124,30 @@ impl Client {
         self.within(patience, self.exchange(endpoint, request, most)).await
     }
 
+    /// What `endpoint` answers to `body`, whatever its status: at most `most` bytes, within
+    /// `patience`.
+    pub async fn post(
+        &self,
+        endpoint: &Endpoint,
+        content_type: HeaderValue,
+        body: impl Into<Bytes>,
+        most: usize,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), AskError> {
+        let mut request = request(Method::POST, endpoint, body.into());
+        request.headers_mut().insert(CONTENT_TYPE, content_type);
+        request.headers_mut().remove(ACCEPT);
+        let asked = async {
+            let stream = self.connect(endpoint).await?;
+            answered(stream, request, async |response| {
+                let status = response.status();
+                Ok((status, whole(response.into_body(), most).await?))
+            })
+            .await
+        };
+        self.within(patience, asked).await
+    }
+
     /// Sends a JSON document and waits for a 2xx, whose body nobody reads.
     pub async fn post_json(
         &self,
@@ -197,7 +221,7 @@ impl Client {
         };
         stream.set_nodelay(true).map_err(failed)?;
         match endpoint.tls() {
-            Tls::Loopback => Ok(Box::new(stream)),
+            Tls::Loopback | Tls::Unneeded => Ok(Box::new(stream)),
             Tls::Required => {
                 let name = ServerName::try_from(endpoint.host().to_owned());
                 let name = name.map_err(|error| failed(io::Error::other(error)))?;

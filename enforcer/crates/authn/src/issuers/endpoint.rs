@@ -27,6 +27,8 @@ pub(crate) enum Tls {
     Required,
     /// `http`, and only to an address of this machine.
     Loopback,
+    /// `http` to anybody: what is answered there proves itself.
+    Unneeded,
 }
 
 /// The text is no such URL.
@@ -55,13 +57,26 @@ impl Endpoint {
 
     /// The URL that `text` is.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let endpoint = Self::parse_self_proving(text)?;
+        match endpoint.tls {
+            Tls::Unneeded if names_loopback(&endpoint.host) => {
+                Ok(Self { tls: Tls::Loopback, ..endpoint })
+            }
+            Tls::Unneeded => Err(EndpointError::Plain(text.to_owned())),
+            Tls::Required | Tls::Loopback => Ok(endpoint),
+        }
+    }
+
+    /// The URL of somebody whose answers are signed, and who is asked no secrets: a witness, a
+    /// timestamping authority. `http` leads to any machine then.
+    pub fn parse_self_proving(text: &str) -> Result<Self, EndpointError> {
         if text.len() > Self::LENGTH_MAX {
             return Err(EndpointError::TooLong(text.len()));
         }
         let malformed = || EndpointError::Malformed(text.to_owned());
         let tls = match text.split_once("://").ok_or_else(malformed)?.0 {
             "https" => Tls::Required,
-            "http" => Tls::Loopback,
+            "http" => Tls::Unneeded,
             _ => return Err(malformed()),
         };
         // `http::Uri` drops a fragment without a word.
@@ -78,12 +93,9 @@ impl Endpoint {
         let port = match (after_host.strip_prefix(':'), tls) {
             (None, _) if !after_host.is_empty() => return Err(malformed()),
             (None, Tls::Required) => 443,
-            (None, Tls::Loopback) => 80,
+            (None, Tls::Loopback | Tls::Unneeded) => 80,
             (Some(_), _) => authority.port_u16().filter(|&port| port > 0).ok_or_else(malformed)?,
         };
-        if tls == Tls::Loopback && !names_loopback(host) {
-            return Err(EndpointError::Plain(text.to_owned()));
-        }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         // `https://host?query` has a query and no path.
         let slash = if target.starts_with('/') { "" } else { "/" };
@@ -122,8 +134,8 @@ impl Endpoint {
     /// The value of the `Host` field.
     pub(crate) fn authority(&self) -> String {
         match (self.tls, self.port) {
-            (Tls::Required, 443) | (Tls::Loopback, 80) => self.host.to_string(),
-            (Tls::Required | Tls::Loopback, port) => format!("{}:{port}", self.host),
+            (Tls::Required, 443) | (Tls::Loopback | Tls::Unneeded, 80) => self.host.to_string(),
+            (Tls::Required | Tls::Loopback | Tls::Unneeded, port) => format!("{}:{port}", self.host),
         }
     }
 }
@@ -132,7 +144,7 @@ impl Tls {
     /// Whether `address` may be talked to in this way.
     pub(crate) const fn admits(self, address: IpAddr) -> bool {
         match (self, address) {
-            (Self::Required, _) => true,
+            (Self::Required | Self::Unneeded, _) => true,
             (Self::Loopback, IpAddr::V4(v4)) => v4.is_loopback(),
             (Self::Loopback, IpAddr::V6(v6)) => v6.is_loopback(),
         }
@@ -209,6 +221,16 @@ mod tests {
         assert!(Tls::Loopback.admits("127.8.8.8".parse().unwrap()));
         assert!(Tls::Loopback.admits("::1".parse().unwrap()));
         assert!(!Tls::Loopback.admits("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn whose_answers_prove_themselves_may_be_asked_without_tls() {
+        let endpoint = Endpoint::parse_self_proving("http://witness.example/w1").unwrap();
+        assert!(endpoint.tls().admits("10.0.0.1".parse().unwrap()));
+        assert_eq!((endpoint.port(), endpoint.authority().as_str()), (80, "witness.example"));
+        let tls = Endpoint::parse_self_proving("https://witness.example").unwrap();
+        assert_eq!(tls.tls(), Tls::Required);
+        assert!(Endpoint::parse_self_proving("ftp://witness.example").is_err());
     }
 
     #[test]
