@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::anchoring::Showing;
 use crate::desk::{
     Causes, CertDesk, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk,
     tell_of_upstreams,
@@ -281,6 +282,8 @@ async fn serve(
         serving.push(thread(&format!("proxy-{number}"), Thread::Other, &stop, serve)?);
     }
 
+    let (showing, anchors) =
+        Showing::start(&audit, &audit_folder, &clock, policies_seen.clone(), &stop)?;
     let policies = Policies::new(
         file,
         Arc::clone(&shared),
@@ -302,6 +305,7 @@ async fn serve(
         tokens: TokenDesk { tokens, revocations, connections },
         incident,
         policies,
+        anchors,
         audit_folder,
         counters,
         listeners: told.clone(),
@@ -399,6 +403,7 @@ async fn serve(
     };
     let wound_down = async {
         running.wind_down(patience).await;
+        showing.end(patience).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));
         note(&audit, ConfigEvent::Stopped, &policy, program, version).await;
         match audit.close().await {
@@ -525,7 +530,7 @@ fn limit_seed() -> Result<[u64; 2]> {
     Ok([low, u64::try_from(bits >> 64).unwrap_or_default()])
 }
 
-fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
@@ -562,7 +567,7 @@ fn host_name() -> String {
 
 /// Starts a thread without which the agent is not whole: when it ends, the agent stops. It gives up
 /// what its work does not need before it begins.
-fn thread(
+pub(crate) fn thread(
     name: &str,
     privileged: Thread,
     stop: &CancellationToken,

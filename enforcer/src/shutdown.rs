@@ -195,7 +195,8 @@ async fn ended(name: &str, task: tokio::task::JoinHandle<()>, patience: Duration
     }
 }
 
-async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+/// Waits until `threads` have ended, at most for `patience`.
+pub(crate) async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
     let joined = tokio::task::spawn_blocking(move || join_now(threads, patience)).await;
     if let Err(error) = joined {
         warn!(%error, "the threads could not be joined");

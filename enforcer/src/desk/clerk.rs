@@ -52,6 +52,7 @@ impl Clerk {
             None => own,
         };
         match &mut answer {
+            Answer::Anchored(round) => round.audit = own,
             Answer::Blocked(blocked) => blocked.audit = effect.filter(|_| !blocked.dry_run),
             Answer::Released(released) => released.audit = effect,
             Answer::KeyIssued(issued) => issued.audit = own,

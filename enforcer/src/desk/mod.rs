@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+use crate::anchoring::AnchorDesk;
 use crate::cli::chain;
 use crate::handover::{Loan, Returned};
 use crate::incident::Incident;
@@ -70,6 +71,7 @@ pub(crate) struct Desk {
     pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
     pub(crate) policies: Policies,
+    pub(crate) anchors: AnchorDesk,
     pub(crate) audit_folder: std::path::PathBuf,
     pub(crate) counters: Arc<enforcer_proxy::Counters>,
     pub(crate) listeners: Vec<String>,
@@ -127,6 +129,17 @@ impl Desk {
                     let work = tokens::inspect(tokens, token, self.clock.now());
                     beside.spawn(async move { drop(reply.send(Ok(work.await))) });
                 }
+                // Nor for a witness.
+                Err(Call::Anchor) => {
+                    let (anchors, clerk) = (self.anchors.clone(), self.clerk.clone());
+                    let by = author(peer);
+                    beside.spawn(async move {
+                        let done = anchors.anchor().await;
+                        let done = done.map(|round| (Answer::Anchored(Box::new(round)), None));
+                        let done = clerk.recorded("audit anchor", Vec::new(), &by, done).await;
+                        drop(reply.send(done));
+                    });
+                }
                 Err(call) => drop(reply.send(self.answer(call, peer).await)),
             }
         }
@@ -169,7 +182,7 @@ impl Desk {
     /// Who asks about a list, and what it is judged by.
     fn asked(&self, peer: Peer) -> lists::Asked {
         lists::Asked {
-            by: peer.pid.map_or(Author::Agent, |_| operator(peer.uid)),
+            by: author(peer),
             ssh_peer: peer.pid.and_then(ssh_peer),
             policy: self.policies.current(),
             begun: self.clock.now(),
@@ -177,9 +190,11 @@ impl Desk {
     }
 
     async fn answer(&mut self, call: Call, peer: Peer) -> Result<Answer, Refusal> {
-        // Calls over the socket have a process; a signal to the agent has none.
-        let by = &peer.pid.map_or(Author::Agent, |_| operator(peer.uid));
+        let by = &author(peer);
         match call {
+            Call::Anchor => {
+                Err(Refusal::new(RefusalKind::Failed, "the log is anchored beside the desk"))
+            }
             Call::Status => self.status().await,
             Call::Quarantine(mut asked) => {
                 checked(&asked.reason)?;
@@ -369,6 +384,7 @@ impl Desk {
                     Health::Failed(why) => Some(why.to_string()),
                     Health::Closed => Some("the log is closed".to_owned()),
                 },
+                anchors: self.anchors.status(self.clock.now().wall),
             },
             requests: self
                 .counters
@@ -386,6 +402,11 @@ impl Desk {
                 .collect(),
         })))
     }
+}
+
+/// Calls over the socket have a process; a signal to the agent has none.
+fn author(peer: Peer) -> Author {
+    peer.pid.map_or(Author::Agent, |_| operator(peer.uid))
 }
 
 /// What became of a policy, once it is on record.

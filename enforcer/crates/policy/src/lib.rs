@@ -27,10 +27,10 @@ pub mod trial;
 
 pub use codes::{Explained, explain};
 pub use parse::{
-    Address, Agent, AuditPlan, Case, CertificateFiles, Charged, Clients, ConnectionsPlan,
-    Durability, Errors, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched, NeverBlock,
-    Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts, Tls, TrailingSlash,
-    WhenFull,
+    Address, Agent, Anchoring, AuditPlan, Case, CertificateFiles, Charged, Clients,
+    ConnectionsPlan, Durability, Errors, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched,
+    NeverBlock, Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts,
+    TimestampPlan, Tls, TrailingSlash, WhenFull, WitnessPlan,
 };
 pub use policy::{LoadError, Policy};
 pub use problem::{Problem, Problems, Severity};

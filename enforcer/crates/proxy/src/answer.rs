@@ -16,7 +16,7 @@ use enforcer_upstream as upstream;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::{ClientBody, Notes};
-use crate::entry::{Entry, committed};
+use crate::entry::{Entry, committed, witnessed};
 use crate::tunnel::{Agreed, Tunnel};
 use crate::under_way::InFlight;
 
@@ -95,7 +95,11 @@ impl AnswerBody {
                 self.held = Some(Held { last, record: Box::pin(committed(Some(ticket))) });
                 None
             }
-            (Durability::Durable | Durability::Queued, _) => last,
+            (Durability::Witnessed { within }, Some(ticket)) => {
+                self.held = Some(Held { last, record: Box::pin(witnessed(Some(ticket), within)) });
+                None
+            }
+            (Durability::Durable | Durability::Queued | Durability::Witnessed { .. }, _) => last,
         }
     }
 

@@ -86,6 +86,11 @@ struct Open {
 #[error("the record was not on disk after {0:?}")]
 struct NotCommitted(Duration);
 
+/// The witnesses did not cosign in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the record was not known to enough witnesses after {0:?}")]
+struct NotWitnessed(Duration);
+
 /// The client closed its connection, or reset its stream.
 const LEFT: &str = "the client left before the answer was complete";
 
@@ -432,5 +437,15 @@ pub(crate) async fn committed(ticket: Option<Ticket>) -> Result<(), Rejection> {
         Ok(Ok(_index)) => Ok(()),
         Ok(Err(lost)) => Err(Reason::AuditUnavailable.because(lost)),
         Err(_elapsed) => Err(Reason::AuditUnavailable.because(NotCommitted(COMMIT_WAIT))),
+    }
+}
+
+/// Waits until the quorum of witnesses knows the record behind `ticket`.
+pub(crate) async fn witnessed(ticket: Option<Ticket>, within: Duration) -> Result<(), Rejection> {
+    let Some(ticket) = ticket else { return Ok(()) };
+    match timeout(within, ticket.witnessed()).await {
+        Ok(Ok(_index)) => Ok(()),
+        Ok(Err(lost)) => Err(Reason::AuditUnavailable.because(lost)),
+        Err(_elapsed) => Err(Reason::AuditUnavailable.because(NotWitnessed(within))),
     }
 }

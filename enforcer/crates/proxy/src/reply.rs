@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::answer::{AnswerBody, Content};
 use crate::counters::Counters;
-use crate::entry::{Entry, committed};
+use crate::entry::{Entry, committed, witnessed};
 use crate::problem::problem;
 
 /// To whom an answer goes.
@@ -84,6 +84,7 @@ impl Reply {
         match durability {
             Durability::Durable => committed(ticket).await,
             Durability::Queued => Ok(()),
+            Durability::Witnessed { within } => witnessed(ticket, within).await,
         }
     }
 

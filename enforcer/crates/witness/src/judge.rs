@@ -149,11 +149,7 @@ impl Witness {
 }
 
 /// Whether `next` may be cosigned by somebody who knows `known`.
-fn judge(
-    known: Option<Known>,
-    request: &AddCheckpoint,
-    next: &Checkpoint,
-) -> Result<(), Refusal> {
+fn judge(known: Option<Known>, request: &AddCheckpoint, next: &Checkpoint) -> Result<(), Refusal> {
     let known = known.unwrap_or_else(|| Known { size: 0, root: empty_root() });
     if request.old != known.size {
         return Err(Refusal::Conflict(known.size));

@@ -97,11 +97,7 @@ fn signatures_of_unknown_keys_are_ignored_and_not_kept() {
     let (_folder, witness, log) = start();
     let (head, stranger) = (tree(0, 5), LogKey::new(77));
     let theirs = stranger.note(ORIGIN, 5, &head);
-    let note = format!(
-        "{}{}",
-        log.note(ORIGIN, 5, &head),
-        theirs.rsplit_once("\n\n").unwrap().1
-    );
+    let note = format!("{}{}", log.note(ORIGIN, 5, &head), theirs.rsplit_once("\n\n").unwrap().1);
 
     let line = witness.add_checkpoint(&ask(0, &[], &note), at(9)).unwrap();
 

@@ -3,6 +3,7 @@
 //! What an agent may have a million of comes in pages, so that no answer grows without bound: the
 //! caller asks again with the place where the page before ended.
 
+mod anchors;
 mod blocks;
 mod cache;
 mod certificates;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use anchors::{AnchorRound, AnchorStatus, Anchored, TimestampSaid, WitnessRow, WitnessSaid};
 pub use blocks::{
     BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
     Which, Why,
@@ -247,6 +249,9 @@ pub enum Call {
     },
     /// Hand over to the process that calls.
     HandOver(HandOver),
+    /// Shows the log to its witnesses and the timestamping authority, now.
+    #[serde(deserialize_with = "nothing_else")]
+    Anchor,
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -327,6 +332,8 @@ pub enum Answer {
     EndpointChanged(Box<EndpointChanged>),
     /// To [`Call::HandOver`].
     HandingOver(HandingOver),
+    /// To [`Call::Anchor`].
+    Anchored(Box<AnchorRound>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -340,7 +347,8 @@ impl Call {
             | Self::Kernel { .. }
             | Self::ReleaseList { .. }
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
-            Self::Blocks { .. }
+            Self::Anchor
+            | Self::Blocks { .. }
             | Self::Cache { .. }
             | Self::Certs { .. }
             | Self::Endpoint { .. }

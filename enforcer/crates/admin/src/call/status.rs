@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use enforcer_model::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::anchors::AnchorStatus;
 use super::cache::CacheStats;
 use super::certificates::CertificateRow;
 use super::kernel::KernelStatus;
@@ -168,6 +169,9 @@ pub struct AuditStatus {
     pub root: String,
     /// Why it does not take records.
     pub failed: Option<String>,
+    /// How far others know it.
+    #[serde(default)]
+    pub anchors: AnchorStatus,
 }
 
 /// A named number.

@@ -1,8 +1,10 @@
 //! What others said, kept beside the log: `anchors/<size>.note` and `anchors/<size>.tsr`.
 //!
 //! A note is a checkpoint with its cosignatures, a token is the answer of a timestamping authority
-//! to that very file. Each is complete on disk before it has its name. The newest are kept, older
-//! ones are thinned out: every second of them goes, again and again, so that the oldest stay.
+//! to that very file. So a note that has a token stays as it is: what is said about the same records
+//! later lies beside it, `<size>.later.note` and `<size>.later.tsr`, the newest of each. Each file is
+//! complete on disk before it has its name. The newest are kept, older ones are thinned out: every
+//! second of them goes, again and again, so that the oldest stay.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -55,6 +57,14 @@ impl Anchors {
         self.directory.join(format!("{size}.tsr"))
     }
 
+    fn later_note(&self, size: u64) -> PathBuf {
+        self.directory.join(format!("{size}.later.note"))
+    }
+
+    fn later_token(&self, size: u64) -> PathBuf {
+        self.directory.join(format!("{size}.later.tsr"))
+    }
+
     /// All of them, oldest first.
     pub fn list(&self) -> Result<Vec<Anchor>, FileError> {
         let entries = match fs::read_dir(&self.directory) {
@@ -82,7 +92,14 @@ impl Anchors {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// The timestamp over that file.
+    /// The same as it was cosigned last.
+    pub fn newest_note(&self, size: u64) -> Result<Option<String>, FileError> {
+        let later = read(&self.later_note(size))?;
+        let later = later.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if later.is_some() { Ok(later) } else { self.note(size) }
+    }
+
+    /// The first timestamp over [`Anchors::note_path`].
     pub fn token(&self, size: u64) -> Result<Option<Vec<u8>>, FileError> {
         read(&self.token_path(size))
     }
@@ -94,13 +111,24 @@ impl Anchors {
 
     /// Keeps the checkpoint of `size` records with its cosignatures, and thins the older ones out.
     pub fn keep_note(&self, size: u64, note: &str) -> Result<(), FileError> {
-        self.keep(&self.note_path(size), note.as_bytes())?;
+        let is_stamped = self.token_path(size).exists();
+        let path = if is_stamped { self.later_note(size) } else { self.note_path(size) };
+        self.keep(&path, note.as_bytes())?;
         self.thin()
     }
 
-    /// Keeps the timestamp over [`Anchors::note_path`], whose file stays as it is from here on.
+    /// Keeps a timestamp over [`Anchors::note_path`], whose file stays as it is from here on; the
+    /// first and the newest.
     pub fn keep_token(&self, size: u64, token: &[u8]) -> Result<(), FileError> {
-        self.keep(&self.token_path(size), token)
+        let first = self.token_path(size);
+        let path = if first.exists() { self.later_token(size) } else { first };
+        self.keep(&path, token)
+    }
+
+    /// The newest timestamp over [`Anchors::note_path`].
+    pub fn newest_token(&self, size: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let later = read(&self.later_token(size))?;
+        if later.is_some() { Ok(later) } else { self.token(size) }
     }
 
     /// Keeps the policy, unless it is there already.
@@ -131,7 +159,9 @@ impl Anchors {
             let alike = all.iter().filter(|anchor| anchor.has_token == has_token);
             let sizes: Vec<_> = alike.map(|anchor| anchor.size).collect();
             for size in surplus(&sizes) {
-                for path in [self.token_path(size), self.note_path(size)] {
+                let later = [self.later_token(size), self.later_note(size)];
+                let first = [self.token_path(size), self.note_path(size)];
+                for path in later.into_iter().chain(first) {
                     match fs::remove_file(&path) {
                         Err(error) if error.kind() != io::ErrorKind::NotFound => {
                             return Err(FileError::on("remove", &path)(error));
@@ -187,6 +217,25 @@ mod tests {
         assert_eq!(anchors.policy().unwrap(), Some(b"quorum none\n".to_vec()));
         assert_eq!((anchors.note(7).unwrap(), anchors.token(20).unwrap()), (None, None));
         assert!(!anchors.directory().join("unfinished").exists());
+    }
+
+    #[test]
+    fn a_note_that_was_stamped_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = Anchors::of(folder.path());
+        anchors.keep_note(5, "first\n").unwrap();
+        anchors.keep_note(5, "with one more\n").unwrap();
+        anchors.keep_token(5, &[1]).unwrap();
+        for later in [2, 3] {
+            anchors.keep_note(5, &format!("later {later}\n")).unwrap();
+            anchors.keep_token(5, &[later]).unwrap();
+        }
+
+        assert_eq!(anchors.note(5).unwrap().as_deref(), Some("with one more\n"));
+        assert_eq!(anchors.token(5).unwrap(), Some(vec![1]));
+        assert_eq!(anchors.newest_note(5).unwrap().as_deref(), Some("later 3\n"));
+        assert_eq!(anchors.newest_token(5).unwrap(), Some(vec![3]));
+        assert_eq!(anchors.list().unwrap(), [anchor(5, true)]);
     }
 
     #[test]

@@ -65,6 +65,15 @@ pub enum TimestampError {
     },
 }
 
+impl Stamped {
+    /// The authority's time, to the second.
+    pub fn at(&self) -> Option<enforcer_model::Timestamp> {
+        let part = |range: std::ops::Range<usize>| self.time.get(range);
+        let day = format!("{}-{}-{}", part(0..4)?, part(4..6)?, part(6..8)?);
+        format!("{day}T{}:{}:{}Z", part(8..10)?, part(10..12)?, part(12..14)?).parse().ok()
+    }
+}
+
 impl TimestampRequest {
     /// About `bytes`; none when the system gives no random bits.
     pub fn about(bytes: &[u8]) -> Option<Self> {
@@ -207,6 +216,8 @@ mod tests {
 
         assert_eq!(timestamp.imprint, sha256(b"checkpoint\n"));
         assert!(timestamp.time.starts_with("20") && timestamp.time.ends_with('Z'));
+        let at = timestamp.at().unwrap().to_string();
+        assert!(at.starts_with(&timestamp.time[..4]), "{at}");
     }
 
     #[test]

@@ -135,7 +135,9 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match (self.tls, self.port) {
             (Tls::Required, 443) | (Tls::Loopback | Tls::Unneeded, 80) => self.host.to_string(),
-            (Tls::Required | Tls::Loopback | Tls::Unneeded, port) => format!("{}:{port}", self.host),
+            (Tls::Required | Tls::Loopback | Tls::Unneeded, port) => {
+                format!("{}:{port}", self.host)
+            }
         }
     }
 }

@@ -74,6 +74,8 @@ impl fmt::Debug for Roots {
     }
 }
 
+impl Eq for Roots {}
+
 impl PartialEq for Roots {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

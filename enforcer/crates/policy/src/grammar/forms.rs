@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use enforcer_audit::WitnessKey;
 use enforcer_authn::jwt::Algorithm;
 use enforcer_authn::{Endpoint, KeyPrefix};
 use enforcer_authz::{Days, Grant, Hours};
@@ -209,6 +210,30 @@ pub(crate) static ENDPOINT: Form = Form {
     example: "https://idp.example.com/jwks",
     pattern: "^https?://[!-~]{1,2048}$",
     check: |text| Endpoint::parse(text).map(|_| ()).map_err(|error| Refused::split(&error)),
+};
+
+pub(crate) static SIGNED_ENDPOINT: Form = Form {
+    what: "a URL",
+    example: "https://witness.example.com",
+    pattern: "^https?://[!-~]{1,2048}$",
+    check: |text| {
+        let parsed = Endpoint::parse_self_proving(text);
+        parsed.map(|_| ()).map_err(|error| Refused::split(&error))
+    },
+};
+
+pub(crate) static WITNESS_KEY: Form = Form {
+    what: "the key of a witness",
+    example: "witness.example.com/w1+1234abcd+BA…",
+    pattern: "^[^\\s+]{1,255}\\+[0-9a-f]{8}\\+[0-9A-Za-z+/]{44}$",
+    check: |text| {
+        text.parse::<WitnessKey>().map(|_| ()).map_err(|error| {
+            Refused::with(
+                format!("`{}` is not the key of a witness: {error}", brief(text)),
+                "`enforcer witness key` prints it where the witness runs",
+            )
+        })
+    },
 };
 
 pub(crate) static WORDS: Form = Form {

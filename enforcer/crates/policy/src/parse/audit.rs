@@ -1,11 +1,15 @@
-//! `[audit]`: the name of the log and when a record must be on disk.
+//! `[audit]`: the name of the log, when a record must be on disk, and who is told.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::anchoring::{self, Anchoring};
 use super::{DAY, HOUR, SECOND};
+use crate::codes::MISSING_PART;
 use crate::grammar::{Fields, Key, Need, ORIGIN, Shape};
+use crate::parse::Base;
+use crate::problem::Report;
 
 /// The name of the log and when a record must be on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct AuditPlan {
     pub heartbeat: Duration,
     /// Records older than this are removed; `None`: they are kept for ever.
     pub keep: Option<Duration>,
+    /// Whom the log is shown to, so that it cannot be changed behind their backs.
+    pub anchoring: Anchoring,
 }
 
 /// When a record must be on disk.
@@ -31,6 +37,11 @@ pub enum Durability {
     Durable,
     /// With the next group commit; the answer does not wait.
     Queued,
+    /// On disk, and known to the quorum of witnesses, before the client has its answer.
+    Witnessed {
+        /// No longer; then the client has no whole answer.
+        within: Duration,
+    },
 }
 
 /// Thirty years.
@@ -44,16 +55,17 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::with_default(
         "allowed",
-        Shape::Choice(&["durable", "queued", "none"]),
+        Shape::Choice(&["witnessed", "durable", "queued", "none"]),
         Need::Text("queued"),
-        "Whether the answer to an allowed request waits until its record is on disk; `none`: such a \
-         request leaves no record, unless its answer broke off.",
+        "Whether the answer to an allowed request waits until its record is on disk, or until the \
+         witnesses know it; `none`: such a request leaves no record, unless its answer broke off.",
     ),
     Key::with_default(
         "denied",
         DURABILITY,
         Need::Text("durable"),
-        "Whether the answer to a refused request waits until its record is on disk.",
+        "Whether the answer to a refused request waits until its record is on disk, or until the \
+         witnesses know it.",
     ),
     Key::with_default(
         "queue",
@@ -73,28 +85,45 @@ pub(super) static KEYS: &[Key] = &[
         "Segments whose records are all older than this are removed; their proofs stay. Without it: \
          everything is kept.",
     ),
+    anchoring::WITNESS,
+    anchoring::QUORUM,
+    anchoring::EVERY,
+    anchoring::AGE,
+    anchoring::WAIT,
+    anchoring::TIMESTAMP,
 ];
 
-const DURABILITY: Shape = Shape::Choice(&["durable", "queued"]);
+const DURABILITY: Shape = Shape::Choice(&["witnessed", "durable", "queued"]);
 
-pub(super) fn read(fields: Fields<'_>) -> Option<AuditPlan> {
+pub(super) fn read(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option<AuditPlan> {
+    let anchoring = anchoring::read(fields, base, report);
+    for key in ["allowed", "denied"] {
+        if fields.text(key) == Some("witnessed") && fields.named("witness").is_empty() {
+            let message = format!("`{key}` waits for witnesses, and there are none");
+            let hint = "add `[audit.witness.NAME]` with `url` and `key`, or write `durable`";
+            report.add(&MISSING_PART, fields.span_of(key), message, hint.to_owned());
+        }
+    }
+    let anchoring = anchoring?;
     Some(AuditPlan {
         origin: fields.text("origin").map(Arc::from),
         allowed: match fields.text("allowed")? {
             "none" => None,
-            word => Some(durability(word)?),
+            word => Some(durability(word, &anchoring)?),
         },
-        denied: durability(fields.text("denied")?)?,
+        denied: durability(fields.text("denied")?, &anchoring)?,
         queue: super::size(fields.count("queue"))?,
         heartbeat: fields.duration("heartbeat")?,
         keep: fields.duration("keep"),
+        anchoring,
     })
 }
 
-fn durability(word: &str) -> Option<Durability> {
+fn durability(word: &str, anchoring: &Anchoring) -> Option<Durability> {
     match word {
         "durable" => Some(Durability::Durable),
         "queued" => Some(Durability::Queued),
+        "witnessed" => Some(Durability::Witnessed { within: anchoring.wait }),
         _ => None,
     }
 }

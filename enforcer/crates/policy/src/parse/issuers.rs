@@ -278,7 +278,7 @@ fn key_source(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option
     }
 }
 
-fn roots(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option<Roots> {
+pub(super) fn roots(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option<Roots> {
     if !fields.has("ca") {
         return Some(Roots::System);
     }

@@ -5,6 +5,7 @@
 //! when there are none.
 
 mod agent;
+mod anchoring;
 mod audit;
 mod budgets;
 mod cache;
@@ -50,6 +51,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub use agent::Agent;
+pub use anchoring::{Anchoring, TimestampPlan, WitnessPlan};
 pub use audit::{AuditPlan, Durability};
 pub use cases::Case;
 pub use connections::ConnectionsPlan;
@@ -247,6 +249,7 @@ pub(crate) fn read(
     let incidents = Box::new(incident::read(root, &defined, report));
     let rules = rules::read(root, report);
     let agent = agent::read(root.table("agent"), base, report);
+    let audit = audit::read(root.table("audit"), base, report);
     let kernel = kernel::read(root, base, report);
     let guard = guard::read(root.table("guard"), base, report);
     let keys = keys::read(root.table("keys"), report);
@@ -278,7 +281,7 @@ pub(crate) fn read(
             listeners,
             kernel: kernel?,
             guard: guard?,
-            audit: audit::read(root.table("audit"))?,
+            audit: audit?,
             timeouts: timeouts::read(root.table("timeouts"))?,
             connections: connections::read(root.table("connections"))?,
             cache: cache::read(root.table("cache"))?,

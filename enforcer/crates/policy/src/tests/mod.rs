@@ -1,6 +1,7 @@
 //! The promises of the crate as a whole.
 
 mod analysis;
+mod anchoring;
 mod cache;
 mod conditions;
 mod files;
@@ -118,6 +119,11 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!(policy.guard().max_clients.get(), 20);
     assert_eq!(policy.audit().origin, None);
     assert_eq!(policy.audit().queue.get(), 8_192);
+    let anchoring = &policy.audit().anchoring;
+    assert!(!anchoring.is_any() && anchoring.policy().needs_nobody());
+    assert_eq!(anchoring.every, Duration::from_secs(10));
+    assert_eq!(anchoring.age, Duration::from_secs(3_600));
+    assert_eq!(anchoring.wait, Duration::from_secs(5));
     assert_eq!(policy.timeouts().handshake, Duration::from_secs(10));
     assert_eq!(policy.timeouts().head, Duration::from_secs(10));
     assert_eq!(policy.timeouts().body_rate, Bytes(1_024));

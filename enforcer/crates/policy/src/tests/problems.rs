@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 
+use super::anchoring::WITNESS;
 use super::{SMALL, code_of, read, shipped_text};
 use crate::{Explained, Severity, explain};
 
@@ -246,6 +247,12 @@ fn every_value_out_of_its_form_is_refused() {
         format!("{SMALL}[guard]\nmax_clients='+5%'\n"),
         format!("{SMALL}[audit]\norigin='has space'\n"),
         format!("{SMALL}[audit]\ndenied='later'\n"),
+        format!("{SMALL}[audit]\nquorum=0\n"),
+        format!("{SMALL}[audit]\nwitness_wait='2m'\n"),
+        format!("{SMALL}[audit.timestamp]\nurl='ftp://tsa.example'\n"),
+        format!("{SMALL}[audit.witness.w]\nurl='witness.example'\nkey='{WITNESS}'\n"),
+        format!("{SMALL}[audit.witness.w]\nurl='http://w.example?a'\nkey='{WITNESS}'\n"),
+        format!("{SMALL}[audit.witness.w]\nurl='http://w.example'\nkey='w+00000000+BA=='\n"),
         format!("{SMALL}[timeouts]\nidle='0s'\n"),
         format!("{SMALL}[timeouts]\nbody_rate='0'\n"),
         rule("1m30", "1"),
