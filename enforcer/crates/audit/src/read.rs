@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use enforcer_model::Timestamp;
+use enforcer_model::{PersonalKind, Timestamp};
 
 use crate::chain::{self, ChainError};
 use crate::files::{self, FileError};
@@ -19,6 +19,7 @@ use crate::query::{Condition, Query, Search};
 use crate::segment::{Fault, Frames, Step};
 use crate::select::Selector;
 use crate::stored::Stored;
+use crate::subject::Vault;
 
 /// A log, read as of the checkpoint that was there when it was opened.
 #[derive(Clone, Debug)]
@@ -211,10 +212,23 @@ impl Log {
 
     /// The handles that values have in a segment which `selector` wants; none when that cannot be
     /// told without reading its records.
-    #[expect(clippy::unused_self, reason = "values are stored as they are")]
-    #[expect(clippy::unnecessary_wraps, reason = "values are stored as they are")]
-    pub(crate) fn handles(&self, _first: u64, _selector: &Selector) -> Option<Vec<String>> {
-        Some(Vec::new())
+    pub(crate) fn handles(&self, first: u64, selector: &Selector) -> Option<Vec<String>> {
+        let (kind, value) = match selector {
+            Selector::Network(network) if !network.is_single() => return Some(Vec::new()),
+            Selector::Network(network) => (PersonalKind::Address, network.to_string()),
+            Selector::Principal(name) => (PersonalKind::Principal, name.clone()),
+            Selector::Block(_)
+            | Selector::Fingerprint(_)
+            | Selector::Hex(_)
+            | Selector::Incident(_)
+            | Selector::Key(_)
+            | Selector::Request(_)
+            | Selector::Route(_)
+            | Selector::Rule(_)
+            | Selector::Token(_) => return Some(Vec::new()),
+        };
+        let handles = Vault::of(self.layout.root()).handles(first, kind, &value).ok()?;
+        Some(handles.into_iter().map(|handle| handle.to_string()).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::fields::{Field, Fields, Shape};
 use super::seal::{Handle, SealError, Seed, TagSecret};
-use super::table::{Row, Table};
+use super::table::{Link, Row, Table};
 
 /// How much longer a record can become.
 pub(crate) const GROWTH_MAX: usize = 1_024;
@@ -167,8 +167,8 @@ impl Concealer {
         // Fails for a key of another length and for gigabytes.
         let Ok(sealed) = key.seal(field.kind, handle, value) else { return handle };
         let at = batches.push(handle, field.kind, sealed);
-        rows(&self.tags, field.kind, value, |tag| {
-            self.rows.push(Row { tag, handle, at, key: key.clone() });
+        rows(&self.tags, field.kind, value, |tag, link| {
+            self.rows.push(Row { tag, handle, link, at, key: key.clone() });
         });
         self.known.insert(field.kind, value, handle);
         handle
@@ -239,8 +239,8 @@ impl Table {
                 let key = seed.key(handle);
                 let value = key.open(subject.kind, handle, &subject.sealed).map(Zeroizing::new);
                 let Some(value) = value else { continue };
-                rows(&tags, subject.kind, &value, |tag| {
-                    found.push(Row { tag, handle, at, key: key.clone() });
+                rows(&tags, subject.kind, &value, |tag, link| {
+                    found.push(Row { tag, handle, link, at, key: key.clone() });
                 });
             }
         }
@@ -259,11 +259,11 @@ pub(crate) fn read(text: &str) -> Vec<Subject> {
 }
 
 /// The tags under which a value is found: its own, and those of whom it mentions.
-fn rows(tags: &TagSecret, kind: Kind, value: &[u8], mut row: impl FnMut([u8; 8])) {
-    row(tags.tag(kind, value));
+fn rows(tags: &TagSecret, kind: Kind, value: &[u8], mut row: impl FnMut([u8; 8], Link)) {
+    row(tags.tag(kind, value), Link::Value);
     if kind == Kind::Text {
         for (kind, value) in mentions(value) {
-            row(tags.tag(kind, value.as_bytes()));
+            row(tags.tag(kind, value.as_bytes()), Link::Mention);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::seal::{HANDLE_BYTES, Handle, SECRET_BYTES, SealKey, TagSecret};
 use crate::merkle::{HASH_BYTES, sha256};
 
 const MAGIC: &[u8; 16] = b"enforcer-names/1";
-const ROW_BYTES: usize = HANDLE_BYTES + HANDLE_BYTES + 4 + SECRET_BYTES;
+const ROW_BYTES: usize = HANDLE_BYTES + HANDLE_BYTES + 1 + 4 + SECRET_BYTES;
 
 /// Where a value went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +19,19 @@ pub(crate) struct Row {
     /// Of the value, or of one that it mentions.
     pub(crate) tag: [u8; HANDLE_BYTES],
     pub(crate) handle: Handle,
+    pub(crate) link: Link,
     /// The record that holds it sealed, counted from the segment's first.
     pub(crate) at: u32,
     pub(crate) key: SealKey,
+}
+
+/// How a tag belongs to a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Link {
+    /// The handle stands for the value.
+    Value,
+    /// It stands for a text that mentions the value.
+    Mention,
 }
 
 /// All rows of one segment.
@@ -39,8 +49,28 @@ pub(crate) struct Table {
 pub struct TableError;
 
 impl Row {
-    fn order(&self) -> ([u8; HANDLE_BYTES], Handle) {
-        (self.tag, self.handle)
+    fn order(&self) -> ([u8; HANDLE_BYTES], Handle, Link) {
+        (self.tag, self.handle, self.link)
+    }
+}
+
+impl Link {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Value, Self::Mention];
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Value => 0,
+            Self::Mention => 1,
+        }
+    }
+
+    const fn from_byte([byte]: [u8; 1]) -> Result<Self, TableError> {
+        match byte {
+            0 => Ok(Self::Value),
+            1 => Ok(Self::Mention),
+            _ => Err(TableError),
+        }
     }
 }
 
@@ -56,14 +86,14 @@ impl Table {
         self.first
     }
 
-    /// Every handle that a tag of these values leads to.
-    pub(crate) fn find(&self, values: &[(Kind, Vec<u8>)]) -> Vec<Handle> {
+    /// Every handle that a tag of these values leads to, by one of these links.
+    pub(crate) fn find(&self, values: &[(Kind, Vec<u8>)], links: &[Link]) -> Vec<Handle> {
         let mut found = Vec::new();
         for (kind, value) in values {
             let tag = self.secret.tag(*kind, value);
             let begin = self.rows.partition_point(|row| row.tag < tag);
             let rows = self.rows.iter().skip(begin).take_while(|row| row.tag == tag);
-            found.extend(rows.map(|row| row.handle));
+            found.extend(rows.filter(|row| links.contains(&row.link)).map(|row| row.handle));
         }
         found.sort_unstable();
         found.dedup();
@@ -90,6 +120,7 @@ impl Table {
         for row in &self.rows {
             bytes.extend_from_slice(&row.tag);
             bytes.extend_from_slice(&row.handle.bytes());
+            bytes.push(row.link.byte());
             bytes.extend_from_slice(&row.at.to_be_bytes());
             bytes.extend_from_slice(row.key.bytes());
         }
@@ -116,9 +147,10 @@ impl Table {
         while !rest.is_empty() {
             let tag = take(&mut rest)?;
             let handle = Handle::from_bytes(take(&mut rest)?);
+            let link = Link::from_byte(take(&mut rest)?)?;
             let at = u32::from_be_bytes(take(&mut rest)?);
             let mut key = take::<SECRET_BYTES>(&mut rest)?;
-            rows.push(Row { tag, handle, at, key: SealKey::from_bytes(key) });
+            rows.push(Row { tag, handle, link, at, key: SealKey::from_bytes(key) });
             key.zeroize();
         }
         let is_ordered = rows.is_sorted_by(|one, next| one.order() < next.order());
@@ -154,7 +186,7 @@ mod tests {
             let mut erased = Vec::new();
             for step in 0..gone.min(values.len() - 1) {
                 let value = left.remove((order.index(left.len()) + step) % left.len());
-                let found = table.find(&[(Kind::Address, value.clone().into_bytes())]);
+                let found = table.find(&[(Kind::Address, value.clone().into_bytes())], &Link::ALL);
                 prop_assert_eq!(&found, &[seed.handle(Kind::Address, value.as_bytes())]);
                 table.erase(&found);
                 erased.push(value);
@@ -167,7 +199,7 @@ mod tests {
                 prop_assert!(row.key == seed.key(handle));
             }
             for value in &erased {
-                prop_assert!(kept.find(&[(Kind::Address, value.clone().into_bytes())]).is_empty());
+                prop_assert!(kept.find(&[(Kind::Address, value.clone().into_bytes())], &Link::ALL).is_empty());
                 let handle = seed.handle(Kind::Address, value.as_bytes());
                 let bytes = table.encode();
                 let key = seed.key(handle);
@@ -183,17 +215,22 @@ mod tests {
         let seed = Seed::random().unwrap();
         let secret = TagSecret::random().unwrap();
         let text = seed.handle(Kind::Text, b"ask bob@example.com");
-        let row = |kind, value: &[u8]| Row {
+        let row = |kind, value: &[u8], link| Row {
             tag: secret.tag(kind, value),
             handle: text,
+            link,
             at: 3,
             key: seed.key(text),
         };
-        let rows =
-            vec![row(Kind::Text, b"ask bob@example.com"), row(Kind::Principal, b"bob@example.com")];
+        let rows = vec![
+            row(Kind::Text, b"ask bob@example.com", Link::Value),
+            row(Kind::Principal, b"bob@example.com", Link::Mention),
+        ];
         let mut table = Table::new(0, secret, rows);
 
-        let found = table.find(&[(Kind::Principal, b"bob@example.com".to_vec())]);
+        let bob = [(Kind::Principal, b"bob@example.com".to_vec())];
+        assert_eq!(table.find(&bob, &[Link::Value]), []);
+        let found = table.find(&bob, &Link::ALL);
         table.erase(&found);
 
         assert_eq!(found, [text]);
@@ -220,7 +257,7 @@ mod tests {
         let rows = values.iter().map(|value| {
             let handle = seed.handle(Kind::Address, value.as_bytes());
             let tag = secret.tag(Kind::Address, value.as_bytes());
-            Row { tag, handle, at: 0, key: seed.key(handle) }
+            Row { tag, handle, link: Link::Value, at: 0, key: seed.key(handle) }
         });
         let rows = rows.collect();
         (seed, Table::new(7, secret, rows))

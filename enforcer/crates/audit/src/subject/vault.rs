@@ -18,7 +18,7 @@ use super::conceal::escaped;
 use super::fields::is_address;
 use super::reveal::Keys;
 use super::seal::{Handle, SECRET_BYTES, SealError, Seed};
-use super::table::{Table, TableError};
+use super::table::{Link, Table, TableError};
 use crate::files::{FileError, sync_directory};
 use crate::merkle::{HASH_BYTES, sha256};
 
@@ -182,7 +182,7 @@ impl Vault {
     pub fn handles(&self, first: u64, kind: Kind, value: &str) -> Result<Vec<Handle>, VaultError> {
         let values = spellings(kind, value)?;
         if let Some(table) = self.table(first)? {
-            return Ok(table.find(&values));
+            return Ok(table.find(&values, &[Link::Value]));
         }
         let seed = self.read_seed(first)?;
         Ok(seed.map_or_else(Vec::new, |seed| {
@@ -198,7 +198,7 @@ impl Vault {
         let mut erased = Erased::default();
         for first in self.closed()? {
             let Some(mut table) = self.table(first)? else { continue };
-            let handles = table.find(&values);
+            let handles = table.find(&values, &Link::ALL);
             if handles.is_empty() {
                 continue;
             }
