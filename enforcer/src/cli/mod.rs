@@ -30,6 +30,7 @@ mod talkers;
 mod tokens;
 mod trail;
 mod upstream;
+mod witness;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -135,6 +136,9 @@ enum Verb {
     Audit(audit::Audit),
     /// Everything one key, address, request or block did, from the audit log
     Trail(trail::Trail),
+    /// Cosign the audit logs of other hosts, so that they cannot be changed in silence
+    #[command(subcommand)]
+    Witness(witness::Witness),
     /// What an error code means and what to do, or why a recorded request got its answer
     Explain(explain::Explain),
     /// Shell completions for bash, zsh, fish, …
@@ -187,6 +191,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Policy(verb) => verb.execute(&context),
         Verb::Audit(verb) => verb.execute(&context),
         Verb::Trail(verb) => verb.execute(&context),
+        Verb::Witness(verb) => verb.execute(&context),
         Verb::Explain(verb) => verb.execute(&context),
         Verb::Completions(verb) => verb.execute(&context),
         Verb::Gen(verb) => verb.execute(&context),

@@ -1,5 +1,7 @@
 //! `enforcer audit`: verify, read and export the log; needs no agent.
 
+mod anchor;
+mod anchored;
 mod export;
 mod scroll;
 mod tail;
@@ -19,6 +21,8 @@ use super::{Context, Exit, Failure};
 pub(crate) enum Audit {
     /// Hold every byte of the log against its signed root; exit code 7 when it does not hold
     Verify(verify::Verify),
+    /// Show the log to its witnesses and the timestamping authority now, or list what they said
+    Anchor(anchor::Anchor),
     /// The newest records
     Tail(tail::Tail),
     /// One record with the proof that it is in the log, and a script that checks it anywhere
@@ -37,6 +41,7 @@ impl Audit {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Verify(verb) => verb.execute(context),
+            Self::Anchor(verb) => verb.execute(context),
             Self::Tail(verb) => verb.execute(context),
             Self::Export(verb) => verb.execute(context),
         }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::Place;
+use super::anchored::{self, Anchored, Believed};
 use crate::cli::{Context, Exit, Failure};
 
 /// Hold every byte of the log against its signed root; exit code 7 when it does not hold
@@ -20,6 +21,13 @@ pub(crate) struct Verify {
     /// `host.example/enforcer+1234abcd+AX…`; by default the one beside the log
     #[arg(long, value_name = "KEY")]
     public_key: Option<VerifierKey>,
+    /// A checkpoint of the log that was kept elsewhere; the log must continue it. Repeatable
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+    /// Whom to believe (C2SP tlog-policy), from somewhere that the host cannot change; by default
+    /// the policy beside the log
+    #[arg(long, value_name = "FILE")]
+    witness_policy: Option<PathBuf>,
 }
 
 /// Where the key came from that a log was held against.
@@ -38,6 +46,8 @@ struct Verified {
     signed_records: Option<u64>,
     unsigned_tail_records: Option<u64>,
     unfinished_bytes: Option<u64>,
+    #[serde(flatten)]
+    anchored: Option<Anchored>,
     last_good: Option<u64>,
     first_bad: Option<u64>,
     file: Option<PathBuf>,
@@ -49,6 +59,8 @@ impl Verify {
         let log = self.place.folder(context)?;
         let key_from =
             if self.public_key.is_some() { KeyFrom::Elsewhere } else { KeyFrom::BesideTheLog };
+        // Before the log: what is anchored while it is read must not look as if it were too much.
+        let believed = Believed::gather(&log, &self.checkpoints, self.witness_policy.as_deref())?;
         let bar = progress_bar();
         let checked = enforcer_audit::verify(&log, self.public_key.as_ref(), |done, all| {
             bar.set_length(all);
@@ -57,8 +69,20 @@ impl Verify {
         bar.finish_and_clear();
         match checked {
             Ok(report) => {
-                let lines = held(&report, key_from);
-                context.printer.item(&Verified::held(log, &report), &lines)?;
+                let bound = anchored::bound(context);
+                let anchored = match believed.against(&log, &report, bound) {
+                    Ok(anchored) => anchored,
+                    Err(failure) => {
+                        if context.printer.is_for_programs() {
+                            let broken = Verified::contradicted(log, &report, &failure.message);
+                            context.printer.item(&broken, &[])?;
+                        }
+                        return Err(failure);
+                    }
+                };
+                let mut lines = held(&report, key_from);
+                lines.splice(1..1, anchored.lines(report.checkpoint.size));
+                context.printer.item(&Verified::held(log, &report, anchored), &lines)?;
                 Ok(Exit::Done)
             }
             Err(VerifyError::Damaged(damage)) => {
@@ -79,7 +103,7 @@ impl Verify {
 }
 
 impl Verified {
-    fn held(log: PathBuf, report: &Report) -> Self {
+    fn held(log: PathBuf, report: &Report, anchored: Anchored) -> Self {
         Self {
             log,
             holds: true,
@@ -87,10 +111,28 @@ impl Verified {
             signed_records: Some(report.checkpoint.size),
             unsigned_tail_records: Some(report.tail_records),
             unfinished_bytes: Some(report.tail_torn_bytes),
+            anchored: Some(anchored),
             last_good: report.checkpoint.size.checked_sub(1),
             first_bad: None,
             file: None,
             why: None,
+        }
+    }
+
+    /// The log holds by itself, and is not what others know.
+    fn contradicted(log: PathBuf, report: &Report, why: &str) -> Self {
+        Self {
+            log,
+            holds: false,
+            origin: Some(report.checkpoint.origin.clone()),
+            signed_records: Some(report.checkpoint.size),
+            unsigned_tail_records: Some(report.tail_records),
+            unfinished_bytes: Some(report.tail_torn_bytes),
+            anchored: None,
+            last_good: None,
+            first_bad: None,
+            file: None,
+            why: Some(why.to_owned()),
         }
     }
 
@@ -102,6 +144,7 @@ impl Verified {
             signed_records: None,
             unsigned_tail_records: None,
             unfinished_bytes: None,
+            anchored: None,
             last_good: damage.last_good,
             first_bad: damage.first_bad,
             file: Some(damage.file),

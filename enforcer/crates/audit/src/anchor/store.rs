@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileError};
+use crate::merkle::sha256;
 use crate::note::parse_number;
 
 /// So many checkpoints with a token, and as many without, are kept at least half of the time.
@@ -104,9 +105,21 @@ impl Anchors {
         read(&self.token_path(size))
     }
 
-    /// The policy that the notes were gathered under, in the form of C2SP tlog-policy.
-    pub fn policy(&self) -> Result<Option<Vec<u8>>, FileError> {
-        read(&self.directory.join(POLICY))
+    /// The policy that the notes were gathered under, in the form of C2SP tlog-policy; `None` inside:
+    /// it is not as it was written.
+    pub fn policy(&self) -> Result<Option<Option<Vec<u8>>>, FileError> {
+        let checked = |mut bytes: Vec<u8>| {
+            let end = bytes.len().checked_sub(check_line(&[]).len())?;
+            let is_whole = bytes.get(end..)? == check_line(bytes.get(..end)?).as_bytes();
+            bytes.truncate(end);
+            is_whole.then_some(bytes)
+        };
+        Ok(read(&self.policy_path())?.map(checked))
+    }
+
+    /// The file of [`Anchors::policy`].
+    pub fn policy_path(&self) -> PathBuf {
+        self.directory.join(POLICY)
     }
 
     /// Keeps the checkpoint of `size` records with its cosignatures, and thins the older ones out.
@@ -133,10 +146,11 @@ impl Anchors {
 
     /// Keeps the policy, unless it is there already.
     pub fn keep_policy(&self, policy: &str) -> Result<(), FileError> {
-        if self.policy()?.as_deref() == Some(policy.as_bytes()) {
+        if self.policy()?.flatten().as_deref() == Some(policy.as_bytes()) {
             return Ok(());
         }
-        self.keep(&self.directory.join(POLICY), policy.as_bytes())
+        let check = check_line(policy.as_bytes());
+        self.keep(&self.policy_path(), format!("{policy}{check}").as_bytes())
     }
 
     fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
@@ -184,6 +198,12 @@ fn surplus(sizes: &[u64]) -> Vec<u64> {
     sizes.iter().take(sizes.len() / 2).skip(1).step_by(2).copied().collect()
 }
 
+/// A comment in the policy, so that no byte of the file can change without being noticed.
+fn check_line(policy: &[u8]) -> String {
+    let hex: String = sha256(policy).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("# sha256 of the lines above: {hex}\n")
+}
+
 fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -214,9 +234,26 @@ mod tests {
         assert_eq!(anchors.list().unwrap(), [old, new]);
         assert_eq!(anchors.note(100).unwrap().as_deref(), Some("a note\n"));
         assert_eq!(anchors.token(100).unwrap(), Some(vec![1, 2, 3]));
-        assert_eq!(anchors.policy().unwrap(), Some(b"quorum none\n".to_vec()));
+        assert_eq!(anchors.policy().unwrap(), Some(Some(b"quorum none\n".to_vec())));
         assert_eq!((anchors.note(7).unwrap(), anchors.token(20).unwrap()), (None, None));
         assert!(!anchors.directory().join("unfinished").exists());
+    }
+
+    #[test]
+    fn no_byte_of_the_policy_can_change_unnoticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchors = Anchors::of(folder.path());
+        anchors.keep_policy("# whom we believe\nquorum none\n").unwrap();
+        let written = fs::read(anchors.policy_path()).unwrap();
+
+        for place in 0..written.len() {
+            let mut altered = written.clone();
+            altered[place] ^= 4;
+            fs::write(anchors.policy_path(), &altered).unwrap();
+            assert_eq!(anchors.policy().unwrap(), Some(None), "byte {place}");
+        }
+        anchors.keep_policy("quorum none\n").unwrap();
+        assert_eq!(anchors.policy().unwrap(), Some(Some(b"quorum none\n".to_vec())));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Head {
     /// The newest checkpoint that others have seen, if it covers record `last`; else the newest.
     fn choose(log: &Log, last: u64) -> Result<Self, BundleError> {
         let anchors = Anchors::of(log.layout().root());
-        let known = witness_keys(anchors.policy()?.as_deref().unwrap_or_default());
+        let known = witness_keys(anchors.policy()?.flatten().as_deref().unwrap_or_default());
         for anchor in anchors.list()?.iter().rev().filter(|anchor| anchor.size > last) {
             let note = anchors.note(anchor.size)?.unwrap_or_default();
             let Some(seen) = log.as_of(&note) else { continue };
