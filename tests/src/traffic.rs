@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use enforcer_model::{
     CredentialKind, Exchange, Fingerprint, HttpVersion, KeyId, Principal, Reason, RequestId, Role,
-    Timestamp, TlsVersion, Who,
+    Timestamp, TlsVersion, TraceId, Who,
 };
 
 /// API keys in use.
@@ -43,6 +43,7 @@ pub struct Traffic {
     seed: u64,
     keys: Vec<KeyId>,
     software: Vec<Arc<str>>,
+    agents: Vec<Arc<str>>,
     routes: Vec<Arc<str>>,
     roles: Vec<Role>,
     upstreams: Vec<Arc<str>>,
@@ -57,6 +58,7 @@ impl Traffic {
             seed,
             keys: (0..KEYS).filter_map(|number| key(mix(number)).parse().ok()).collect(),
             software: (0..SOFTWARE).map(ja4).collect(),
+            agents: (0..SOFTWARE).map(user_agent).collect(),
             routes: ROUTES.iter().map(|(name, _)| (*name).into()).collect(),
             roles: ROLES.iter().map(|name| Role::new(*name)).collect(),
             upstreams: (0..8).map(|host| format!("10.20.0.{}:9000", 11 + host).into()).collect(),
@@ -86,6 +88,11 @@ impl Traffic {
             listener: Arc::clone(&self.listener),
             tls: Some(TlsVersion::V1_3),
             ja4: Some(Arc::clone(pick(&self.software, dice.favouring(SOFTWARE)))),
+            user_agent: Some(Arc::clone(pick(&self.agents, dice.favouring(SOFTWARE)))),
+            trace: TraceId::from_traceparent(
+                format!("00-{:016x}{:016x}-00f067aa0ba902b7-01", dice.next(), dice.next())
+                    .as_bytes(),
+            ),
             http: if dice.below(3) == 0 { HttpVersion::H1 } else { HttpVersion::H2 },
             method: (*pick(&METHODS, dice.below(4))).to_owned(),
             host: Some("api.example.com".to_owned()),
@@ -192,6 +199,20 @@ fn key(mut bits: u64) -> String {
 fn ja4(software: u64) -> Arc<str> {
     let (b, c) = (mix(software ^ 0xB0), mix(software ^ 0xC0));
     format!("t13d{:02}10h2_{:012x}_{:012x}", 12 + software % 8, b >> 16, c >> 16).into()
+}
+
+fn user_agent(software: u64) -> Arc<str> {
+    let (major, build) = (90 + software % 60, mix(software) % 10_000);
+    match software % 4 {
+        0 => format!("okhttp/4.{}.{}", software % 13, build % 20).into(),
+        1 => format!("python-requests/2.{}.{}", 20 + software % 13, build % 5).into(),
+        _ => format!(
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+             Chrome/{major}.0.{build}.{} Safari/537.36",
+            software % 200
+        )
+        .into(),
+    }
 }
 
 /// The one at this place, or the first.

@@ -31,6 +31,8 @@ enum Remedy {
     Provider,
     /// Packages of `PyPI`, installed below `target`.
     Python(&'static Python),
+    /// Packages of Debian or Ubuntu, unpacked below `target` with the libraries that are not there.
+    Unpacked(&'static [&'static str]),
 }
 
 /// Packages of `PyPI`, each with its hashes, and the folder for them.
@@ -123,20 +125,13 @@ const FILTERS: &[Need] = &[
 const PROXIES: &[Need] =
     &[Need { name: "haproxy", probe: &["haproxy", "-v"], remedy: Remedy::Package("haproxy") }];
 
-/// What `cargo xtask bench audit` measures beside us.
-const LOGGERS: &[Need] = &[
-    Need { name: "rsyslog", probe: &["rsyslogd", "-v"], remedy: Remedy::Package("rsyslog") },
-    Need {
-        name: "syslog-ng",
-        probe: &["syslog-ng", "--version"],
-        remedy: Remedy::Package("syslog-ng-core"),
-    },
-    Need {
-        name: "slog of syslog-ng",
-        probe: &["sh", "-c", "command -v slogverify"],
-        remedy: Remedy::Package("syslog-ng-mod-slog"),
-    },
-];
+/// What `cargo xtask bench audit` measures beside us. Debian lets a system have only one logger, and
+/// starts it: these are unpacked, and installed nowhere.
+const LOGGERS: &[Need] = &[Need {
+    name: "rsyslog and syslog-ng",
+    probe: &["test", "-e", "target/peers/loggers/unpacked"],
+    remedy: Remedy::Unpacked(&["rsyslog", "syslog-ng-core", "syslog-ng-mod-slog"]),
+}];
 
 /// The peer of which a program is built.
 const PINGORA: &str = "pingora";
@@ -211,7 +206,7 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
         .iter()
         .filter_map(|need| match need.remedy {
             Remedy::Package(package) => Some(package),
-            Remedy::Nextest | Remedy::Provider | Remedy::Python(_) => None,
+            Remedy::Nextest | Remedy::Provider | Remedy::Python(_) | Remedy::Unpacked(_) => None,
         })
         .collect();
     install_packages(workshop, &packages)?;
@@ -222,8 +217,10 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
         install_provider(workshop)?;
     }
     for need in &missing {
-        if let Remedy::Python(packages) = need.remedy {
-            install_python(workshop, packages)?;
+        match need.remedy {
+            Remedy::Python(packages) => install_python(workshop, packages)?,
+            Remedy::Unpacked(packages) => unpack(workshop, packages)?,
+            Remedy::Package(_) | Remedy::Nextest | Remedy::Provider => {}
         }
     }
 
@@ -321,4 +318,45 @@ fn install_python(workshop: &Workshop, packages: &Python) -> Result<()> {
     .with_context(|| format!("installing {requirements}"))?;
     fs::copy(workshop.root.join(requirements), home.join("installed.txt"))?;
     Ok(())
+}
+
+/// Downloads packages, and libraries that they need and the system does not have, and unpacks them.
+///
+/// A file, written last, says that all of it is there.
+fn unpack(workshop: &Workshop, packages: &[&str]) -> Result<()> {
+    let home = workshop.root.join("target/peers/loggers");
+    println!("setup: unpacking {} into {} (seconds)", packages.join(", "), home.display());
+    let downloads = home.join("packages");
+    fs::create_dir_all(&downloads).with_context(|| format!("making {}", downloads.display()))?;
+    cmd!(workshop.shell, "apt-get update -qq").quiet().run().context("apt-get update")?;
+    let needed = cmd!(
+        workshop.shell,
+        "apt-cache depends --recurse --important --no-recommends --no-suggests --no-conflicts
+            --no-breaks --no-replaces --no-enhances {packages...}"
+    )
+    .quiet()
+    .read()?;
+    let libraries: BTreeSet<&str> = needed
+        .lines()
+        .filter(|line| line.starts_with("lib"))
+        .filter_map(|line| line.split(':').next())
+        .filter(|name| !is_installed(workshop, name))
+        .collect();
+    let _there = workshop.shell.push_dir(&downloads);
+    cmd!(workshop.shell, "apt-get download -qq {packages...} {libraries...}")
+        .quiet()
+        .ignore_stderr()
+        .run()
+        .context("apt-get download")?;
+    for entry in fs::read_dir(&downloads)? {
+        let package = entry?.path();
+        cmd!(workshop.shell, "dpkg-deb -x {package} {home}").quiet().run()?;
+    }
+    fs::write(home.join("unpacked"), packages.join("\n"))?;
+    Ok(())
+}
+
+fn is_installed(workshop: &Workshop, package: &str) -> bool {
+    let status = cmd!(workshop.shell, "dpkg-query -W -f '${Status}' {package}");
+    status.quiet().ignore_stderr().read().is_ok_and(|status| status.ends_with("ok installed"))
 }

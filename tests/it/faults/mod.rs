@@ -23,6 +23,7 @@ use enforcer_tests::lab::{DEADLINE, wait_for};
 use enforcer_tests::traffic::Traffic;
 use tempfile::TempDir;
 
+mod agent;
 mod clock;
 mod disk;
 mod killed;

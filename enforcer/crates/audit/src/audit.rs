@@ -287,6 +287,7 @@ impl Ticket {
 
     /// The same as [`Ticket::committed`] on a thread that may wait.
     pub fn wait(self) -> Result<u64, Lost> {
+        self.shared.hurry();
         self.index.blocking_recv().unwrap_or_else(|_| Err(self.shared.lost()))
     }
 }

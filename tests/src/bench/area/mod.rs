@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Order, Row};
 
+mod audit;
 mod identity;
 mod kernel;
 mod r#loop;
@@ -21,7 +22,7 @@ pub struct Area {
 }
 
 /// All areas.
-pub const AREAS: &[Area] = &[identity::AREA, kernel::AREA, r#loop::AREA, proxy::AREA];
+pub const AREAS: &[Area] = &[audit::AREA, identity::AREA, kernel::AREA, r#loop::AREA, proxy::AREA];
 
 #[cfg(test)]
 mod tests {

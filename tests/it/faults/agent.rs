@@ -1,0 +1,68 @@
+//! The real agent: killed while it answers, robbed of its log, at a disk that is full.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use enforcer_tests::lab::{DEADLINE, Family, Http, wait_until};
+
+use crate::stage::{LAYER_7, Stage, orders};
+
+/// Every answer waits until its record is on disk.
+const DURABLE: &str = "\n[audit]\nallowed = \"durable\"\ndenied = \"durable\"\n";
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn every_request_that_an_agent_answered_before_it_was_killed_is_on_record() {
+    let mut stage = Stage::with_policy(&format!("{LAYER_7}{DURABLE}"));
+    let reader = stage.key("client", "reader");
+    let mut answered = BTreeSet::new();
+    for run in 0..if super::is_long() { 100 } else { 5 } {
+        let client = stage.client(Family::V4);
+        let id = stage.agent.as_ref().unwrap().pid();
+        let killer = std::thread::spawn(move || {
+            super::sleep(50 + run * 11 % 90);
+            rustix::process::kill_process(
+                rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap(),
+                rustix::process::Signal::KILL,
+            )
+        });
+        let mut connection = client.connect(Http::One).unwrap();
+        while let Ok(answer) = connection.ask(&orders().key(&reader)) {
+            assert_eq!(answer.status, 200);
+            answered.insert(answer.headers["x-request-id"].to_str().unwrap().to_owned());
+        }
+        killer.join().unwrap().unwrap();
+        drop(stage.agent.take());
+
+        stage.start();
+        let verified = stage.offline(&["audit", "verify"]);
+        assert!(verified.is_success(), "run {run}: {verified}");
+    }
+    let records = stage.records_of("http");
+    let ids: BTreeSet<String> =
+        records.iter().map(|record| record["body"]["id"].as_str().unwrap().to_owned()).collect();
+    assert!(answered.len() > 50, "only {} answers", answered.len());
+    let missing: Vec<_> = answered.difference(&ids).collect();
+    assert!(missing.is_empty(), "answered and not on record: {missing:?}");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn an_agent_whose_live_segment_is_removed_serves_nothing_more_and_says_why() {
+    let stage = Stage::with_policy(&format!("{LAYER_7}{DURABLE}"));
+    let reader = stage.key("client", "reader");
+    let mut connection = stage.client(Family::V4).connect(Http::One).unwrap();
+    assert_eq!(connection.ask(&orders().key(&reader)).unwrap().status, 200);
+    let segments = stage.site.state().join("audit/segments");
+    let live = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+
+    fs::remove_file(&live).unwrap();
+
+    wait_until("requests are refused", DEADLINE, || {
+        connection.ask(&orders().key(&reader)).is_ok_and(|answer| answer.status == 503)
+    })
+    .unwrap();
+    assert!(stage.json(&["status"]).to_string().contains("moved away"));
+    let verified = stage.offline(&["audit", "verify"]);
+    assert!(!verified.is_success(), "{verified}");
+}
