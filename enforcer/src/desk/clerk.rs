@@ -68,6 +68,7 @@ impl Clerk {
             Answer::UpstreamChanged(changed) => changed.audit = effect,
             Answer::CertificatesReloaded(reloaded) => reloaded.audit = own,
             Answer::CachePurged(purged) => purged.audit = effect,
+            Answer::Looked(looked) => looked.audit = own,
             Answer::Incident(status) => status.audit = effect,
             Answer::Status(_)
             | Answer::Blocks(_)

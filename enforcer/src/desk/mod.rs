@@ -13,6 +13,7 @@ mod endpoints;
 mod keys;
 mod limits;
 mod lists;
+mod look;
 mod near;
 mod status;
 mod tokens;
@@ -45,6 +46,7 @@ pub(crate) use certs::CertDesk;
 pub(crate) use clerk::{Clerk, committed};
 pub(crate) use endpoints::EndpointDesk;
 pub(crate) use lists::ListDesk;
+pub(crate) use look::looked;
 pub(crate) use tokens::TokenDesk;
 pub(crate) use upstreams::{Causes, HostOrders, UpstreamDesk, tell as tell_of_upstreams};
 
@@ -317,6 +319,7 @@ impl Desk {
             Call::Certs { order } => self.order_certs(order, by).await,
             Call::Cache { order } => self.order_cache(order, by).await,
             Call::Endpoint { order } => self.order_endpoint(order, by).await,
+            Call::Look(look) => self.clerk.look(look, by).await,
             Call::HandOver(_) => {
                 Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))
             }

@@ -18,6 +18,7 @@ mod writer;
 
 mod bundle;
 mod evidence;
+mod formats;
 pub mod index;
 mod publish;
 mod query;
@@ -54,6 +55,7 @@ pub use chain::ChainError;
 pub use encode::Unnumbered;
 pub use evidence::{Evidence, EvidenceError, VERIFY_SH, verify_evidence};
 pub use files::FileError;
+pub use formats::{CSV_COLUMNS, ECS_VERSION, Form, Formatter, OCSF_VERSION};
 pub use lend::{Lender, Outlet};
 pub use merkle::{HASH_BYTES, Hash, leaf_hash, node_hash, root_from_inclusion};
 pub use note::{Checkpoint, KeyError, NoteError, OriginError, VerifierKey};
@@ -72,7 +74,7 @@ pub use record::{
 pub use segment::Fault;
 pub use select::{Selector, SelectorError};
 pub use shared::Health;
-pub use spill::{SpillError, Spilled};
+pub use spill::{SpillError, Spilled, keep_aside};
 pub use stored::{Header, Stored};
 pub use subject::{Erased, Erasing, Handle, Subject, Subjects, TableError, Vault, VaultError};
 pub use upkeep::{ClockState, Erasure, Heartbeat};

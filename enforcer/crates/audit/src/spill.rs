@@ -9,16 +9,18 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use enforcer_model::Moment;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{AppendError, Audit};
-use crate::encode::Unnumbered;
+use crate::encode::{Encoder, Unnumbered};
 use crate::read::{Log, ReadError};
+use crate::record::Record;
 
 /// A spill never grows beyond this; what no longer fits is lost, and told.
 const BYTES_MAX: u64 = 256 << 20;
@@ -28,6 +30,9 @@ const VERSION: u32 = 1;
 
 /// How the name of a spill ends.
 const EXTENSION: &str = "spill";
+
+/// The spill of those who read a log that nobody writes.
+const LOOKS: &str = "looks.spill";
 
 /// For a queue that is full.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -129,6 +134,54 @@ impl Spill {
         self.length = length;
         Ok(())
     }
+}
+
+/// Keeps one record aside for whoever opens the log next: there is nobody now who could append it.
+///
+/// `folder` is where [`Spilled::find`] looks, `since` how many records the log has. The file belongs
+/// to whom the folder above belongs to, which may not be who writes it.
+pub fn keep_aside(
+    folder: &Path,
+    since: u64,
+    now: Moment,
+    record: &Record,
+) -> Result<(), SpillError> {
+    let path = folder.join(LOOKS);
+    let failed = |doing| {
+        let path = path.clone();
+        move |source: io::Error| SpillError::File { doing, path, source }
+    };
+    let record = Encoder::new(now).encode_unnumbered(now, record);
+    let owner = folder.parent().and_then(|parent| fs::metadata(parent).ok());
+    let mut spill = loop {
+        match Spill::create(&path, since) {
+            Ok(spill) => {
+                if let Some(owner) = &owner {
+                    for file in [folder, &path] {
+                        chown(file, Some(owner.uid()), Some(owner.gid())).map_err(failed("own"))?;
+                    }
+                }
+                break spill;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("create")(error)),
+        }
+        let file = OpenOptions::new().append(true).custom_flags(nofollow()).open(&path);
+        let file = match file {
+            Ok(file) => file,
+            // It was appended to the log just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed("open")(error)),
+        };
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|errno| failed("lock")(errno.into()))?;
+        let found = file.metadata().map_err(failed("examine"))?;
+        // Whoever appended it to the log meanwhile has removed it.
+        if found.nlink() > 0 {
+            break Spill { file, length: found.len() };
+        }
+    };
+    spill.append(&[record]).map_err(failed("write"))
 }
 
 // === impl Spilled ===

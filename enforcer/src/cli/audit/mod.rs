@@ -2,7 +2,9 @@
 
 mod anchor;
 mod anchored;
+mod check_bundle;
 mod export;
+mod look;
 mod scroll;
 mod tail;
 mod verify;
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use enforcer_audit::{Log, ReadError};
 
+pub(crate) use export::bundle;
 pub(crate) use scroll::{Extent, Scroll};
 
 use super::{Context, Exit, Failure};
@@ -25,8 +28,10 @@ pub(crate) enum Audit {
     Anchor(anchor::Anchor),
     /// The newest records
     Tail(tail::Tail),
-    /// One record with the proof that it is in the log, and a script that checks it anywhere
+    /// Records for somebody else: as evidence that anybody can verify, or in the form of a SIEM
     Export(export::Export),
+    /// Verify a bundle of evidence; exit code 7 when it does not hold
+    CheckBundle(check_bundle::CheckBundle),
 }
 
 /// Where the log lies.
@@ -44,6 +49,7 @@ impl Audit {
             Self::Anchor(verb) => verb.execute(context),
             Self::Tail(verb) => verb.execute(context),
             Self::Export(verb) => verb.execute(context),
+            Self::CheckBundle(verb) => verb.execute(context),
         }
     }
 }

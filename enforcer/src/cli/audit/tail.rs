@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use enforcer_admin::call::LookVerb;
 
 use super::{Extent, Place, Scroll, unreadable};
 use crate::cli::{Context, Exit, Failure, Printed};
@@ -27,6 +28,9 @@ impl Tail {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let log = self.place.open(context)?;
         let mut next = log.size();
+        let how = if self.follow { "and those that come" } else { "and no more" };
+        let arguments = vec![format!("the newest {}", self.lines), how.to_owned()];
+        self.place.look(context, &log, LookVerb::Tail, arguments, self.lines.min(next))?;
         let extent = if self.follow { Extent::Endless } else { Extent::Whole };
         let mut scroll = Scroll::new(context, extent);
         for record in log.tail(self.lines).map_err(|error| unreadable(&error))? {

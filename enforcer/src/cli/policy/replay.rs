@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use enforcer_admin::call::LookVerb;
 use enforcer_audit::Stored;
 use enforcer_model::Reason;
 use enforcer_policy::Policy;
@@ -30,7 +31,9 @@ pub(super) fn explain(
     index: u64,
     file: Option<&Path>,
 ) -> Result<Exit, Failure> {
-    let stored = place.open(context)?.record(index).map_err(|error| unreadable(&error))?;
+    let log = place.open(context)?;
+    let stored = log.record(index).map_err(|error| unreadable(&error))?;
+    place.look(context, &log, LookVerb::Explain, vec![format!("#{index}")], 1)?;
     let json = stored.json().map_err(|error| Failure::because(&error))?;
     if json.get("class").and_then(Value::as_str) != Some("http") {
         return Err(Failure::nothing(PastError::NotHttp(index).to_string())

@@ -4,6 +4,7 @@
 //! caller asks again with the place where the page before ended.
 
 mod anchors;
+mod audit;
 mod blocks;
 mod cache;
 mod certificates;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use anchors::{AnchorRound, AnchorStatus, Anchored, TimestampSaid, WitnessRow, WitnessSaid};
+pub use audit::{Look, LookVerb, Looked};
 pub use blocks::{
     BlockRow, Blocked, Blocks, InKernel, KernelVerdict, Place, Quarantine, Released, Verified,
     Which, Why,
@@ -247,6 +249,8 @@ pub enum Call {
         /// What to do.
         order: EndpointOrder,
     },
+    /// Somebody is about to see records of the audit log: that goes on record first.
+    Look(Look),
     /// Hand over to the process that calls.
     HandOver(HandOver),
     /// Shows the log to its witnesses and the timestamping authority, now.
@@ -330,6 +334,8 @@ pub enum Answer {
     Endpoints(Endpoints),
     /// To the other orders about endpoints.
     EndpointChanged(Box<EndpointChanged>),
+    /// To [`Call::Look`].
+    Looked(Looked),
     /// To [`Call::HandOver`].
     HandingOver(HandingOver),
     /// To [`Call::Anchor`].
@@ -364,6 +370,7 @@ impl Call {
             | Self::Limits { .. }
             | Self::LimitSet(_)
             | Self::Lists
+            | Self::Look(_)
             | Self::Incident { .. }
             | Self::PolicyApply { .. }
             | Self::PolicyPromote

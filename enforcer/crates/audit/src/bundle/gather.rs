@@ -5,49 +5,36 @@
 //! which show that it was not cut short.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use enforcer_model::Timestamp;
+use serde_json::Value;
 
 use super::{BUNDLE_RECORDS_MAX, BundleError, CONTEXT_MAX, Choice, Wanted};
-use crate::read::Log;
+use crate::query::{Condition, Order, Query};
+use crate::read::{Log, ReadError};
+use crate::select::Selector;
 use crate::stored::Stored;
+
+/// How many changes before the first record are looked through for the newest of each kind.
+const LOOKED_BACK: usize = 1_024;
 
 /// The records of a bundle.
 pub(super) struct Gathered {
     /// Those that were asked for, in order.
     pub(super) records: Vec<Stored>,
-    /// Those that stand around them, in order.
-    pub(super) context: Vec<Stored>,
+    /// Those that stand around them.
+    pub(super) context: BTreeMap<u64, Stored>,
     /// The first that could have been asked for.
     pub(super) from: u64,
     /// The first behind the last that could.
     pub(super) to: u64,
 }
 
-/// What one reading of the whole log finds.
-struct Survey {
-    /// The first record at or behind the begin.
-    from: Option<u64>,
-    /// Behind the last record before the end.
-    to: u64,
-    /// Those of a trail.
-    found: Vec<Stored>,
-    /// What says which program, policy and keys were at work.
-    changes: Vec<Change>,
-}
-
-struct Change {
-    /// The kind, of which the newest before the selection counts.
-    kind: String,
-    stored: Stored,
-}
-
 /// What `wanted` means in `log`.
 pub(super) fn gather(log: &Log, wanted: &Wanted) -> Result<Gathered, BundleError> {
     let size = log.size();
-    let mut survey = survey(log, wanted)?;
-    let (from, to) = (survey.from.unwrap_or(size), survey.to);
-    let within = |index: u64| (from..to).contains(&index);
+    let (from, to) = span(log, wanted)?;
     let records: Vec<Stored> = match &wanted.what {
         Choice::Numbers(numbers) => {
             let numbers: BTreeSet<u64> = numbers.iter().copied().collect();
@@ -56,17 +43,14 @@ pub(super) fn gather(log: &Log, wanted: &Wanted) -> Result<Gathered, BundleError
         }
         Choice::Everything => {
             bounded(usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX))?;
-            log.records(from..to.max(from))?.collect::<Result<_, _>>()?
+            log.records(from..to)?.collect::<Result<_, _>>()?
         }
-        Choice::Trail(_) => {
-            survey.found.retain(|stored| within(stored.index));
-            survey.found
-        }
+        Choice::Trail(selector) => trail(log, selector, from..to)?,
     };
     let (Some(first), Some(last)) = (records.first(), records.last()) else {
         return Err(BundleError::Nothing);
     };
-    let mut context = around(survey.changes, first.index, last.index);
+    let mut context = around(log, first.index, last.index)?;
     if !matches!(wanted.what, Choice::Numbers(_)) {
         let before = from.checked_sub(1).filter(|_| wanted.since.is_some());
         let behind = Some(to).filter(|_| wanted.until.is_some() && to < size);
@@ -77,76 +61,80 @@ pub(super) fn gather(log: &Log, wanted: &Wanted) -> Result<Gathered, BundleError
     for stored in &records {
         context.remove(&stored.index);
     }
-    if context.len() > CONTEXT_MAX {
-        return Err(BundleError::TooMany);
-    }
-    Ok(Gathered { records, context: context.into_values().collect(), from, to })
+    Ok(Gathered { records, context, from, to })
 }
 
-fn survey(log: &Log, wanted: &Wanted) -> Result<Survey, BundleError> {
-    let mut survey = Survey { from: None, to: 0, found: Vec::new(), changes: Vec::new() };
-    for stored in log.records(0..log.size())? {
-        let stored = stored?;
-        let time = stored.header().map(|header| header.time).ok();
-        if survey.from.is_none() && !is_before(time, wanted.since) {
-            survey.from = Some(stored.index);
+/// From the first record that is not too early to behind the last that is not too late.
+fn span(log: &Log, wanted: &Wanted) -> Result<(u64, u64), BundleError> {
+    let size = log.size();
+    let from = match wanted.since {
+        None => 0,
+        Some(since) => {
+            let query = Query { since: Some(since), range: 0..size, ..Query::default() };
+            index_of(log.search(query)?.next())?.unwrap_or(size)
         }
-        if wanted.until.is_none() || is_before(time, wanted.until) {
-            survey.to = stored.index.saturating_add(1);
+    };
+    let to = match wanted.until {
+        None => size,
+        Some(until) => {
+            let last = Timestamp::from_unix_ns(until.unix_ns().saturating_sub(1));
+            let order = Order::NewestFirst;
+            let query = Query { until: Some(last), range: 0..size, order, ..Query::default() };
+            index_of(log.search(query)?.next())?.map_or(0, |last| last.saturating_add(1))
         }
-        if let Some(kind) = change(&stored) {
-            survey.changes.push(Change { kind, stored: stored.clone() });
-        }
-        match &wanted.what {
-            Choice::Trail(selector) if selector.matches(&stored) => {
-                survey.found.push(stored);
-                bounded(survey.found.len())?;
-            }
-            Choice::Trail(_) | Choice::Everything | Choice::Numbers(_) => {}
-        }
-    }
-    survey.from = survey.from.or(Some(log.size()));
-    survey.to = survey.to.max(survey.from.unwrap_or_default());
-    Ok(survey)
+    };
+    Ok((from, to.max(from)))
 }
 
-/// Whether `time` is before `moment`; a time that cannot be read is not.
-fn is_before(time: Option<Timestamp>, moment: Option<Timestamp>) -> bool {
-    time.is_some_and(|time| moment.is_some_and(|moment| time < moment))
+fn index_of(found: Option<Result<Stored, ReadError>>) -> Result<Option<u64>, ReadError> {
+    found.transpose().map(|found| found.map(|stored| stored.index))
 }
 
-/// What `stored` changes about program, policy or keys, if it does.
-fn change(stored: &Stored) -> Option<String> {
-    // The class stands near the beginning of every record; most are requests.
-    let is_change = ["\"class\":\"config\"", "\"class\":\"key\""];
-    if !is_change.iter().any(|class| stored.text.contains(class)) {
-        return None;
+fn trail(log: &Log, selector: &Selector, range: Range<u64>) -> Result<Vec<Stored>, BundleError> {
+    let conditions = vec![Condition::Who(selector.clone())];
+    let mut records = Vec::new();
+    for stored in log.search(Query { conditions, range, ..Query::default() })? {
+        records.push(stored?);
+        bounded(records.len())?;
     }
-    let json = stored.json().ok()?;
-    let class = json.get("class")?.as_str()?;
-    if class != "config" && class != "key" {
-        return None;
-    }
-    let what = json.pointer("/body/what").and_then(|what| what.as_str()).unwrap_or_default();
-    Some(format!("{class} {what}"))
+    Ok(records)
 }
 
-/// The newest change of each kind before `first`, all until `last`, and the next key behind it.
-fn around(changes: Vec<Change>, first: u64, last: u64) -> BTreeMap<u64, Stored> {
-    let mut before = BTreeMap::new();
+/// The newest change of program, policy and keys of each kind before `first`, all of them until
+/// `last`, and the next key behind it.
+fn around(log: &Log, first: u64, last: u64) -> Result<BTreeMap<u64, Stored>, BundleError> {
+    let changes = |range, order| {
+        let classes = vec!["config".to_owned(), "key".to_owned()];
+        let conditions = vec![Condition::Class(classes)];
+        log.search(Query { conditions, range, order, ..Query::default() })
+    };
     let mut around = BTreeMap::new();
-    let mut next_key = None;
-    for Change { kind, stored } in changes {
-        if stored.index < first {
-            before.insert(kind, stored);
-        } else if stored.index <= last {
+    let mut kinds = BTreeSet::new();
+    for stored in changes(0..first, Order::NewestFirst)?.take(LOOKED_BACK) {
+        let stored = stored?;
+        if kinds.insert(kind(&stored)) {
             around.insert(stored.index, stored);
-        } else if next_key.is_none() && kind.starts_with("key") {
-            next_key = Some(stored);
         }
     }
-    around.extend(before.into_values().chain(next_key).map(|stored| (stored.index, stored)));
-    around
+    for stored in changes(first..last.saturating_add(1), Order::OldestFirst)? {
+        let stored = stored?;
+        around.insert(stored.index, stored);
+        if around.len() > CONTEXT_MAX {
+            return Err(BundleError::TooMany);
+        }
+    }
+    let conditions = vec![Condition::Class(vec!["key".to_owned()])];
+    let range = last.saturating_add(1)..log.size();
+    let next = log.search(Query { conditions, range, ..Query::default() })?.next().transpose()?;
+    around.extend(next.map(|stored| (stored.index, stored)));
+    Ok(around)
+}
+
+/// What a record of class `config` or `key` changes.
+fn kind(stored: &Stored) -> String {
+    let Ok(json) = stored.json() else { return String::new() };
+    let text = |path| json.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    format!("{} {}", text("/class"), text("/body/what"))
 }
 
 fn bounded(records: usize) -> Result<(), BundleError> {

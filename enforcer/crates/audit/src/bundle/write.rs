@@ -73,6 +73,7 @@ impl Log {
             return Err(BundleError::Exists(folder.to_owned()));
         }
         let Gathered { records, context, from, to } = gather(self, wanted)?;
+        let context: Vec<Stored> = context.into_values().collect();
         let indices = records.iter().chain(&context).map(|stored| stored.index);
         let head = Head::choose(self, indices.max().unwrap_or_default())?;
         let size = head.log.size();
