@@ -201,11 +201,10 @@ mod tests {
 
     #[test]
     fn what_a_client_wrote_cannot_steer_a_terminal() {
-        let record = Stored {
-            index: 7,
-            text: r#"{"class":"http","time":"T","body":{"method":"GE\u001b[31mT\n","status":400}}"#
-                .into(),
-        };
+        let record = Stored::new(
+            7,
+            r#"{"class":"http","time":"T","body":{"method":"GE\u001b[31mT\n","status":400}}"#,
+        );
 
         let line = escaped(&told(&record));
 

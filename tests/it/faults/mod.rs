@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use enforcer_audit::{Audit, Config, Log, Opened, verify};
+use enforcer_audit::{Audit, Config, Expected, Log, Opened, verify};
 use enforcer_model::SystemClock;
 use enforcer_tests::lab::{DEADLINE, wait_for};
 use enforcer_tests::traffic::Traffic;
@@ -192,7 +192,8 @@ impl History {
 
     /// The same of a log that nobody has open.
     fn expect_content(&self, directory: &Path, what: &str) -> Content {
-        verify(directory, None, |_, _| ()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        verify(directory, &Expected::default(), |_, _| ())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         let content = read(directory, 0, what);
         for (number, fate) in &self.fates {
             if let Fate::Acknowledged(index) = fate {

@@ -23,9 +23,6 @@ pub(super) const RECORDS: [&str; 5] = [
     r#"{"v":1,"index":4,"time":"2026-01-31T12:00:04.000000Z","mono_ns":4,"boot":"b","class":"gap","body":{"why":"torn-tail","records":0,"bytes":7,"since":null}}"#,
 ];
 
-/// The header of the first segment of any log: nothing comes before it.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 72;
-
 /// [`KEY`], read.
 pub(super) fn key() -> VerifierKey {
     KEY.parse().unwrap_or_else(|error| panic!("{error}: {KEY}"))

@@ -2,21 +2,31 @@
 
 use std::fs;
 
-use enforcer_audit::{Log, VerifyError, leaf_hash, verify, verify_evidence};
+use enforcer_audit::{Expected, Log, VerifierKey, VerifyError, leaf_hash, verify, verify_evidence};
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
-
-use super::log;
 
 /// In memory where that is possible: a target runs many thousand times.
 const MEMORY: &str = "/dev/shm";
 
-/// The one segment of a log whose key and checkpoint are genuine.
+/// A log of five records in one closed segment, whose keys nobody else has.
+const SEGMENT: &[u8] = include_bytes!("genuine/segment");
+const DATA_KEY: &[u8] = include_bytes!("genuine/data.key");
+const KEYS: &str = include_str!("genuine/key.pub");
+const EPOCHS: &[u8] = include_bytes!("genuine/epochs");
+const CHECKPOINT: &[u8] = include_bytes!("genuine/checkpoint");
+const RECORDS: usize = 5;
+
+/// Kind and length of a frame.
+const FRAME_HEADER_BYTES: usize = 5;
+const HASH_BYTES: usize = 32;
+
+/// The one segment of a log whose keys, epochs and checkpoint are genuine.
 ///
-/// Tried as it is, and once more with every check made to fit, as a forger would. What is read
-/// without complaint is framed in these very bytes. The log is good if it is read as the records
-/// that were signed behind an unaltered header, and only if; the records that an audit calls good
-/// are those; and what is exported is one of them.
+/// Tried as it is, and once more with every hash made to fit, as a forger without keys would. What
+/// is read without complaint is what was written. The log holds if the segment is the genuine one,
+/// and only if; the records that an audit calls good are those of it; and what is exported is one of
+/// them.
 pub fn audit_segment(bytes: &[u8]) {
     left_on_disk(bytes);
     let mended = mended(bytes);
@@ -26,102 +36,97 @@ pub fn audit_segment(bytes: &[u8]) {
 }
 
 fn left_on_disk(segment: &[u8]) {
+    let genuine = genuine();
     let home = home(segment);
-    let log = Log::open_read_only(home.path()).expect("key and checkpoint are genuine");
+    let log = Log::open_read_only(home.path()).expect("keys and checkpoint are genuine");
     let records = log.records(0..u64::MAX).expect("the folder can be listed");
     let read: Vec<_> = records.map_while(Result::ok).collect();
 
-    let mut framed = segment.get(..log::SEGMENT_HEADER_BYTES).unwrap_or_default().to_vec();
-    // What is not UTF-8 is shown with marks in its place.
-    for record in read.iter().take_while(|record| !record.text.contains('\u{FFFD}')) {
-        framed.extend(frame(record.text.as_bytes()));
-    }
-    assert!(segment.starts_with(&framed), "read what is not there");
-    assert!((0..).zip(&read).all(|(index, record): (u64, _)| record.index == index));
-
-    let genuine = |count: usize| {
-        let texts = read.iter().map(|record| &*record.text).take(count);
-        read.len() >= count && texts.eq(log::RECORDS.into_iter().take(count))
-    };
-    match verify(home.path(), Some(&log::key()), |_, _| ()) {
+    assert!(read.len() <= genuine.len(), "read what is not there");
+    let leaves = read.iter().map(|record| record.leaf());
+    assert!(leaves.eq(genuine.iter().take(read.len())), "read what was not written");
+    match verify(home.path(), &Expected::of(&key()), |_, _| ()) {
         Ok(report) => {
-            assert!(genuine(log::RECORDS.len()), "a forged log holds");
-            assert_eq!((report.checkpoint.size, report.checkpoint.root), (5, log::root()));
+            assert_eq!(segment, SEGMENT, "a forged log holds");
+            assert_eq!((report.checkpoint.size, report.tail_torn_bytes), (5, 0));
         }
         Err(VerifyError::Damaged(damage)) => {
-            let whole = segment.starts_with(&first_header()) && genuine(log::RECORDS.len());
-            assert!(!whole, "a good log is damaged: {damage}");
+            assert_ne!(segment, SEGMENT, "a good log is damaged: {damage}");
             let good = damage.last_good.map_or(0, |last| usize::try_from(last).unwrap_or(0) + 1);
-            assert!(genuine(good), "not the first {good}: {damage}");
+            assert!(good <= genuine.len(), "not the first {good}: {damage}");
         }
         Err(other) => panic!("{other}"),
     }
-    exported(&log, &read.iter().map(|record| &*record.text).collect::<Vec<_>>());
-    read.iter().for_each(|record| {
-        let json = record.json().is_ok();
-        assert!(json || record.header().is_err(), "an envelope around no record");
-    });
-}
-
-fn exported(log: &Log, read: &[&str]) {
-    for (index, genuine) in (0u64..).zip(log::RECORDS) {
-        match log.export(index) {
-            Ok(evidence) => {
-                assert_eq!(&*evidence.record, genuine.as_bytes(), "a forged record has a proof");
-                let verified = verify_evidence(genuine.as_bytes(), &evidence.proof, &log::key());
-                assert_eq!(verified.map(|(index, _)| index), Ok(index));
-            }
-            Err(error) => assert!(!read.starts_with(&log::RECORDS), "{error}"),
-        }
+    for (index, leaf) in (0..).zip(&genuine) {
+        let Ok(evidence) = log.export(index) else { continue };
+        assert_eq!(*evidence.record, **leaf, "a forged record has a proof");
+        let verified = verify_evidence(leaf, &evidence.proof, &key());
+        assert_eq!(verified.map(|(index, _)| index), Ok(index));
     }
 }
 
-/// A log with this segment, under the name that its header claims.
+/// The leaves of the log, each of which its own block vouches for.
+fn genuine() -> Vec<Vec<u8>> {
+    let home = home(SEGMENT);
+    let log = Log::open_read_only(home.path()).expect("it is genuine");
+    let records = log.records(0..u64::MAX).expect("it is genuine");
+    let leaves: Vec<_> = records.map(|it| it.expect("it is genuine").leaf().to_vec()).collect();
+    assert_eq!(leaves.len(), RECORDS);
+    let in_blocks = SEGMENT.windows(HASH_BYTES);
+    let in_blocks: std::collections::HashSet<&[u8]> = in_blocks.collect();
+    assert!(leaves.iter().all(|leaf| in_blocks.contains(&leaf_hash(leaf)[..])));
+    leaves
+}
+
+fn key() -> VerifierKey {
+    let line = KEYS.lines().next().unwrap_or_default();
+    line.parse().unwrap_or_else(|error| panic!("{error}: {KEYS}"))
+}
+
+/// A log with this segment.
 fn home(segment: &[u8]) -> TempDir {
     let builder = tempfile::Builder::new();
     let home = builder.tempdir_in(MEMORY).or_else(|_| builder.tempdir()).expect("a folder");
     let write = |name: &str, bytes: &[u8]| fs::write(home.path().join(name), bytes);
-    let first = number_at(segment, 16).unwrap_or(0);
     fs::create_dir(home.path().join("segments"))
-        .and_then(|()| write("key.pub", format!("{}\n", log::KEY).as_bytes()))
-        .and_then(|()| write("checkpoint", format!("{}\n{}", log::HEAD, log::SIGNATURE).as_bytes()))
-        .and_then(|()| write(&format!("segments/{first:020}.seg"), segment))
+        .and_then(|()| fs::create_dir(home.path().join("keys")))
+        .and_then(|()| write("key.pub", KEYS.as_bytes()))
+        .and_then(|()| write("epochs", EPOCHS))
+        .and_then(|()| write("checkpoint", CHECKPOINT))
+        .and_then(|()| write("keys/00000000000000000000.key", DATA_KEY))
+        .and_then(|()| write("segments/00000000000000000000.seg", segment))
         .expect("a folder in memory takes files");
     home
 }
 
-/// The same bytes, with every check made to fit what it covers.
+/// The same bytes, with every hash made to fit what it covers: that of the header, and those of the
+/// commits.
 fn mended(segment: &[u8]) -> Vec<u8> {
-    let Some(first) = number_at(segment, 16) else { return segment.to_vec() };
-    let levels = std::iter::successors(Some(first), |nodes| Some(nodes / 256));
-    let hashes: u64 = levels.take_while(|nodes| *nodes > 0).map(|nodes| nodes % 256).sum();
-    let covered = 40 + 32 * usize::try_from(hashes).unwrap_or(usize::MAX / 64);
+    let covered = number_at(segment, 16).map_or(usize::MAX, |length| 20 + length);
     let Some((header, behind)) = segment.split_at_checked(covered) else { return segment.to_vec() };
-    let Some((_check, mut frames)) = behind.split_at_checked(32) else { return segment.to_vec() };
-
+    let Some((_check, mut frames)) = behind.split_at_checked(HASH_BYTES) else {
+        return segment.to_vec();
+    };
     let mut mended = [header, digest(&SHA256, header).as_ref()].concat();
-    while let [high, low, _, _, _, _, _, _, rest @ ..] = frames {
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let Some((record, behind)) = rest.split_at_checked(length) else { break };
-        mended.extend(frame(record));
-        frames = behind;
+    while let Some(length) = number_at(frames, 1) {
+        let Some((frame, rest)) = frames.split_at_checked(FRAME_HEADER_BYTES + length) else {
+            break;
+        };
+        let hash = FRAME_HEADER_BYTES + 8 + HASH_BYTES;
+        match (frame.first(), frame.get(..hash), frame.get(hash + HASH_BYTES..)) {
+            (Some(b'C'), Some(before), Some(after)) => {
+                let so_far = digest(&SHA256, &mended);
+                mended.extend([before, so_far.as_ref(), after].concat());
+            }
+            _ => mended.extend(frame),
+        }
+        frames = rest;
     }
     mended.extend(frames);
     mended
 }
 
-/// The header of a log's first segment: nothing comes before it.
-fn first_header() -> Vec<u8> {
-    let covered = [&b"enforcer-audit/1"[..], &[0; 24]].concat();
-    [&covered, digest(&SHA256, &covered).as_ref()].concat()
-}
-
-fn frame(record: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(record.len()).unwrap_or_default().to_be_bytes();
-    let [a, b, c, d, e, f, ..] = leaf_hash(record);
-    [&length, &[a, b, c, d, e, f][..], record].concat()
-}
-
-fn number_at(bytes: &[u8], place: usize) -> Option<u64> {
-    bytes.get(place..)?.first_chunk().map(|number| u64::from_be_bytes(*number))
+fn number_at(bytes: &[u8], place: usize) -> Option<usize> {
+    let number = bytes.get(place..)?.first_chunk().map(|number| u32::from_be_bytes(*number))?;
+    usize::try_from(number).ok().filter(|number| *number < 1 << 24)
 }

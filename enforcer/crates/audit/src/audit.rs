@@ -20,6 +20,7 @@ use crate::lend::{Lender, Lending, Outlet};
 use crate::merkle::Hash;
 use crate::open::{OpenError, Opened};
 use crate::record::Record;
+use crate::sealing::age::Recipient;
 use crate::shared::{Health, Shared};
 use crate::stored::Stored;
 use crate::writer::{self, Message};
@@ -36,8 +37,20 @@ pub struct Config {
     pub origin: String,
     /// Records that may be reserved, waiting or on their way to the disk; at least one.
     pub queue: usize,
-    /// A segment that has grown beyond this is closed.
+    /// A segment that has grown beyond this is closed …
     pub segment_bytes: u64,
+    /// … or that has so many records …
+    pub segment_records: u64,
+    /// … or is so old.
+    pub segment_age: Duration,
+    /// Who can read sealed segments when the host no longer can; at most 16.
+    pub recipients: Vec<Recipient>,
+    /// For how long the host keeps the key of a closed segment that recipients can open.
+    pub hot: Duration,
+    /// The key that signs commits is replaced after so long …
+    pub epoch_age: Duration,
+    /// … or so many records.
+    pub epoch_records: u64,
 }
 
 /// The append side of the log. Clones share one writer thread, which ends with the last of them.
@@ -132,7 +145,17 @@ impl Config {
     /// Records that may wait when the policy does not say.
     pub const QUEUE: usize = 8_192;
     /// Some hundred thousand requests: a start reads at most this much.
-    pub const SEGMENT_BYTES: u64 = 64 << 20;
+    pub const SEGMENT_BYTES: u64 = 128 << 20;
+    /// Records of one segment.
+    pub const SEGMENT_RECORDS: u64 = 1_000_000;
+    /// A segment is closed at this age, so that its key can be destroyed and its index made.
+    pub const SEGMENT_AGE: Duration = Duration::from_secs(3_600);
+    /// For how long a closed segment can be read without a recipient's help.
+    pub const HOT: Duration = Duration::from_secs(24 * 3_600);
+    /// What an intruder can rewrite is younger than this.
+    pub const EPOCH_AGE: Duration = Duration::from_secs(600);
+    /// Records under one key.
+    pub const EPOCH_RECORDS: u64 = 1_000_000;
 
     /// The log of `origin` in `directory`, with the usual sizes.
     pub fn new(directory: impl Into<PathBuf>, origin: impl Into<String>) -> Self {
@@ -141,6 +164,12 @@ impl Config {
             origin: origin.into(),
             queue: Self::QUEUE,
             segment_bytes: Self::SEGMENT_BYTES,
+            segment_records: Self::SEGMENT_RECORDS,
+            segment_age: Self::SEGMENT_AGE,
+            recipients: Vec::new(),
+            hot: Self::HOT,
+            epoch_age: Self::EPOCH_AGE,
+            epoch_records: Self::EPOCH_RECORDS,
         }
     }
 }
@@ -219,6 +248,15 @@ impl Audit {
         drop(self.0.writer.try_send(Message::Lend(Box::new(lending))));
         let size = lent.await.unwrap_or_else(|_| Err(self.0.shared.lost()))?;
         Ok((size, lender))
+    }
+
+    /// Commits what was written so far and closes the segment that it is in, so that it can be
+    /// indexed, exported or pruned; gives the size of the log.
+    pub async fn roll(&self) -> Result<u64, Lost> {
+        let (reply, rolled) = oneshot::channel();
+        // The queue has room for this beyond all slots; when it has none, another one is under way.
+        drop(self.0.writer.try_send(Message::Roll(reply)));
+        rolled.await.unwrap_or_else(|_| Err(self.0.shared.lost()))
     }
 
     /// Commits what was written so far, ends the writer and frees the directory.

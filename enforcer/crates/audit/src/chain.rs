@@ -5,9 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use enforcer_model::Timestamp;
+
 use crate::files::{self, FileError};
 use crate::layout::{Layout, segment_first};
-use crate::segment::{Fault, Frames, Header, SegmentError};
+use crate::note::VerifierKey;
+use crate::prune;
+use crate::segment::{Fault, Frames, Header, Leaves, Previous, SegmentError};
 
 /// The segments are not as they were left.
 #[derive(Debug, thiserror::Error)]
@@ -53,47 +57,94 @@ pub(crate) fn segments(layout: &Layout) -> Result<Vec<u64>, FileError> {
     Ok(firsts)
 }
 
-/// A segment whose header is intact and fits its name.
+/// A segment whose header is intact and fits its name, to be read from front to back.
 pub(crate) fn open_segment(path: &Path, first: u64) -> Result<Frames, ChainError> {
-    match Frames::open(path) {
-        Ok(frames) if frames.header().tree.size() == first => Ok(frames),
-        Ok(_) => Err(ChainError::altered(path, first, &Fault::Header)),
-        Err(SegmentError::Fault(fault)) => Err(ChainError::altered(path, first, &fault)),
-        Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-            Err(ChainError::Missing(path.to_owned()))
-        }
-        Err(SegmentError::Io(error)) => Err(FileError::on("open", path)(error).into()),
+    let frames = Frames::open(path).map_err(|error| unopened(path, first, error))?;
+    if frames.header().first() == first {
+        Ok(frames)
+    } else {
+        Err(ChainError::altered(path, first, &Fault::Header))
     }
 }
 
-/// Every segment names the one before it and how long that is; gives the last.
-pub(crate) fn check_all(layout: &Layout, firsts: &[u64]) -> Result<u64, ChainError> {
+/// The same, to be read anywhere.
+pub(crate) fn open_leaves(path: &Path, first: u64) -> Result<Leaves, ChainError> {
+    let leaves = Leaves::open(path).map_err(|error| unopened(path, first, error))?;
+    if leaves.header().first() == first {
+        Ok(leaves)
+    } else {
+        Err(ChainError::altered(path, first, &Fault::Header))
+    }
+}
+
+pub(crate) fn unopened(path: &Path, record: u64, error: SegmentError) -> ChainError {
+    match error {
+        SegmentError::Fault(fault) => ChainError::altered(path, record, &fault),
+        SegmentError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            ChainError::Missing(path.to_owned())
+        }
+        SegmentError::Io(error) => FileError::on("read", path)(error).into(),
+    }
+}
+
+/// The segments, each of which continues the one before.
+pub(crate) struct Chained {
+    /// First index of the last one.
+    pub(crate) last: u64,
+    /// First indices of the others, and when they ended.
+    pub(crate) ended: Vec<(u64, Timestamp)>,
+}
+
+/// Every segment names the one before it and how long that is; only what was pruned is missing.
+pub(crate) fn check_all(layout: &Layout, key: &VerifierKey) -> Result<Chained, ChainError> {
+    let firsts = segments(layout)?;
+    let pruned = prune::until(layout, key)?;
     let mut previous = None;
-    for &first in firsts {
+    let mut ended = Vec::new();
+    for &first in &firsts {
         let path = layout.segment(first);
         let header = open_segment(&path, first)?.header().clone();
-        check_previous(&header, previous, layout)?;
+        check_previous(&header, previous, pruned, layout)?;
+        // Without recipients the key beside the log is the only one.
+        let key = layout.data_key(first);
+        if header.wrapped().is_empty() && !key.exists() {
+            return Err(ChainError::Missing(key));
+        }
+        if let Some((before, _)) = previous {
+            ended.push((before, header.begun()));
+        }
         let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
         previous = Some((first, length));
     }
-    previous.map(|(first, _)| first).ok_or_else(|| ChainError::Missing(layout.segment(0)))
+    let last = previous.map(|(first, _)| first);
+    Ok(Chained { last: last.ok_or_else(|| ChainError::Missing(layout.segment(pruned)))?, ended })
 }
 
-/// Whether `header` continues the segment `previous`, given with its length.
+/// Whether `header` continues the segment `previous`, given with its length; the first segment
+/// begins where the log was pruned.
 pub(crate) fn check_previous(
     header: &Header,
     previous: Option<(u64, u64)>,
+    pruned: u64,
     layout: &Layout,
 ) -> Result<(), ChainError> {
-    let first = header.tree.size();
-    let (named, length) = header.previous;
+    let first = header.first();
+    let named = header.previous();
     match previous {
-        None if first == 0 && header.previous == (0, 0) => Ok(()),
-        Some((found, bytes)) if found == named && bytes == length && found < first => Ok(()),
-        Some((found, bytes)) if found == named => {
-            let why = format!("it has {bytes} bytes, and had {length} when it was closed");
-            Err(ChainError::altered(&layout.segment(named), found, &why))
+        None if first == 0 && pruned == 0 && *named == Previous::default() => Ok(()),
+        None if first == pruned && pruned > 0 => Ok(()),
+        Some((found, bytes)) if found == named.first && found < first => {
+            let fits = if named.poisoned { bytes >= named.length } else { bytes == named.length };
+            if fits {
+                return Ok(());
+            }
+            let why = format!("it has {bytes} bytes, and had {} when it was closed", named.length);
+            Err(ChainError::altered(&layout.segment(named.first), found, &why))
         }
-        None | Some(_) => Err(ChainError::Missing(layout.segment(named))),
+        None if first > 0 && pruned < first => {
+            let missing = if pruned > 0 { pruned } else { named.first };
+            Err(ChainError::Missing(layout.segment(missing)))
+        }
+        None | Some(_) => Err(ChainError::Missing(layout.segment(named.first))),
     }
 }

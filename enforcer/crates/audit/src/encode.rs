@@ -61,43 +61,21 @@ struct Rest<'a> {
 impl Encoder {
     /// An encoder for this boot of this host; `now` ties the clock to the host's monotonic one.
     pub(crate) fn new(now: Moment) -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let time = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-        Self {
-            boot: boot.trim().to_owned(),
-            opened: now.monotonic,
-            opened_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
-            bytes: Vec::new(),
-        }
+        let (boot, opened_ns) = host_clock();
+        Self { boot, opened: now.monotonic, opened_ns, bytes: Vec::new() }
     }
 
-    /// The bytes of `record` at `index`. One that cannot be made to fit becomes a gap.
-    pub(crate) fn encode(&mut self, index: u64, now: Moment, record: &Record) -> &[u8] {
+    /// The bytes of a `record` without version and index. One that cannot be made to fit becomes a
+    /// gap.
+    pub(crate) fn encode(&mut self, now: Moment, record: &Record) -> &[u8] {
         self.bytes.clear();
-        push_beginning(&mut self.bytes, index);
-        let begins = self.bytes.len();
         self.push_rest(now, record);
-        join(&mut self.bytes, begins);
         &self.bytes
     }
 
-    /// The bytes of a `record` that somebody else gives an index.
+    /// The same, to be given an index by somebody else.
     pub(crate) fn encode_unnumbered(&mut self, now: Moment, record: &Record) -> Unnumbered {
-        self.bytes.clear();
-        self.push_rest(now, record);
-        Unnumbered(self.bytes.as_slice().into())
-    }
-
-    /// The bytes of a record that another process has encoded.
-    pub(crate) fn number(&mut self, index: u64, record: &Unnumbered) -> &[u8] {
-        self.bytes.clear();
-        push_beginning(&mut self.bytes, index);
-        let begins = self.bytes.len();
-        self.bytes.extend_from_slice(&record.0);
-        join(&mut self.bytes, begins);
-        &self.bytes
+        Unnumbered(self.encode(now, record).into())
     }
 
     fn push_rest(&mut self, now: Moment, record: &Record) {
@@ -134,15 +112,26 @@ impl Encoder {
     }
 }
 
+/// The kernel's boot id, and nanoseconds of its monotonic clock.
+pub(crate) fn host_clock() -> (String, u64) {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
+    (boot.trim().to_owned(), seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}
+
 fn push_beginning(bytes: &mut Vec<u8>, index: u64) {
     bytes.extend_from_slice(BEGINNING);
     bytes.extend_from_slice(index.to_string().as_bytes());
 }
 
-/// Makes one object of the beginning and of the rest, an object of its own from `begins` on.
-fn join(bytes: &mut [u8], begins: usize) {
-    if let Some(brace) = bytes.get_mut(begins) {
-        *brace = b',';
+/// Appends the record at `index`: one object of its beginning and of `rest`, an object of its own.
+pub(crate) fn number(index: u64, rest: &[u8], bytes: &mut Vec<u8>) {
+    push_beginning(bytes, index);
+    if let Some((_brace, fields)) = rest.split_first() {
+        bytes.push(b',');
+        bytes.extend_from_slice(fields);
     }
 }
 
@@ -197,11 +186,12 @@ mod tests {
         let record = Record::Gap(gap);
 
         let unnumbered = encoder.encode_unnumbered(now, &record);
-        let whole = encoder.encode(41, now, &record).to_vec();
+        let mut whole = Vec::new();
+        number(41, encoder.encode(now, &record), &mut whole);
 
-        assert_eq!(encoder.number(41, &unnumbered), whole);
+        assert_eq!(unnumbered.bytes(), encoder.encode(now, &record));
         assert!(whole.starts_with(br#"{"v":1,"index":41,"time":""#));
-        let stored = Stored { index: 41, text: String::from_utf8(whole).unwrap().into() };
+        let stored = Stored::new(41, String::from_utf8(whole).unwrap());
         assert_eq!(Unnumbered::of(&stored), Some(unnumbered.clone()));
         assert_eq!(Unnumbered::parse(unnumbered.bytes()), Some(unnumbered));
     }

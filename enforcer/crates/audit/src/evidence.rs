@@ -3,9 +3,11 @@
 //! The proof is a C2SP `tlog-proof@v1`; the script beside it needs a shell, openssl and xxd.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::path::Path;
 
+use crate::chain::{self, ChainError};
 use crate::files::FileError;
 use crate::merkle::{
     HASH_BYTES, Hash, Nodes, TILE_WIDTH, inclusion_path, leaf_hash, node_hash, root_from_inclusion,
@@ -13,6 +15,7 @@ use crate::merkle::{
 };
 use crate::note::{Checkpoint, NoteError, VerifierKey, decode, encode, parse_number};
 use crate::read::{Log, ReadError};
+use crate::segment::Leaves;
 use crate::stored::Stored;
 
 /// Verifies an [`Evidence`] without this program.
@@ -131,10 +134,12 @@ pub(crate) fn parse_proof(proof: &str) -> Option<(u64, Vec<Hash>, &str)> {
     Some((index, path, note))
 }
 
-/// The tree under a checkpoint, read from tiles, and from records where a tile is not full.
+/// The tree under a checkpoint: from tiles, and from segments where a tile is not full.
 pub(crate) struct Hashes<'a> {
     log: &'a Log,
+    firsts: Option<Vec<u64>>,
     tiles: HashMap<(u32, u64), Vec<Hash>>,
+    segments: HashMap<u64, Leaves>,
 }
 
 impl Nodes for Hashes<'_> {
@@ -155,28 +160,92 @@ impl Nodes for Hashes<'_> {
 
 impl<'a> Hashes<'a> {
     pub(crate) fn of(log: &'a Log) -> Self {
-        Self { log, tiles: HashMap::new() }
+        Self { log, firsts: None, tiles: HashMap::new(), segments: HashMap::new() }
     }
-}
 
-impl Hashes<'_> {
+    /// The last segment that begins at or before the record `at`; the oldest one when none does.
+    fn segment_of(&mut self, at: u64) -> Result<(u64, &Leaves), ReadError> {
+        let firsts = match self.firsts.take() {
+            Some(firsts) => firsts,
+            None => chain::segments(self.log.layout())?,
+        };
+        let place = firsts.partition_point(|first| *first <= at).saturating_sub(1);
+        let first = firsts.get(place).copied();
+        self.firsts = Some(firsts);
+        let missing = || ChainError::Missing(self.log.layout().segments());
+        let first = first.ok_or_else(missing)?;
+        let path = self.log.layout().segment(first);
+        match self.segments.entry(first) {
+            Entry::Occupied(found) => Ok((first, found.into_mut())),
+            Entry::Vacant(vacant) => Ok((first, vacant.insert(chain::open_leaves(&path, first)?))),
+        }
+    }
+
     fn tile(&mut self, level: u32, index: u64) -> Result<Vec<Hash>, ReadError> {
         if let Some(tile) = self.tiles.get(&(level, index)) {
             return Ok(tile.clone());
         }
         let nodes = TILE_WIDTH.checked_pow(level).map_or(0, |width| self.log.size() / width);
         let (first, end) = (index * TILE_WIDTH, (index + 1) * TILE_WIDTH);
-        let tile = if end <= nodes {
+        let tile = if level == 0 {
+            self.leaves(first, end.min(nodes))?
+        } else if end <= nodes {
             self.full_tile(level, index)?
-        } else if let Some(below) = level.checked_sub(1) {
-            let roots = (first..nodes).map(|child| Ok(root_of(&self.tile(below, child)?)));
-            roots.collect::<Result<_, ReadError>>()?
         } else {
-            let records = self.log.records(first..nodes)?;
-            records.map(|record| Ok(leaf_hash(record?.leaf()))).collect::<Result<_, ReadError>>()?
+            let mut tile = self.begun_tile(level, first, nodes)?;
+            let known = first + u64::try_from(tile.len()).unwrap_or_default();
+            for child in known..nodes {
+                tile.push(root_of(&self.tile(level - 1, child)?));
+            }
+            tile
         };
         self.tiles.insert((level, index), tile.clone());
         Ok(tile)
+    }
+
+    /// What the newest header knows of an unfinished tile whose first node is `first`.
+    fn begun_tile(&mut self, level: u32, first: u64, nodes: u64) -> Result<Vec<Hash>, ReadError> {
+        let (begin, leaves) = self.segment_of(self.log.size())?;
+        if TILE_WIDTH.checked_pow(level).map_or(0, |width| begin / width) <= first {
+            return Ok(Vec::new());
+        }
+        let partial = leaves.header().tree().partial();
+        let mut known = partial.get(usize::try_from(level).unwrap_or_default()).cloned();
+        if let Some(known) = &mut known {
+            known.truncate(usize::try_from(nodes - first).unwrap_or_default());
+        }
+        Ok(known.unwrap_or_default())
+    }
+
+    /// The hashes of the records `from..end`.
+    fn leaves(&mut self, from: u64, end: u64) -> Result<Vec<Hash>, ReadError> {
+        let mut hashes = Vec::new();
+        let mut at = from;
+        while at < end {
+            let (first, leaves) = self.segment_of(at)?;
+            let found = if first <= at {
+                let block = leaves.block(at);
+                let path = self.log.layout().segment(first);
+                let block = block.map_err(|error| chain::unopened(&path, at, error))?;
+                let skip = block.as_ref().map_or(0, |block| at - block.first());
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                block.and_then(|block| block.leaves().get(skip..).map(<[Hash]>::to_vec))
+            } else {
+                // What was pruned of a tile that goes on is in the header of what is left.
+                let known = leaves.header().tree().partial().first();
+                let skip = at.checked_sub(first - first % TILE_WIDTH);
+                let skip = skip.and_then(|skip| usize::try_from(skip).ok());
+                known.zip(skip).and_then(|(known, skip)| known.get(skip..)).map(<[Hash]>::to_vec)
+            };
+            let found = found.unwrap_or_default();
+            if found.is_empty() {
+                return Err(self.damaged(0, from / TILE_WIDTH));
+            }
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(found.len());
+            at += u64::try_from(wanted).unwrap_or_default();
+            hashes.extend(found.into_iter().take(wanted));
+        }
+        Ok(hashes)
     }
 
     fn full_tile(&self, level: u32, index: u64) -> Result<Vec<Hash>, ReadError> {
@@ -192,6 +261,10 @@ impl Hashes<'_> {
     }
 
     fn path(&self, level: u32, index: u64) -> std::path::PathBuf {
-        self.log.layout().tile(usize::try_from(level).unwrap_or_default(), index)
+        let layout = self.log.layout();
+        match usize::try_from(level) {
+            Ok(level @ 1..) => layout.tile(level, index),
+            Ok(0) | Err(_) => layout.segments(),
+        }
     }
 }

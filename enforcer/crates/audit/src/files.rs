@@ -142,6 +142,13 @@ pub(crate) fn replace_in_tree(
     replaced.map(drop)
 }
 
+/// Writes a file that nobody else writes, to be renamed into place.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let file = File::create(path).map_err(FileError::on("create", path))?;
+    write_at(&file, bytes, 0).map_err(FileError::on("write", path))?;
+    file.sync_data().map_err(FileError::on("sync", path))
+}
+
 /// Makes the names in a directory survive a power cut.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), FileError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(FileError::on("sync", path))

@@ -32,6 +32,36 @@ impl Layout {
         self.root.join("key.pub")
     }
 
+    /// The private key of the epoch.
+    pub(crate) fn epoch(&self) -> PathBuf {
+        self.root.join("epoch")
+    }
+
+    /// That of the epoch that is about to begin.
+    pub(crate) fn next_epoch(&self) -> PathBuf {
+        self.root.join("epoch.next")
+    }
+
+    /// Who followed whom: a signed note for each epoch.
+    pub(crate) fn epochs(&self) -> PathBuf {
+        self.root.join("epochs")
+    }
+
+    /// Until where the log was pruned.
+    pub(crate) fn pruned(&self) -> PathBuf {
+        self.root.join("pruned")
+    }
+
+    /// Keys of segments that are hot.
+    pub(crate) fn data_keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// That of the segment from `first` on.
+    pub(crate) fn data_key(&self, first: u64) -> PathBuf {
+        self.data_keys().join(format!("{first:0SEGMENT_DIGITS$}.key"))
+    }
+
     pub(crate) fn checkpoint(&self) -> PathBuf {
         self.root.join("checkpoint")
     }
@@ -62,11 +92,6 @@ impl Layout {
     /// The index of the segment that begins with record `first`.
     pub(crate) fn index(&self, first: u64) -> PathBuf {
         self.indexes().join(format!("{first:0SEGMENT_DIGITS$}.idx"))
-    }
-
-    /// What the keys of all indexes follow from.
-    pub(crate) fn index_secret(&self) -> PathBuf {
-        self.indexes().join("key")
     }
 
     /// The full tile `index` of `level`.

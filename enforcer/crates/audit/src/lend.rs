@@ -153,6 +153,12 @@ impl Relay {
                     (self.encoder.encode_unnumbered(now, &record), ticket)
                 }
                 Message::Pass { record, ticket } => (record, ticket),
+                Message::Roll(reply) => {
+                    // The successor closes segments.
+                    reply.send(Err(Lost::Closed)).unwrap_or_default();
+                    message = queue.try_recv().ok();
+                    continue;
+                }
                 Message::Lend(lending) => {
                     lending.refuse(Lost::Closed);
                     message = queue.try_recv().ok();

@@ -29,12 +29,15 @@ mod verify;
 
 mod chain;
 mod encode;
+mod epoch;
 mod files;
 mod layout;
 mod merkle;
 mod note;
 mod open;
 mod operation;
+mod prune;
+mod sealing;
 mod segment;
 mod store;
 mod subject;
@@ -64,13 +67,15 @@ pub use operation::{
     CacheChange, CertificateChange, CertificateEvent, EndpointChange, EndpointEvent,
     UpstreamChange, UpstreamEvent,
 };
+pub use prune::{PruneError, Pruned, prunable, prune};
 pub use query::{Condition, Order, Query, Search, Verdict};
-pub use read::{Log, ReadError, Records, Trail};
+pub use read::{Log, ReadError, Records, SegmentInfo, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,
-    Gap, GapReason, KernelCount, KernelSummary, Layer, ListChange, ListCounts, ListEvent, Outcome,
-    Record,
+    Gap, GapReason, KernelCount, KernelSummary, KeyChange, Layer, ListChange, ListCounts,
+    ListEvent, Outcome, Record,
 };
+pub use sealing::age::{AgeKeyError, Identity, Recipient};
 pub use segment::Fault;
 pub use select::{Selector, SelectorError};
 pub use shared::Health;
@@ -78,4 +83,4 @@ pub use spill::{SpillError, Spilled, keep_aside};
 pub use stored::{Header, Stored};
 pub use subject::{Erased, Erasing, Handle, Subject, Subjects, TableError, Vault, VaultError};
 pub use upkeep::{ClockState, Erasure, Heartbeat};
-pub use verify::{Damage, Report, VerifyError, verify};
+pub use verify::{Damage, Expected, Report, VerifyError, verify};

@@ -43,6 +43,15 @@ pub fn leaf_hash(entry: &[u8]) -> Hash {
     finish(context)
 }
 
+/// The hash of a leaf that is `record` behind its salt.
+pub(crate) fn salted_leaf_hash(salt: &[u8], record: &[u8]) -> Hash {
+    let mut context = Context::new(&SHA256);
+    context.update(&[0]);
+    context.update(salt);
+    context.update(record);
+    finish(context)
+}
+
 /// The hash of a node with these children.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut context = Context::new(&SHA256);
@@ -59,7 +68,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Hash {
     finish(context)
 }
 
-fn finish(context: Context) -> Hash {
+pub(crate) fn finish(context: Context) -> Hash {
     let mut hash = [0; HASH_BYTES];
     let digest = context.finish();
     hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);

@@ -18,6 +18,8 @@ use crate::merkle::{HASH_BYTES, Hash, sha256};
 /// The signature type of plain Ed25519 in key ids and encoded keys.
 const ED25519_TYPE: u8 = 1;
 const KEY_ID_BYTES: usize = 4;
+/// Bytes of a signature (RFC 8032).
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// A checkpoint has three lines and few signatures; anything much longer is not one.
 const NOTE_BYTES_MAX: usize = 16 << 10;
 /// Longer names would only serve to fill the log.
@@ -117,8 +119,13 @@ impl VerifierKey {
         if checkpoint.origin == self.origin { Ok(checkpoint) } else { Err(NoteError::Origin) }
     }
 
+    /// Whether `signature` is this key's over `bytes`.
+    pub(crate) fn verifies(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.public).verify(bytes, signature).is_ok()
+    }
+
     /// The text of `note` without its signatures; refuses a bad signature of ours, ignores others'.
-    fn signed_text<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
+    pub(crate) fn signed_text<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
         let plain = !note.chars().any(|c| c < ' ' && c != '\n');
         if note.len() > NOTE_BYTES_MAX || !plain {
             return Err(NoteError::Form);
@@ -136,8 +143,9 @@ impl VerifierKey {
             if name != self.origin || *id != self.id() {
                 continue;
             }
-            let key = UnparsedPublicKey::new(&ED25519, &self.public);
-            key.verify(text.as_bytes(), signature).or(Err(NoteError::Signature))?;
+            if !self.verifies(text.as_bytes(), signature) {
+                return Err(NoteError::Signature);
+            }
             signed = true;
         }
         if signed { Ok(text) } else { Err(NoteError::Unsigned) }
@@ -214,9 +222,18 @@ impl SigningKey {
         self.sign_text(&checkpoint.to_string())
     }
 
-    fn sign_text(&self, text: &str) -> String {
-        let signature = self.pair.sign(text.as_bytes());
-        let signature = [self.verifier.id().as_slice(), signature.as_ref()].concat();
+    /// The bare signature over `bytes`.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        let mut signature = [0; SIGNATURE_BYTES];
+        let made = self.pair.sign(bytes);
+        signature.iter_mut().zip(made.as_ref()).for_each(|(to, from)| *to = *from);
+        signature
+    }
+
+    /// The signed note with this text.
+    pub(crate) fn sign_text(&self, text: &str) -> String {
+        let signature = self.sign_bytes(text.as_bytes());
+        let signature = [self.verifier.id().as_slice(), &signature].concat();
         format!("{text}\n— {} {}\n", self.verifier.origin, STANDARD.encode(signature))
     }
 }

@@ -1,10 +1,10 @@
 //! Taking a log up again, whatever the last run left behind.
 //!
-//! A start reads the keys, the checkpoint, every segment's header and the whole last segment: it
-//! recomputes the tree over the last segment from its header and compares the root at the signed
-//! size with the signed one. Older records and tiles are left to `verify`. Kept is every intact
-//! record, also above the checkpoint, for it may have been acknowledged; dropped is only an
-//! unfinished write above it, and a `gap` record says so. Anything else refuses to open.
+//! A start reads the keys, the epochs, the checkpoint, every segment's header and the whole last
+//! segment: it recomputes the tree over the last segment from its header and compares it with every
+//! commit and with the root at the signed size. Older records and tiles are left to `verify`. Kept is
+//! every intact record, also above the checkpoint, for it may have been acknowledged; dropped is only
+//! an unfinished write above it, and a `gap` record says so. Anything else refuses to open.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -12,15 +12,21 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use enforcer_model::Moment;
+
+use crate::audit::Config;
 use crate::chain::{self, ChainError};
+use crate::epoch::{self, Epoch};
 use crate::files::{self, Durable, FileError, Reserve};
 use crate::layout::Layout;
 use crate::merkle::{Tile, Tree};
 use crate::note::{
     Checkpoint, KeyError, NoteError, OriginError, SigningKey, VerifierKey, parse_origin,
 };
-use crate::segment::{Fault, Step};
-use crate::store::{Segment, Store};
+use crate::prune;
+use crate::sealing::{Keyring, SegmentKeys, Vault};
+use crate::segment::{Fault, Footer, Frame, Frames, Previous, Step};
+use crate::store::{Extend, Extent, Opening, Segment, Store};
 
 /// What was found when the log was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct Opened {
     pub created: bool,
     /// The key that others verify with.
     pub key: VerifierKey,
+    /// The key of the first epoch; whoever has both cannot be shown another past.
+    pub first_epoch: VerifierKey,
     /// What an operator should know, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -114,8 +122,12 @@ pub(crate) struct Ready {
 struct Tail {
     tree: Tree,
     tiles: Vec<Tile>,
-    /// Where the last intact frame ends, and the file.
-    length: u64,
+    /// Where the last intact frame ends.
+    written: Extend,
+    /// Whether its last intact frame is no commit.
+    open_ended: bool,
+    footer: Footer,
+    closed: bool,
     torn_bytes: u64,
 }
 
@@ -157,24 +169,27 @@ impl OpenError {
     }
 }
 
-/// Opens the log in `directory` for writing, or begins it.
-pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result<Ready, OpenError> {
-    let origin = parse_origin(origin)?;
+/// Opens the log for writing, or begins it.
+pub(crate) fn open(config: &Config, now: Moment) -> Result<Ready, OpenError> {
+    let directory = config.directory.as_path();
+    let origin = parse_origin(&config.origin)?;
     let layout = Layout::new(directory);
     make_directory(directory)?;
     let lock = files::lock(&layout.lock())?;
     let lock = lock.ok_or_else(|| OpenError::Locked(directory.to_owned()))?;
     remove_unfinished(&layout)?;
 
-    let checkpoint = files::read_text(&layout.checkpoint())?;
-    let firsts = chain::segments(&layout)?;
-    let begun = checkpoint.is_some() || is_begun(&layout, &firsts)?;
+    let vault = Vault::new(config.recipients.clone());
+    let begun = layout.checkpoint().exists() || is_begun(&layout)?;
     if !begun {
-        // Segment, key, checkpoint: a beginning that was cut short begins again, and a key whose
-        // segments are gone is never used for another log.
-        Segment::create(&layout, &Tree::default(), (0, 0))?;
+        // Segment, key, epoch, checkpoint: a beginning that was cut short begins again, and a key
+        // whose segments are gone is never used for another log.
+        Segment::create(&layout, &vault, &Tree::default(), Previous::default(), now)?;
     }
     let key = load_key(&layout, origin, begun)?;
+    let (epoch, epochs) =
+        if begun { Epoch::resume(&layout, origin)? } else { Epoch::begin(&layout, &key)? };
+    check_public(&layout, &key, epochs.first(), begun)?;
     let reserved = match files::keep_reserve(&layout, Reserve::Whole) {
         Ok(()) => true,
         Err(error) if error.is_no_space() => false,
@@ -186,20 +201,18 @@ pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result
         files::sync_directory(directory)?;
     }
 
-    let note = files::read_text(&layout.checkpoint())?;
-    let note = note.ok_or_else(|| OpenError::Missing(layout.checkpoint()))?;
-    let signed = key.verifier().open(&note);
-    let signed = signed
-        .map_err(|error: NoteError| OpenError::altered(&layout.checkpoint(), None, &error))?;
-    let last = chain::check_all(&layout, &chain::segments(&layout)?)?;
-    let tail = read_tail(&layout, last, &signed)?;
+    prune::finish(&layout, key.verifier())?;
+    let chained = chain::check_all(&layout, key.verifier())?;
+    let last = chained.last;
+    let (signed, checkpoint) = newest_head(&layout, &key, last)?;
+    let (tail, header) = read_tail(&layout, last, &signed, &epochs)?;
     let warnings = restore_tiles(&layout, &tail.tiles, signed.size)?;
 
     let path = layout.segment(last);
     let file = OpenOptions::new().read(true).write(true).open(&path);
     let file = file.map_err(FileError::on("open", &path))?;
     if tail.torn_bytes > 0 {
-        file.set_len(tail.length).map_err(FileError::on("cut", &path))?;
+        file.set_len(tail.written.length).map_err(FileError::on("cut", &path))?;
         file.sync_data().map_err(FileError::on("sync", &path))?;
     }
     let size = tail.tree.size();
@@ -209,11 +222,65 @@ pub(crate) fn open(directory: &Path, origin: &str, segment_bytes: u64) -> Result
         torn_bytes: tail.torn_bytes,
         created: !begun,
         key: key.verifier().clone(),
+        first_epoch: epochs.first().clone(),
         warnings,
     };
-    let segment = Segment { file, path, first: last, length: tail.length };
-    let store = Store::new(layout, key, segment, segment_bytes, tail.tree, signed.size, lock);
-    Ok(Ready { store, opened, signed, checkpoint: note, reserved })
+    let segment = Segment {
+        file,
+        path,
+        first: last,
+        begun: now,
+        keys: header.keys,
+        context: header.context,
+        synced: tail.written.clone(),
+        written: tail.written,
+        open_ended: tail.open_ended,
+        closed: tail.closed,
+        footer: tail.footer,
+    };
+    let Config { segment_bytes, segment_records, segment_age, hot, .. } = *config;
+    let store = Store::new(Opening {
+        extent: Extent {
+            bytes: segment_bytes,
+            records: segment_records.max(1),
+            age: segment_age,
+            hot,
+        },
+        hot: chained
+            .ended
+            .into_iter()
+            .filter(|(first, _)| layout.data_key(*first).exists())
+            .collect(),
+        tree: tail.tree,
+        signed: signed.size,
+        layout,
+        key,
+        epoch,
+        vault,
+        segment,
+        lock,
+    })?;
+    Ok(Ready { store, opened, signed, checkpoint, reserved })
+}
+
+/// The tree head that the log was left with. One that a crash left empty is as good as an older
+/// one: the segment's own commits say the rest.
+fn newest_head(
+    layout: &Layout,
+    key: &SigningKey,
+    last: u64,
+) -> Result<(Checkpoint, String), OpenError> {
+    let path = layout.checkpoint();
+    let note = files::read_text(&path)?.ok_or_else(|| OpenError::Missing(path.clone()))?;
+    if note.is_empty() {
+        let header = chain::open_segment(&layout.segment(last), last)?.header().clone();
+        let note = key.sign(last, header.tree().root());
+        let origin = key.verifier().origin().to_owned();
+        return Ok((Checkpoint { origin, size: last, root: header.tree().root() }, note));
+    }
+    let signed = key.verifier().open(&note);
+    let signed = signed.map_err(|error: NoteError| OpenError::altered(&path, None, &error))?;
+    Ok((signed, note))
 }
 
 fn make_directory(directory: &Path) -> Result<(), FileError> {
@@ -226,6 +293,7 @@ fn make_directory(directory: &Path) -> Result<(), FileError> {
     };
     make(directory)?;
     make(&directory.join("segments"))?;
+    make(&directory.join("keys"))?;
     make(&directory.join("tile"))
 }
 
@@ -240,8 +308,8 @@ fn remove_unfinished(layout: &Layout) -> Result<(), FileError> {
 }
 
 /// Whether a log without a checkpoint is more than a beginning that was cut short.
-fn is_begun(layout: &Layout, firsts: &[u64]) -> Result<bool, OpenError> {
-    match firsts {
+fn is_begun(layout: &Layout) -> Result<bool, OpenError> {
+    match chain::segments(layout)?.as_slice() {
         [] => {
             let key = layout.key();
             key.try_exists().map_err(|error| FileError::on("examine", &key)(error).into())
@@ -287,19 +355,50 @@ fn load_key(layout: &Layout, origin: &str, begun: bool) -> Result<SigningKey, Op
             wanted: origin.to_owned(),
         });
     }
-    let (path, line) = (layout.public_key(), format!("{}\n", key.verifier()));
+    Ok(key)
+}
+
+/// The public half: the log's key and the first epoch's, a line each.
+fn check_public(
+    layout: &Layout,
+    key: &SigningKey,
+    first_epoch: &VerifierKey,
+    begun: bool,
+) -> Result<(), OpenError> {
+    let (path, lines) = (layout.public_key(), format!("{}\n{first_epoch}\n", key.verifier()));
     match files::read_text(&path)? {
-        Some(text) if text == line => Ok(key),
+        Some(text) if text == lines => Ok(()),
         Some(_) if begun => Err(OpenError::altered(&path, None, &"it does not belong to the key")),
         None if begun => Err(OpenError::Missing(path)),
         Some(_) | None => {
-            files::replace(layout, &path, line.as_bytes(), 0o644, Durable::Yes)?;
-            Ok(key)
+            files::replace(layout, &path, lines.as_bytes(), 0o644, Durable::Yes)?;
+            Ok(())
         }
     }
 }
 
-fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, OpenError> {
+/// What a segment's header says, and the keys that belong to it.
+struct Unlocked {
+    keys: SegmentKeys,
+    context: [u8; 32],
+}
+
+fn unlock(layout: &Layout, frames: &Frames) -> Result<Unlocked, OpenError> {
+    let path = layout.data_key(frames.header().first());
+    let missing = !path.exists();
+    match Keyring::default().find(layout, frames.header())? {
+        Some(keys) => Ok(Unlocked { keys, context: *frames.context() }),
+        None if missing => Err(OpenError::Missing(path)),
+        None => Err(OpenError::altered(&path, None, &"it is not the key of its segment")),
+    }
+}
+
+fn read_tail(
+    layout: &Layout,
+    first: u64,
+    signed: &Checkpoint,
+    epochs: &epoch::Chain,
+) -> Result<(Tail, Unlocked), OpenError> {
     let path = layout.segment(first);
     if signed.size < first {
         let why = format!(
@@ -310,8 +409,17 @@ fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, O
         return Err(OpenError::altered(&layout.checkpoint(), Some(signed.size), &why));
     }
     let mut frames = chain::open_segment(&path, first)?;
-    let tree = frames.header().tree.clone();
-    let mut tail = Tail { tree, tiles: Vec::new(), length: 0, torn_bytes: 0 };
+    let unlocked = unlock(layout, &frames)?;
+    let mut tail = Tail {
+        tree: frames.header().tree().clone(),
+        tiles: Vec::new(),
+        written: Extend { length: frames.offset(), hash: frames.hash() },
+        open_ended: false,
+        footer: Footer::default(),
+        closed: false,
+        torn_bytes: 0,
+    };
+    let mut last_commit = None;
     loop {
         if tail.tree.size() == signed.size && tail.tree.root() != signed.root {
             let why = format!(
@@ -320,23 +428,73 @@ fn read_tail(layout: &Layout, first: u64, signed: &Checkpoint) -> Result<Tail, O
             );
             return Err(OpenError::altered(&path, Some(first), &why));
         }
-        tail.length = frames.offset();
+        let offset = frames.offset();
+        tail.written = Extend { length: offset, hash: frames.hash() };
         let step = frames.next().map_err(FileError::on("read", &path))?;
-        let fault = match step {
-            Step::Record(leaf) => {
-                tail.tree.append(leaf, |tile| tail.tiles.push(tile));
-                continue;
+        let taken = match step {
+            Step::Frame(Frame::Commit(commit)) => {
+                last_commit = Some((commit, offset));
+                tail.open_ended = false;
+                let fits = (commit.size, commit.root) == (tail.tree.size(), tail.tree.root());
+                if fits { Ok(()) } else { Err(Fault::Commit) }
             }
-            Step::End if tail.tree.size() >= signed.size => return Ok(tail),
-            Step::End => Fault::CutShort,
-            Step::Broken(fault) => fault,
+            Step::Frame(frame) => tail.take(&frame, offset, &unlocked),
+            Step::End if tail.tree.size() >= signed.size => break,
+            Step::End => Err(Fault::CutShort),
+            Step::Broken(fault) => Err(fault),
         };
-        if tail.tree.size() < signed.size {
-            return Err(OpenError::altered(&path, Some(tail.tree.size()), &fault));
+        let Err(fault) = taken else { continue };
+        let size = tail.tree.size();
+        // Something stands behind what is broken that is written only after a sync.
+        let synced = frames.is_followed_by_commit().map_err(FileError::on("read", &path))?;
+        if size < signed.size || synced {
+            return Err(OpenError::altered(&path, Some(size), &fault));
         }
         let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
-        tail.torn_bytes = length.saturating_sub(tail.length);
-        return Ok(tail);
+        tail.torn_bytes = length.saturating_sub(tail.written.length);
+        break;
+    }
+    let committed = last_commit.as_ref().map_or(first, |(commit, _)| commit.size);
+    if committed < signed.size {
+        // A checkpoint is published only when the commit that says the same is on disk.
+        return Err(OpenError::altered(&path, Some(committed), &Fault::CutShort));
+    }
+    // Each commit covers those before it.
+    if let Some((commit, offset)) = last_commit {
+        let key = epochs.key(commit.epoch);
+        if !key.is_some_and(|key| commit.holds(key, &signed.origin, first, offset)) {
+            return Err(OpenError::altered(&path, Some(first), &Fault::Commit));
+        }
+    }
+    Ok((tail, unlocked))
+}
+
+impl Tail {
+    /// Takes up a block or a footer.
+    fn take(&mut self, frame: &Frame, offset: u64, unlocked: &Unlocked) -> Result<(), Fault> {
+        match frame {
+            Frame::Block(block) if !self.closed && block.first() == self.tree.size() => {
+                block.open(&unlocked.context, &unlocked.keys)?;
+                for leaf in block.leaves() {
+                    self.tree.append(*leaf, |tile| {
+                        if tile.level > 0 {
+                            self.tiles.push(tile);
+                        }
+                    });
+                }
+                self.footer.blocks.push((offset, block.first()));
+            }
+            Frame::Footer(footer)
+                if !self.closed
+                    && footer.blocks == self.footer.blocks
+                    && footer.end == self.tree.size() =>
+            {
+                self.closed = true;
+            }
+            Frame::Block(_) | Frame::Footer(_) | Frame::Commit(_) => return Err(Fault::Frame),
+        }
+        self.open_ended = true;
+        Ok(())
     }
 }
 

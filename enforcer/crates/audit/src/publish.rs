@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::files::FileError;
 use crate::layout::tile_index;
-use crate::merkle::{Hash, Tree, leaf_hash};
+use crate::merkle::{Hash, TILE_WIDTH, leaf_hash};
 use crate::read::{Log, ReadError};
 
 /// Entries in a full bundle, as hashes in a full tile.
@@ -20,13 +20,19 @@ impl Log {
     ///
     /// Records are personal data: whoever can read the entry bundles can read all of them.
     pub fn publish(&self, directory: &Path) -> Result<(), ReadError> {
-        let mut tree = Tree::default();
+        let begin = self.first()?;
+        let mut tree = self.tree_before(begin)?;
         let mut tiles = Vec::new();
         let (mut bundle, mut entries) = (Vec::new(), 0);
-        for record in self.records(0..self.size())? {
+        // Of a bundle whose beginning was pruned nothing is left to be published.
+        let whole = begin.next_multiple_of(TILE_WIDTH);
+        for record in self.records(begin..self.size())? {
             let record = record?;
             let bytes = record.leaf();
             tree.append(leaf_hash(bytes), |tile| tiles.push(tile));
+            if record.index < whole {
+                continue;
+            }
             // A record fits 16 bits, or it could not have been read.
             let length = u16::try_from(bytes.len()).unwrap_or_default();
             bundle.extend_from_slice(&length.to_be_bytes());

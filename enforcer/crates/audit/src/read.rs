@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::vec;
 
 use enforcer_model::{PersonalKind, Timestamp};
@@ -14,9 +15,12 @@ use crate::chain::{self, ChainError};
 use crate::files::{self, FileError};
 use crate::index::IndexError;
 use crate::layout::Layout;
+use crate::merkle::Tree;
 use crate::note::{Checkpoint, KeyError, NoteError, VerifierKey};
 use crate::query::{Condition, Query, Search};
-use crate::segment::{Fault, Frames, Step};
+use crate::sealing::age::Identity;
+use crate::sealing::{KEY_BYTES, Keyring, SegmentKeys};
+use crate::segment::{Entries, Fault, Leaves};
 use crate::select::Selector;
 use crate::stored::Stored;
 use crate::subject::Vault;
@@ -26,18 +30,47 @@ use crate::subject::Vault;
 pub struct Log {
     layout: Layout,
     key: VerifierKey,
+    first_epoch: VerifierKey,
+    keyring: Keyring,
     note: String,
     checkpoint: Checkpoint,
+}
+
+/// One segment of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its first record.
+    pub first: u64,
+    /// The first record behind it, as far as it is written.
+    pub end: u64,
+    /// Whether it says itself where its records are, and grows no more.
+    pub closed: bool,
+    /// When it was begun, which is when the one before ended.
+    pub begun: Timestamp,
+    /// Its file.
+    pub path: PathBuf,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// Records in the order of their indices.
 #[derive(Debug)]
 pub struct Records {
     layout: Layout,
+    keyring: Keyring,
     segments: vec::IntoIter<u64>,
-    frames: Option<(u64, Frames)>,
+    segment: Option<Unlocked>,
+    entries: Option<Entries>,
     next: u64,
     until: u64,
+}
+
+/// A segment that can be read.
+#[derive(Debug)]
+struct Unlocked {
+    leaves: Leaves,
+    keys: SegmentKeys,
+    path: PathBuf,
 }
 
 /// The records of one selector, oldest first.
@@ -106,6 +139,12 @@ pub enum ReadError {
         /// Records under the checkpoint.
         size: u64,
     },
+    /// Nobody here can open the segment.
+    #[error("the records from {first} on are sealed, and their key is no longer on this host")]
+    Sealed {
+        /// The first record of the segment.
+        first: u64,
+    },
     /// The records are not those that were signed.
     #[error("the records in `{}` do not have the signed root; `audit verify` tells more", .0.display())]
     Root(PathBuf),
@@ -123,13 +162,65 @@ impl Log {
     /// The log in `directory`, as of its newest checkpoint. Never writes, needs no agent.
     pub fn open_read_only(directory: &Path) -> Result<Self, ReadError> {
         let layout = Layout::new(directory);
-        let key = read_key(&layout)?;
+        let (key, first_epoch) = read_keys(&layout)?;
         let path = layout.checkpoint();
         let note = files::read_text(&path)?;
         let note = note.ok_or_else(|| ReadError::NoLog(directory.to_owned()))?;
         let checkpoint = key.open(&note);
         let checkpoint = checkpoint.map_err(|source| ReadError::Checkpoint { path, source })?;
-        Ok(Self { layout, key, note, checkpoint })
+        let keyring = Keyring::default();
+        Ok(Self { layout, key, first_epoch, keyring, note, checkpoint })
+    }
+
+    /// The same, for somebody who can open segments whose keys the host has destroyed.
+    pub fn with_identities(mut self, identities: Arc<[Identity]>) -> Self {
+        self.keyring = Keyring::new(identities);
+        self
+    }
+
+    /// The key of the first epoch, as the log states it.
+    pub const fn first_epoch(&self) -> &VerifierKey {
+        &self.first_epoch
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> Result<Vec<SegmentInfo>, ReadError> {
+        let firsts = chain::segments(&self.layout)?;
+        firsts
+            .into_iter()
+            .map(|first| {
+                let path = self.layout.segment(first);
+                let leaves = chain::open_leaves(&path, first)?;
+                let bytes = std::fs::metadata(&path).map_err(FileError::on("examine", &path))?;
+                Ok(SegmentInfo {
+                    first,
+                    end: leaves.end(),
+                    closed: leaves.is_closed(),
+                    begun: leaves.header().begun(),
+                    path,
+                    bytes: bytes.len(),
+                })
+            })
+            .collect()
+    }
+
+    /// The first record that is left; older ones were pruned.
+    pub fn first(&self) -> Result<u64, ReadError> {
+        Ok(chain::segments(&self.layout)?.first().copied().unwrap_or_default())
+    }
+
+    /// The tree at the beginning of the segment from `first` on.
+    pub(crate) fn tree_before(&self, first: u64) -> Result<Tree, ReadError> {
+        let path = self.layout.segment(first);
+        Ok(chain::open_segment(&path, first)?.header().tree().clone())
+    }
+
+    /// The key that the index of the segment from `first` on is made with; none when it is not at
+    /// hand.
+    pub(crate) fn index_key(&self, first: u64) -> Option<[u8; KEY_BYTES]> {
+        let leaves = chain::open_leaves(&self.layout.segment(first), first).ok()?;
+        let keys = self.keyring.find(&self.layout, leaves.header()).ok()??;
+        Some(*keys.index())
     }
 
     /// The same log as of `note`, an earlier checkpoint of it; none when it is not one.
@@ -170,8 +261,15 @@ impl Log {
         // From the last segment that begins at or before the first record.
         let begin = firsts.partition_point(|first| *first <= range.start).saturating_sub(1);
         let segments = firsts.split_off(begin.min(firsts.len())).into_iter();
-        let layout = self.layout.clone();
-        Ok(Records { layout, segments, frames: None, next: range.start, until })
+        Ok(Records {
+            layout: self.layout.clone(),
+            keyring: self.keyring.clone(),
+            segments,
+            segment: None,
+            entries: None,
+            next: range.start,
+            until,
+        })
     }
 
     /// One record.
@@ -183,7 +281,7 @@ impl Log {
 
     /// The last `count` records, oldest first.
     pub fn tail(&self, count: u64) -> Result<Records, ReadError> {
-        self.records(self.size().saturating_sub(count)..self.size())
+        self.records(self.size().saturating_sub(count).max(self.first()?)..self.size())
     }
 
     /// Every record that has to do with `selector`, from `since` on.
@@ -201,13 +299,6 @@ impl Log {
             Span { first, end, closed }
         });
         Ok(spans.collect())
-    }
-
-    /// The key of a segment's index; none when it is not at hand.
-    pub(crate) fn index_key(&self, first: u64) -> Option<[u8; 32]> {
-        let secret = std::fs::read(self.layout.index_secret()).ok()?;
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
-        ring::hmac::sign(&key, &first.to_be_bytes()).as_ref().try_into().ok()
     }
 
     /// The handles that values have in a segment which `selector` wants; none when that cannot be
@@ -232,59 +323,73 @@ impl Log {
     }
 }
 
-pub(crate) fn read_key(layout: &Layout) -> Result<VerifierKey, ReadError> {
+/// The log's key and the first epoch's.
+pub(crate) fn read_keys(layout: &Layout) -> Result<(VerifierKey, VerifierKey), ReadError> {
     let path = layout.public_key();
     let text = files::read_text(&path)?;
     if text.is_none() && layout.checkpoint().exists() {
         return Err(ReadError::Segment(ChainError::Missing(path)));
     }
     let text = text.ok_or_else(|| ReadError::NoLog(layout.root().to_owned()))?;
-    let line = text.strip_suffix('\n').unwrap_or_default();
-    line.parse().map_err(|source| ReadError::Key { path, source })
+    parse_keys(&text).map_err(|source| ReadError::Key { path, source })
+}
+
+/// Two keys, a line each.
+fn parse_keys(text: &str) -> Result<(VerifierKey, VerifierKey), KeyError> {
+    let lines = text.strip_suffix('\n').and_then(|lines| lines.split_once('\n'));
+    let (log, epoch) = lines.ok_or(KeyError::Form)?;
+    Ok((log.parse()?, epoch.parse()?))
 }
 
 // === impl Records ===
 
 impl Records {
     fn advance(&mut self) -> Result<Stored, ReadError> {
+        let index = self.next;
         loop {
-            let (first, mut frames) = match self.frames.take() {
-                Some(segment) => segment,
-                None => self.next_segment()?,
+            let Some(segment) = &self.segment else {
+                self.segment = Some(self.next_segment()?);
+                continue;
             };
-            let (index, file) = (self.next, self.layout.segment(first));
-            let step = frames.next().map_err(FileError::on("read", &file))?;
-            let fault = match step {
-                Step::Record(_) => {
-                    let text = String::from_utf8_lossy(frames.record()).into();
-                    self.next += 1;
-                    self.frames = Some((first, frames));
-                    return Ok(Stored { index, text });
-                }
-                Step::End if self.segments.len() > 0 => continue,
-                Step::End => Fault::CutShort,
-                Step::Broken(fault) => fault,
-            };
-            return Err(ReadError::Damaged { index, file, fault });
+            if let Some(json) = self.entries.as_ref().and_then(|entries| entries.get(index)) {
+                self.next += 1;
+                return Ok(Stored::read(index, &segment.keys.salt(index), json));
+            }
+            if index < segment.leaves.end() {
+                self.entries = Some(segment.open(index)?);
+            } else if self.segments.len() > 0 {
+                self.segment = None;
+            } else {
+                let file = segment.path.clone();
+                return Err(ReadError::Damaged { index, file, fault: Fault::CutShort });
+            }
         }
     }
 
-    /// Opens the segment that holds the next record, and goes there.
-    fn next_segment(&mut self) -> Result<(u64, Frames), ReadError> {
+    /// Opens the segment that holds the next record.
+    fn next_segment(&mut self) -> Result<Unlocked, ReadError> {
         let missing = || ChainError::Missing(self.layout.segments());
         let first = self.segments.next().ok_or_else(missing)?;
-        let path = self.layout.segment(first);
-        let mut frames = chain::open_segment(&path, first)?;
         if first > self.next {
             return Err(ChainError::Missing(self.layout.segment(self.next)).into());
         }
-        for index in first..self.next {
-            if !frames.skip().map_err(FileError::on("read", &path))? {
-                let fault = Fault::CutShort;
-                return Err(ReadError::Damaged { index, file: path, fault });
-            }
-        }
-        Ok((first, frames))
+        let path = self.layout.segment(first);
+        let leaves = chain::open_leaves(&path, first)?;
+        let keys = self.keyring.find(&self.layout, leaves.header())?;
+        let keys = keys.ok_or(ReadError::Sealed { first })?;
+        Ok(Unlocked { leaves, keys, path })
+    }
+}
+
+impl Unlocked {
+    /// The records of the block that holds the one at `index`.
+    fn open(&self, index: u64) -> Result<Entries, ReadError> {
+        let damaged = |index, fault| ReadError::Damaged { index, file: self.path.clone(), fault };
+        let block = self.leaves.block(index);
+        let block = block.map_err(|error| chain::unopened(&self.path, index, error))?;
+        let block = block.ok_or_else(|| damaged(index, Fault::Frame))?;
+        let opened = block.open(self.leaves.context(), &self.keys);
+        opened.map_err(|bad| damaged(bad.index, Fault::from(bad)))
     }
 }
 

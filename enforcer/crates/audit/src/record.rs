@@ -45,6 +45,8 @@ pub enum Record {
     Cache(CacheChange),
     /// Personal data was erased.
     Erasure(Erasure),
+    /// The log gets another key for what follows.
+    Key(KeyChange),
     /// Records are missing here, and this many.
     Gap(Gap),
     /// The log lives, and how its clock does.
@@ -290,6 +292,15 @@ pub struct KernelCount {
     pub bytes: u64,
 }
 
+/// The key of the next epoch, named while the one before still signs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyChange {
+    /// Which epoch begins.
+    pub epoch: u32,
+    /// Its public key, as in `key.pub`.
+    pub key: String,
+}
+
 /// Stands where records are missing: what was offered is what is stored plus what gaps count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gap {
@@ -335,6 +346,7 @@ impl Record {
             Self::Certificate(_) => "certificate",
             Self::Cache(_) => "cache",
             Self::Erasure(_) => "erasure",
+            Self::Key(_) => "key",
             Self::Gap(_) => "gap",
             Self::Heartbeat(_) => "heartbeat",
             Self::Subject(_) => "subject",
@@ -390,7 +402,11 @@ impl Record {
             Self::Certificate(change) => change.cut(longest),
             Self::Cache(change) => change.cut(longest),
             Self::Erasure(erasure) => erasure.cut(longest),
-            Self::Gap(_) | Self::Heartbeat(_) | Self::Segment(_) | Self::Subject(_) => {}
+            Self::Gap(_)
+            | Self::Key(_)
+            | Self::Heartbeat(_)
+            | Self::Segment(_)
+            | Self::Subject(_) => {}
         }
     }
 }

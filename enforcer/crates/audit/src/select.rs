@@ -159,7 +159,7 @@ mod tests {
 
     fn record(body: &str) -> Stored {
         let text = format!(r#"{{"v":1,"index":0,"class":"http","body":{body}}}"#);
-        Stored { index: 0, text: text.into() }
+        Stored::new(0, text)
     }
 
     #[test]

@@ -1,41 +1,72 @@
 //! The files of a log while it is written: staged, written, synced, signed, published, in this order.
 //!
-//! Each step of [`Store::commit`] remembers that it is done, so that a commit that stopped for want
-//! of room goes on where it stopped. Any other failure is final: after a failed sync nobody knows
-//! what the disk holds, and only opening the log again finds out.
+//! One write and one sync make a group durable: its blocks, and behind them the commit that signs
+//! them. The checkpoint for everybody else follows without a sync of its own, for the commit says
+//! the same. Each step remembers that it is done, so that a commit that stopped for want of room
+//! goes on where it stopped. After a failed sync nobody knows what the disk holds: the group is
+//! written again to another segment, and the file is never synced again.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use enforcer_model::Timestamp;
+use enforcer_model::{Moment, Timestamp};
+use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::encode;
+use crate::epoch::Epoch;
 use crate::files::{self, Durable, FileError, Reserve};
 use crate::layout::Layout;
-use crate::merkle::{TILE_WIDTH, Tile, Tree};
-use crate::note::SigningKey;
+use crate::merkle::{Hash, Tile, Tree, salted_leaf_hash};
+use crate::note::{Checkpoint, SigningKey};
 use crate::open::OpenError;
-use crate::segment::{Header, push_frame};
+use crate::sealing::{SegmentKeys, Vault};
+use crate::segment::{BlockBuilder, Commit, Footer, Hashing, Header, Previous};
 use crate::shared::Published;
+
+/// When a segment is closed, and for how long its key stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) age: Duration,
+    pub(crate) hot: Duration,
+}
 
 /// The log's files, held by one writer.
 #[derive(Debug)]
 pub(crate) struct Store {
     layout: Layout,
     key: SigningKey,
+    epoch: Epoch,
+    vault: Vault,
+    extent: Extent,
     segment: Segment,
-    segment_bytes: u64,
     /// With everything that is staged.
     tree: Tree,
     /// As of the last commit: what remains when staged records are given up.
     committed: Tree,
     /// The size under the published checkpoint.
     signed: u64,
+    /// Records of the block that grows.
+    block: BlockBuilder,
+    /// Sealed blocks that wait to be written.
     staged: Vec<u8>,
+    /// Where these begin: offset and first record.
+    places: Vec<(u64, u64)>,
+    group: Group,
+    /// Bytes of the record that is being staged.
+    text: Vec<u8>,
     unsynced: bool,
+    /// Why a block could not be sealed: out of memory.
+    unsealed: Option<io::Error>,
     tiles: VecDeque<Tile>,
+    /// Closed segments whose keys are beside the log, and when they ended.
+    hot: VecDeque<(u64, Timestamp)>,
     /// Until it is dropped nobody else writes.
     _lock: File,
 }
@@ -46,8 +77,47 @@ pub(crate) struct Segment {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     pub(crate) first: u64,
-    /// Whole frames only; what a failed write leaves behind is cut off.
+    pub(crate) begun: Moment,
+    pub(crate) keys: SegmentKeys,
+    /// The end of its header, which binds its blocks to it.
+    pub(crate) context: Hash,
+    /// What is written: whole frames only; what a failed write leaves behind is cut off.
+    pub(crate) written: Extend,
+    /// What is known to be on disk.
+    pub(crate) synced: Extend,
+    /// Whether frames stand behind its last commit.
+    pub(crate) open_ended: bool,
+    pub(crate) closed: bool,
+    pub(crate) footer: Footer,
+}
+
+/// How far a file goes, and its hash up to there.
+#[derive(Clone, Debug)]
+pub(crate) struct Extend {
     pub(crate) length: u64,
+    pub(crate) hash: Hashing,
+}
+
+/// What a store takes up when it is opened.
+pub(crate) struct Opening {
+    pub(crate) layout: Layout,
+    pub(crate) key: SigningKey,
+    pub(crate) epoch: Epoch,
+    pub(crate) vault: Vault,
+    pub(crate) extent: Extent,
+    pub(crate) segment: Segment,
+    pub(crate) tree: Tree,
+    pub(crate) signed: u64,
+    pub(crate) hot: VecDeque<(u64, Timestamp)>,
+    pub(crate) lock: File,
+}
+
+/// Records that are staged and not acknowledged, without their indices.
+#[derive(Debug, Default)]
+struct Group {
+    rests: Vec<u8>,
+    ends: Vec<usize>,
+    indices: Vec<u64>,
 }
 
 /// Why a commit did not come about.
@@ -59,11 +129,23 @@ pub(crate) enum StoreError {
     Moved(PathBuf),
     #[error("{0}: {cause}", cause = .0.source)]
     File(FileError),
+    #[error("{0}")]
+    Key(Box<OpenError>),
 }
 
 impl From<FileError> for StoreError {
     fn from(error: FileError) -> Self {
         if error.is_no_space() { Self::NoSpace } else { Self::File(error) }
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::File(error) => error.into(),
+            OpenError::NoSpace => Self::NoSpace,
+            error => Self::Key(Box::new(error)),
+        }
     }
 }
 
@@ -74,34 +156,44 @@ impl StoreError {
             Self::NoSpace => OpenError::NoSpace,
             Self::Moved(path) => OpenError::Missing(path),
             Self::File(error) => OpenError::File(error),
+            Self::Key(error) => *error,
         }
     }
 }
 
 impl Store {
-    pub(crate) fn new(
-        layout: Layout,
-        key: SigningKey,
-        segment: Segment,
-        segment_bytes: u64,
-        tree: Tree,
-        signed: u64,
-        lock: File,
-    ) -> Self {
-        Self {
+    pub(crate) fn new(opening: Opening) -> Result<Self, OpenError> {
+        let Opening { layout, key, epoch, vault, extent, segment, tree, signed, hot, lock } =
+            opening;
+        let refused = FileError::on("seal blocks of", &segment.path);
+        let mut prefix = [0; 4];
+        let block = SystemRandom::new()
+            .fill(&mut prefix)
+            .map_err(|_unspecified| io::Error::other("no random bytes"))
+            .and_then(|()| BlockBuilder::new(prefix))
+            .map_err(refused)?;
+        Ok(Self {
             layout,
             key,
-            segment,
-            segment_bytes,
+            epoch,
+            vault,
+            extent,
             // Records above the checkpoint wait for nothing but their signature.
-            unsynced: tree.size() > signed,
+            unsynced: tree.size() > signed || segment.open_ended,
+            segment,
             committed: tree.clone(),
             signed,
             tree,
+            block,
             staged: Vec::new(),
+            places: Vec::new(),
+            group: Group::default(),
+            text: Vec::new(),
+            unsealed: None,
             tiles: VecDeque::new(),
+            hot,
             _lock: lock,
-        }
+        })
     }
 
     /// The index that the next staged record gets.
@@ -111,49 +203,130 @@ impl Store {
 
     /// Bytes that wait to be written.
     pub(crate) const fn staged_bytes(&self) -> usize {
-        self.staged.len()
+        self.staged.len() + self.block.bytes()
     }
 
     /// Whether everything is under the published checkpoint.
     pub(crate) const fn is_settled(&self) -> bool {
-        self.tree.size() == self.signed
+        self.tree.size() == self.signed && !self.segment.open_ended
     }
 
-    /// Takes a record up; false when it cannot be an entry.
-    pub(crate) fn stage(&mut self, record: &[u8]) -> bool {
-        let Some(leaf) = push_frame(&mut self.staged, record) else { return false };
-        self.tree.append(leaf, |tile| self.tiles.push_back(tile));
-        true
+    /// Takes up a record that has no index yet; its place in the group.
+    pub(crate) fn stage(&mut self, rest: &[u8]) -> usize {
+        let place = self.group.indices.len();
+        self.group.rests.extend_from_slice(rest);
+        self.group.ends.push(self.group.rests.len());
+        let index = self.append(rest);
+        self.group.indices.push(index);
+        place
+    }
+
+    fn append(&mut self, rest: &[u8]) -> u64 {
+        let index = self.tree.size();
+        self.text.clear();
+        encode::number(index, rest, &mut self.text);
+        let leaf = salted_leaf_hash(&self.segment.keys.salt(index), &self.text);
+        self.block.push(&self.text, leaf);
+        self.tree.append(leaf, |tile| {
+            // The lowest hashes are in the blocks.
+            if tile.level > 0 {
+                self.tiles.push_back(tile);
+            }
+        });
+        if self.block.is_full() {
+            self.seal();
+        }
+        index
+    }
+
+    fn seal(&mut self) {
+        if self.block.is_empty() {
+            return;
+        }
+        let first = self.tree.size() - self.block.records();
+        let staged = u64::try_from(self.staged.len()).unwrap_or(u64::MAX);
+        let place = (self.segment.written.length.saturating_add(staged), first);
+        let Segment { context, keys, .. } = &self.segment;
+        self.places.push(place);
+        if let Err(error) = self.block.seal(first, context, keys, &mut self.staged) {
+            self.unsealed = Some(error);
+        }
+    }
+
+    /// The records of the group, in the order in which they were staged: index and text.
+    pub(crate) fn group(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        let Group { rests, ends, indices } = &self.group;
+        let begins = [0].into_iter().chain(ends.iter().copied());
+        begins.zip(ends).zip(indices).map(|((begin, end), index)| {
+            let mut text = Vec::new();
+            encode::number(*index, rests.get(begin..*end).unwrap_or_default(), &mut text);
+            (*index, text)
+        })
+    }
+
+    /// The index of a record of the group.
+    pub(crate) fn index_of(&self, place: usize) -> u64 {
+        self.group.indices.get(place).copied().unwrap_or_default()
+    }
+
+    /// The group is acknowledged.
+    pub(crate) fn end_group(&mut self) {
+        self.group = Group::default();
     }
 
     /// Gives up what is staged and not written; how many records that were.
     pub(crate) fn discard_staged(&mut self) -> u64 {
-        if self.staged.is_empty() {
+        let lost = self.tree.size() - self.committed.size();
+        if self.staged.is_empty() && self.block.is_empty() {
             return 0;
         }
-        let lost = self.tree.size() - self.committed.size();
-        self.staged.clear();
-        self.tiles.clear();
-        self.tree = self.committed.clone();
+        self.unstage();
+        self.group = Group::default();
         lost
     }
 
-    /// Whether the segment is over its size and the next record may begin another one.
+    fn unstage(&mut self) {
+        self.block.clear();
+        self.staged.clear();
+        self.places.clear();
+        self.tiles.clear();
+        self.tree = self.committed.clone();
+    }
+
+    /// Whether the segment is over its size and the next record begins another one.
     pub(crate) fn wants_roll(&self) -> bool {
         let staged = u64::try_from(self.staged.len()).unwrap_or(u64::MAX);
-        self.segment.length.saturating_add(staged) > self.segment_bytes
-            && self.tree.size().is_multiple_of(TILE_WIDTH)
-            && self.tree.size() > self.segment.first
+        let Segment { first, written, .. } = &self.segment;
+        self.segment.closed
+            || written.length.saturating_add(staged) > self.extent.bytes
+            || self.tree.size() - first >= self.extent.records
+    }
+
+    /// Whether the segment is over its age.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.segment.begun.monotonic);
+        age >= self.extent.age && self.tree.size() > self.segment.first
     }
 
     /// Makes everything staged durable and signs it.
-    pub(crate) fn commit(&mut self, now: Timestamp) -> Result<Published, StoreError> {
+    pub(crate) fn commit(&mut self, now: Moment) -> Result<Published, StoreError> {
         self.check_in_place()?;
+        self.seal();
         self.write()?;
         if self.unsynced {
-            let synced = self.segment.file.sync_data();
-            // Never NoSpace, whatever the system calls it: a failed sync is not tried again.
-            synced.map_err(FileError::on("sync", &self.segment.path)).map_err(StoreError::File)?;
+            if let Err(error) = self.segment.file.sync_data() {
+                // Whatever the system calls it, it is not tried again on this file.
+                let error = FileError::on("sync", &self.segment.path)(error);
+                tracing::error!(%error, "a segment is given up and its last group written again");
+                self.reseat(now)?;
+                self.seal();
+                self.write()?;
+                let again = self.segment.file.sync_data();
+                again
+                    .map_err(FileError::on("sync", &self.segment.path))
+                    .map_err(StoreError::File)?;
+            }
+            self.segment.synced = self.segment.written.clone();
             self.unsynced = false;
         }
         while let Some(tile) = self.tiles.front() {
@@ -164,22 +337,139 @@ impl Store {
         let (size, root) = (self.tree.size(), self.tree.root());
         let checkpoint = self.key.sign(size, root);
         let path = self.layout.checkpoint();
-        files::replace(&self.layout, &path, checkpoint.as_bytes(), 0o644, Durable::Yes)?;
+        files::replace(&self.layout, &path, checkpoint.as_bytes(), 0o644, Durable::Derived)?;
         self.committed = self.tree.clone();
         self.signed = size;
-        Ok(Published { size, root, checkpoint: Arc::from(checkpoint), at: now })
+        Ok(Published { size, root, checkpoint: Arc::from(checkpoint), at: now.wall })
     }
 
-    /// Begins another segment when it is time. Everything staged must be committed.
-    pub(crate) fn roll(&mut self) -> Result<(), StoreError> {
-        if !self.wants_roll() || self.tree.size() != self.committed.size() {
+    /// Closes the segment and begins another one. Everything staged must be committed.
+    pub(crate) fn roll(&mut self, now: Moment) -> Result<(), StoreError> {
+        if self.tree.size() != self.committed.size() || self.tree.size() == self.segment.first {
             return Ok(());
         }
-        // Tiles and names of the closed segment; a start does not look at them again.
+        self.close()?;
+        let Segment { first, written, .. } = &self.segment;
+        let previous = Previous {
+            first: *first,
+            length: written.length,
+            sha256: written.hash.so_far(),
+            poisoned: false,
+        };
+        self.begin(previous, now)
+    }
+
+    /// Says in the segment where its blocks are, so that it can be read from anywhere.
+    fn close(&mut self) -> Result<(), StoreError> {
+        if self.segment.closed {
+            return Ok(());
+        }
+        let mut footer = std::mem::take(&mut self.segment.footer);
+        footer.end = self.tree.size();
+        footer.push(&mut self.staged);
+        self.segment.footer = footer;
+        self.segment.open_ended = true;
+        if let Err(error) = self.write() {
+            self.staged.clear();
+            self.segment.open_ended = false;
+            return Err(error);
+        }
+        let synced = self.segment.file.sync_data();
+        synced.map_err(FileError::on("sync", &self.segment.path)).map_err(StoreError::File)?;
+        self.segment.synced = self.segment.written.clone();
+        // Tiles and names; a start does not look at those of a closed segment again.
         rustix::fs::syncfs(&self.segment.file)
             .map_err(FileError::on("sync the file system of", &self.segment.path))?;
-        let previous = (self.segment.first, self.segment.length);
-        self.segment = Segment::create(&self.layout, &self.tree, previous)?;
+        self.segment.closed = true;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// Another segment, where the group is written again: what the old one holds behind its last
+    /// commit that was synced does not count.
+    fn reseat(&mut self, now: Moment) -> Result<(), StoreError> {
+        let Segment { first, synced, .. } = &self.segment;
+        let previous = Previous {
+            first: *first,
+            length: synced.length,
+            sha256: synced.hash.so_far(),
+            poisoned: true,
+        };
+        self.unstage();
+        if self.tree.size() == previous.first {
+            // Nothing of it was ever durable, and two segments cannot begin at one record.
+            return Err(StoreError::File(FileError::on("sync", &self.segment.path)(
+                io::Error::other("the first sync of a segment failed"),
+            )));
+        }
+        self.begin(previous, now)?;
+        let Group { rests, ends, .. } = &self.group;
+        let (rests, ends) = (rests.clone(), ends.clone());
+        self.group.indices.clear();
+        let mut begin = 0;
+        for end in ends {
+            let index = self.append(rests.get(begin..end).unwrap_or_default());
+            self.group.indices.push(index);
+            begin = end;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, previous: Previous, now: Moment) -> Result<(), StoreError> {
+        // A segment begins only under a checkpoint that survives a power cut.
+        let path = self.layout.checkpoint();
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(FileError::on("sync", &path))?;
+        files::sync_directory(self.layout.root())?;
+        let ended = (self.segment.first, now.wall);
+        self.segment = Segment::create(&self.layout, &self.vault, &self.tree, previous, now)?;
+        self.hot.push_back(ended);
+        Ok(())
+    }
+
+    /// Destroys the keys of segments that have cooled down, when somebody else can open them.
+    pub(crate) fn forget(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if !self.vault.has_recipients() {
+            return Ok(());
+        }
+        let hot = u64::try_from(self.extent.hot.as_nanos()).unwrap_or(u64::MAX);
+        while let Some((first, ended)) = self.hot.front() {
+            if now.unix_ns().saturating_sub(ended.unix_ns()) < hot {
+                break;
+            }
+            Vault::forget(&self.layout, *first)?;
+            self.hot.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Records since the epoch began.
+    pub(crate) const fn epoch_records(&self) -> u64 {
+        self.tree.size().saturating_sub(self.epoch.since)
+    }
+
+    /// For how long the epoch has been under way; none when it began before the host was started.
+    pub(crate) fn epoch_age(&self) -> Option<Duration> {
+        self.epoch.age()
+    }
+
+    /// The key of the next epoch, which a record must name before it is in force.
+    pub(crate) fn next_epoch(&self) -> Result<Epoch, StoreError> {
+        let number = self.epoch.number.saturating_add(1);
+        let origin = self.key.verifier().origin();
+        Ok(Epoch::prepare(&self.layout, origin, number, self.tree.size())?)
+    }
+
+    /// The old epoch signs for the last time. Everything staged must be committed.
+    pub(crate) fn hand_over(&mut self, mut next: Epoch) -> Result<(), StoreError> {
+        let head = Checkpoint {
+            origin: self.key.verifier().origin().to_owned(),
+            size: self.committed.size(),
+            root: self.committed.root(),
+        };
+        self.epoch.hand_over(&self.layout, &next, &head)?;
+        next.since = head.size;
+        self.epoch = next;
         Ok(())
     }
 
@@ -188,18 +478,41 @@ impl Store {
         Ok(files::keep_reserve(&self.layout, reserve)?)
     }
 
+    /// Writes what is staged and behind it the commit that signs it.
     fn write(&mut self) -> Result<(), StoreError> {
-        if self.staged.is_empty() {
+        if let Some(error) = self.unsealed.take() {
+            return Err(StoreError::File(FileError::on("seal blocks of", &self.segment.path)(
+                error,
+            )));
+        }
+        if self.staged.is_empty() && !self.segment.open_ended {
             return Ok(());
         }
-        let Segment { file, path, length, .. } = &mut self.segment;
-        if let Err(error) = files::write_at(file, &self.staged, *length) {
+        let Segment { file, path, first, written, .. } = &mut self.segment;
+        let blocks = self.staged.len();
+        let mut hash = written.hash.clone();
+        hash.update(&self.staged);
+        let offset = written.length.saturating_add(u64::try_from(blocks).unwrap_or(u64::MAX));
+        let origin = self.key.verifier().origin();
+        let commit = Commit::sign(
+            self.epoch.key(),
+            (origin, self.epoch.number),
+            (*first, offset),
+            (self.tree.size(), self.tree.root(), hash.so_far()),
+        );
+        commit.push(&mut self.staged);
+        hash.update(self.staged.get(blocks..).unwrap_or_default());
+        if let Err(error) = files::write_at(file, &self.staged, written.length) {
             let error = FileError::on("write", path)(error);
+            self.staged.truncate(blocks);
             // Half a frame is left of it, perhaps.
-            file.set_len(*length).map_err(FileError::on("cut", path))?;
+            file.set_len(written.length).map_err(FileError::on("cut", path))?;
             return Err(error.into());
         }
-        *length = length.saturating_add(u64::try_from(self.staged.len()).unwrap_or(u64::MAX));
+        let length = u64::try_from(self.staged.len()).unwrap_or(u64::MAX);
+        *written = Extend { length: written.length.saturating_add(length), hash };
+        self.segment.open_ended = false;
+        self.segment.footer.blocks.append(&mut self.places);
         self.staged.clear();
         self.unsynced = true;
         Ok(())
@@ -219,15 +532,31 @@ impl Segment {
     /// A new segment that continues `tree`.
     pub(crate) fn create(
         layout: &Layout,
+        vault: &Vault,
         tree: &Tree,
-        previous: (u64, u64),
+        previous: Previous,
+        now: Moment,
     ) -> Result<Self, FileError> {
         let first = tree.size();
         let path = layout.segment(first);
-        let header = Header { tree: tree.clone(), previous }.encode();
+        let (keys, wrapped) = vault.create(layout, first)?;
+        let header = Header::new(tree.clone(), previous, now.wall, *keys.check(), wrapped).encode();
         let file = files::replace(layout, &path, &header, 0o600, Durable::Yes)?;
         files::sync_directory(&layout.segments())?;
         let length = u64::try_from(header.len()).unwrap_or(u64::MAX);
-        Ok(Self { file, path, first, length })
+        let written = Extend { length, hash: Hashing::new(&header) };
+        Ok(Self {
+            file,
+            path,
+            first,
+            begun: now,
+            keys,
+            context: header.last_chunk().copied().unwrap_or_default(),
+            synced: written.clone(),
+            written,
+            open_ended: false,
+            closed: false,
+            footer: Footer::default(),
+        })
     }
 }

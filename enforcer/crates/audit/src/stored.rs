@@ -4,13 +4,18 @@ use enforcer_model::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::sealing::Salt;
+
 /// A committed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its place in the log, from zero.
     pub index: u64,
-    /// The canonical JSON that the leaf hash covers, byte for byte.
+    /// The canonical JSON, as far as it can be read.
     pub text: Box<str>,
+    /// The bytes that the leaf hash covers: its salt and the JSON as stored; empty before it is
+    /// read from the log.
+    leaf: Box<[u8]>,
 }
 
 /// The envelope of a record, without its body.
@@ -31,9 +36,21 @@ pub struct Header {
 }
 
 impl Stored {
-    /// The bytes that the leaf hash covers.
+    /// A record that has just been written.
+    pub fn new(index: u64, text: impl Into<Box<str>>) -> Self {
+        Self { index, text: text.into(), leaf: Box::default() }
+    }
+
+    /// A record as read from the log.
+    pub(crate) fn read(index: u64, salt: &Salt, json: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(json).into();
+        Self { index, text, leaf: [salt.as_slice(), json].concat().into() }
+    }
+
+    /// The bytes that the leaf hash covers: 16 of salt, then the JSON as it is stored. None are
+    /// known of a record that was announced, not read.
     pub fn leaf(&self) -> &[u8] {
-        self.text.as_bytes()
+        &self.leaf
     }
 
     /// The JSON as it is stored, whatever was put into [`Self::text`] in place of handles.

@@ -19,7 +19,7 @@ use crate::encode::{Encoder, Unnumbered};
 use crate::files::Reserve;
 use crate::lend::{Lending, Relay};
 use crate::open::{self, OpenError, Opened};
-use crate::record::{Gap, GapReason, Record};
+use crate::record::{Gap, GapReason, KeyChange, Record};
 use crate::shared::{Health, Published, Shared};
 use crate::store::{Store, StoreError};
 use crate::stored::Stored;
@@ -46,6 +46,8 @@ pub(crate) enum Message {
     Pass { record: Unnumbered, ticket: oneshot::Sender<Result<u64, Lost>> },
     /// Commit what came before, leave the directory to another process, and hand it what comes.
     Lend(Box<Lending>),
+    /// Commit what came before and close the segment, whatever its size.
+    Roll(oneshot::Sender<Result<u64, Lost>>),
     /// Commit what came before and end.
     Close(oneshot::Sender<Result<u64, Lost>>),
 }
@@ -63,6 +65,8 @@ struct Writer {
     gaps: Vec<Gap>,
     closing: Option<oneshot::Sender<Result<u64, Lost>>>,
     lending: Option<Box<Lending>>,
+    rolling: Vec<oneshot::Sender<Result<u64, Lost>>>,
+    epoch_began: Instant,
     ended: bool,
 }
 
@@ -74,12 +78,11 @@ enum End {
     Lent(Box<Lending>),
 }
 
-/// Staged records and who wants to know of them.
+/// Who wants to know of staged records, each by its place in the group.
 #[derive(Default)]
 struct Group {
     slots: usize,
-    tickets: Vec<(u64, oneshot::Sender<Result<u64, Lost>>)>,
-    announced: Vec<Arc<Stored>>,
+    tickets: Vec<(usize, oneshot::Sender<Result<u64, Lost>>)>,
 }
 
 /// Whether everything staged is on disk.
@@ -91,9 +94,9 @@ enum Settled {
 
 /// Opens the log and starts its writer.
 pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Opened), OpenError> {
-    let ready = open::open(&config.directory, &config.origin, config.segment_bytes)?;
-    let opened = ready.opened;
     let now = clock.now();
+    let ready = open::open(&config, now)?;
+    let opened = ready.opened;
     let published = Published {
         size: ready.signed.size,
         root: ready.signed.root,
@@ -103,8 +106,8 @@ pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Ope
     let (reserve, health) = reserved(ready.reserved);
     let capacity = config.queue.max(1);
     let shared = Arc::new(Shared::new(capacity, clock, health, published));
-    // Two places more than slots: for the messages that lend and that close.
-    let (sender, receiver) = sync_channel(capacity + 2);
+    // Some places more than slots: for the messages that lend, roll and close.
+    let (sender, receiver) = sync_channel(capacity + 4);
     let encoder = Encoder::new(now);
     let mut writer = Writer::new(config, ready.store, encoder, Arc::clone(&shared), receiver);
     writer.reserve = reserve;
@@ -114,6 +117,7 @@ pub(crate) fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Audit, Ope
     }
     // What a crash left behind is in order, and signed, before the first new record.
     writer.settle().map_err(StoreError::into_open)?;
+    writer.resume_epoch().map_err(StoreError::into_open)?;
     thread::Builder::new()
         .name("audit-writer".to_owned())
         .spawn(move || writer.run())
@@ -151,6 +155,8 @@ impl Writer {
             gaps: Vec::new(),
             closing: None,
             lending: None,
+            rolling: Vec::new(),
+            epoch_began: group_began,
             ended: false,
         }
     }
@@ -180,6 +186,7 @@ impl Writer {
             if self.ended {
                 return self.end().map(End::Closed);
             }
+            self.upkeep()?;
             if let Some(lending) = self.lending.take() {
                 if self.is_full() {
                     lending.refuse(Lost::DiskFull);
@@ -224,8 +231,8 @@ impl Writer {
         shared: Arc<Shared>,
         queue: Receiver<Message>,
     ) -> Result<Self, String> {
-        let ready = open::open(&config.directory, &config.origin, config.segment_bytes)
-            .map_err(|error| error.to_string())?;
+        let now = shared.clock.now();
+        let ready = open::open(&config, now).map_err(|error| error.to_string())?;
         let (reserve, health) = reserved(ready.reserved);
         if health == Health::DiskFull {
             shared.suspend();
@@ -237,10 +244,10 @@ impl Writer {
         // Under a checkpoint, so that it can be looked through.
         writer.settle().map_err(|error| error.to_string())?;
         for (record, ticket) in relay.unwritten(&directory)? {
-            let index = writer.stage_unnumbered(&record);
+            let place = writer.store.stage(record.bytes());
             if let Some(ticket) = ticket {
                 writer.group.slots += 1;
-                writer.group.tickets.push((index, ticket));
+                writer.group.tickets.push((place, ticket));
             }
         }
         writer.settle().map_err(|error| error.to_string())?;
@@ -302,16 +309,15 @@ impl Writer {
     fn take(&mut self, message: Message, now: Moment) {
         match message {
             Message::Write { record, ticket } => {
-                let index = self.stage(&record, now);
-                self.group.slots += 1;
-                self.group.tickets.push((index, ticket));
+                let place = self.stage(&record, now);
+                self.await_place(place, ticket);
             }
             Message::Pass { record, ticket } => {
-                let index = self.stage_unnumbered(&record);
-                self.group.slots += 1;
-                self.group.tickets.push((index, ticket));
+                let place = self.store.stage(record.bytes());
+                self.await_place(place, ticket);
             }
             Message::Lend(lending) => self.lending = Some(lending),
+            Message::Roll(reply) => self.rolling.push(reply),
             Message::Close(reply) => {
                 self.closing = Some(reply);
                 self.ended = true;
@@ -319,26 +325,13 @@ impl Writer {
         }
     }
 
-    fn stage_unnumbered(&mut self, record: &Unnumbered) -> u64 {
-        let index = self.store.next_index();
-        let bytes = self.encoder.number(index, record);
-        if self.shared.committed.receiver_count() > 0 {
-            let text = String::from_utf8_lossy(bytes).into();
-            self.group.announced.push(Arc::new(Stored { index, text }));
-        }
-        self.store.stage(bytes);
-        index
+    fn await_place(&mut self, place: usize, ticket: oneshot::Sender<Result<u64, Lost>>) {
+        self.group.slots += 1;
+        self.group.tickets.push((place, ticket));
     }
 
-    fn stage(&mut self, record: &Record, now: Moment) -> u64 {
-        let index = self.store.next_index();
-        let bytes = self.encoder.encode(index, now, record);
-        if self.shared.committed.receiver_count() > 0 {
-            let text = String::from_utf8_lossy(bytes).into();
-            self.group.announced.push(Arc::new(Stored { index, text }));
-        }
-        self.store.stage(bytes);
-        index
+    fn stage(&mut self, record: &Record, now: Moment) -> usize {
+        self.store.stage(self.encoder.encode(now, record))
     }
 
     /// Stages a record for every kind of refusal that none tells yet.
@@ -384,16 +377,25 @@ impl Writer {
 
     /// Commits and rolls; without room, stops where it is.
     fn advance(&mut self) -> Result<Settled, StoreError> {
+        let now = self.shared.clock.now();
         if !self.store.is_settled() {
-            let now = self.shared.clock.now().wall;
             match self.store.commit(now) {
                 Ok(published) => self.acknowledge(published),
                 Err(StoreError::NoSpace) => return Ok(Settled::NoSpace),
                 Err(error) => return Err(error),
             }
         }
-        match self.store.roll() {
-            Ok(()) => Ok(Settled::Yes),
+        if !self.store.wants_roll() && !self.store.is_old(now.monotonic) && self.rolling.is_empty()
+        {
+            return Ok(Settled::Yes);
+        }
+        match self.store.roll(now) {
+            Ok(()) => {
+                for reply in self.rolling.drain(..) {
+                    drop(reply.send(Ok(self.store.next_index())));
+                }
+                Ok(Settled::Yes)
+            }
             Err(StoreError::NoSpace) => Ok(Settled::NoSpace),
             Err(error) => Err(error),
         }
@@ -401,20 +403,74 @@ impl Writer {
 
     fn acknowledge(&mut self, published: Published) {
         self.shared.publish(published);
-        let Group { slots, tickets, announced } = std::mem::take(&mut self.group);
+        let Group { slots, tickets } = std::mem::take(&mut self.group);
         self.shared.free_slots(slots);
-        for (index, ticket) in tickets {
+        for (place, ticket) in tickets {
             // Whoever need not know has dropped the other end; so below.
-            drop(ticket.send(Ok(index)));
+            drop(ticket.send(Ok(self.store.index_of(place))));
         }
-        for stored in announced {
-            drop(self.shared.committed.send(stored));
+        if self.shared.committed.receiver_count() > 0 {
+            for (index, text) in self.store.group() {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                drop(self.shared.committed.send(Arc::new(Stored::new(index, text))));
+            }
+        }
+        self.store.end_group();
+    }
+
+    /// What time brings: another epoch, and the end of keys that are no longer needed here.
+    fn upkeep(&mut self) -> Result<(), StoreError> {
+        if self.is_full() {
+            return Ok(());
+        }
+        let now = self.shared.clock.now();
+        let age = now.monotonic.saturating_duration_since(self.epoch_began);
+        if age >= self.config.epoch_age || self.store.epoch_records() >= self.config.epoch_records {
+            self.renew_epoch()?;
+        }
+        self.store.forget(now.wall)
+    }
+
+    /// The epoch that an earlier run has begun goes on for what is left of its time.
+    fn resume_epoch(&mut self) -> Result<(), StoreError> {
+        match self.store.epoch_age() {
+            Some(age) if age < self.config.epoch_age => {
+                let now = self.shared.clock.now().monotonic;
+                self.epoch_began = now.checked_sub(age).unwrap_or(now);
+                Ok(())
+            }
+            Some(_) | None => self.renew_epoch(),
+        }
+    }
+
+    /// Names the next epoch's key under the old one, which is then destroyed. An epoch without
+    /// records has signed nothing, and goes on.
+    fn renew_epoch(&mut self) -> Result<(), StoreError> {
+        let now = self.shared.clock.now();
+        self.epoch_began = now.monotonic;
+        if self.store.epoch_records() == 0 || self.is_full() {
+            return Ok(());
+        }
+        let next = match self.store.next_epoch() {
+            Err(StoreError::NoSpace) => return Ok(()),
+            other => other?,
+        };
+        let (epoch, key) = next.public();
+        self.stage(&Record::Key(KeyChange { epoch, key }), now);
+        self.settle()?;
+        if self.is_full() {
+            return Ok(());
+        }
+        match self.store.hand_over(next) {
+            Err(StoreError::NoSpace) => Ok(()),
+            other => other,
         }
     }
 
     /// Whoever waits for a record that cannot be written yet need not wait longer.
     fn tell_full(&mut self) {
-        for (_, ticket) in self.group.tickets.drain(..) {
+        let rolling = self.rolling.drain(..);
+        for ticket in self.group.tickets.drain(..).map(|(_, ticket)| ticket).chain(rolling) {
             drop(ticket.send(Err(Lost::DiskFull)));
         }
     }
@@ -450,11 +506,11 @@ impl Writer {
         self.shared.fail(&why);
         let waiting = self.queue.try_iter().map(|message| match message {
             Message::Write { ticket, .. } | Message::Pass { ticket, .. } => ticket,
-            Message::Close(reply) => reply,
+            Message::Close(reply) | Message::Roll(reply) => reply,
             Message::Lend(lending) => lending.into_reply(),
         });
         let staged = self.group.tickets.drain(..).map(|(_, ticket)| ticket);
-        for ticket in staged.chain(waiting) {
+        for ticket in staged.chain(self.rolling.drain(..)).chain(waiting) {
             drop(ticket.send(Err(Lost::Failed(Arc::clone(&why)))));
         }
         Lost::Failed(why)

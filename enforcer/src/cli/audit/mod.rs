@@ -10,9 +10,10 @@ mod tail;
 mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use enforcer_audit::{Log, ReadError};
+use enforcer_audit::{Identity, Log, ReadError};
 
 pub(crate) use export::bundle;
 pub(crate) use scroll::{Extent, Scroll};
@@ -40,6 +41,10 @@ pub(crate) struct Place {
     /// The log's directory; the agent's own by default
     #[arg(long = "log", value_name = "FOLDER")]
     log: Option<PathBuf>,
+    /// An age identity that opens segments whose keys the host has destroyed; see `[audit]
+    /// recipients`
+    #[arg(long = "identity", value_name = "FILE")]
+    identity: Option<PathBuf>,
 }
 
 impl Audit {
@@ -65,7 +70,20 @@ impl Place {
 
     /// The log, as of its newest checkpoint.
     pub(crate) fn open(&self, context: &Context) -> Result<Log, Failure> {
-        Log::open_read_only(&self.folder(context)?).map_err(|error| unreadable(&error))
+        let log = Log::open_read_only(&self.folder(context)?);
+        Ok(log.map_err(|error| unreadable(&error))?.with_identities(self.identities()?))
+    }
+
+    /// Who can open what the host cannot any more.
+    pub(crate) fn identities(&self) -> Result<Arc<[Identity]>, Failure> {
+        let Some(path) = &self.identity else { return Ok(Arc::default()) };
+        let unusable = |why: &dyn std::fmt::Display| {
+            Failure::failed(format!("`{}` {why}", path.display()))
+                .hint("name the file that `age-keygen --output FILE` wrote")
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
+        let text = zeroize::Zeroizing::new(text);
+        Ok(Identity::parse_file(&text).map_err(|error| unusable(&error))?.into())
     }
 }
 
@@ -81,6 +99,8 @@ pub(crate) fn unreadable(error: &ReadError) -> Failure {
         | ReadError::Tile(_) => failure
             .exit(Exit::VerificationFailed)
             .hint("`enforcer audit verify` tells what is wrong and from where on"),
+        ReadError::Sealed { .. } => failure
+            .hint("`--identity FILE` opens them, with the age identity of one of the recipients"),
         ReadError::File(_) | ReadError::Index { .. } | ReadError::Key { .. } => failure,
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
-use enforcer_audit::{Report, VerifierKey, VerifyError};
+use enforcer_audit::{Expected, Report, VerifierKey, VerifyError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -18,9 +19,10 @@ pub(crate) struct Verify {
     #[command(flatten)]
     place: Place,
     /// The log's public key from somewhere that the host cannot change, such as
-    /// `host.example/enforcer+1234abcd+AX…`; by default the one beside the log
+    /// `host.example/enforcer+1234abcd+AX…`, or a file with it: a copy of `key.pub`, whose second
+    /// line binds the whole past too. By default the one beside the log
     #[arg(long, value_name = "KEY")]
-    public_key: Option<VerifierKey>,
+    public_key: Option<PublicKey>,
     /// A checkpoint of the log that was kept elsewhere; the log must continue it. Repeatable
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
@@ -28,6 +30,33 @@ pub(crate) struct Verify {
     /// the policy beside the log
     #[arg(long, value_name = "FILE")]
     witness_policy: Option<PathBuf>,
+}
+
+/// The key of a log, and of its first epoch where that is known.
+#[derive(Clone, Debug)]
+struct PublicKey {
+    log: VerifierKey,
+    first_epoch: Option<VerifierKey>,
+}
+
+impl FromStr for PublicKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let written = match std::fs::read_to_string(text) {
+            Ok(written) => written,
+            Err(_) => text.to_owned(),
+        };
+        let mut lines = written.lines();
+        let log = lines.next().unwrap_or_default().parse();
+        let log = log.map_err(|error| format!("{error}"))?;
+        let first_epoch = lines.next().map(str::parse).transpose();
+        let first_epoch = first_epoch.map_err(|error| format!("its second line is {error}"))?;
+        match lines.next() {
+            Some(_) => Err("the file has more than two lines".to_owned()),
+            None => Ok(Self { log, first_epoch }),
+        }
+    }
 }
 
 /// Where the key came from that a log was held against.
@@ -62,7 +91,15 @@ impl Verify {
         // Before the log: what is anchored while it is read must not look as if it were too much.
         let believed = Believed::gather(&log, &self.checkpoints, self.witness_policy.as_deref())?;
         let bar = progress_bar();
-        let checked = enforcer_audit::verify(&log, self.public_key.as_ref(), |done, all| {
+        let given = self.public_key.clone();
+        let (key, first_epoch) = given.map(|key| (key.log, key.first_epoch)).unzip();
+        let expected = Expected {
+            key,
+            first_epoch: first_epoch.flatten(),
+            identities: self.place.identities()?,
+            ..Expected::default()
+        };
+        let checked = enforcer_audit::verify(&log, &expected, |done, all| {
             bar.set_length(all);
             bar.set_position(done);
         });
@@ -154,7 +191,7 @@ impl Verified {
 }
 
 fn held(report: &Report, key_from: KeyFrom) -> Vec<String> {
-    let Report { checkpoint, tail_records, tail_torn_bytes, segments, bytes, .. } = report;
+    let Report { checkpoint, tail_records, tail_torn_bytes, segments, sealed, bytes, .. } = report;
     let mut lines = vec![
         format!("the log {} holds", checkpoint.origin),
         format!("  signed    {} records, {segments} segments, {bytes} bytes", checkpoint.size),
@@ -164,6 +201,15 @@ fn held(report: &Report, key_from: KeyFrom) -> Vec<String> {
             "  tail      {tail_records} records and {tail_torn_bytes} bytes are not signed yet"
         ));
     }
+    if report.first > 0 {
+        lines.push(format!("  pruned    the records before {} are gone, as signed", report.first));
+    }
+    if *sealed > 0 {
+        lines.push(format!(
+            "  sealed    {sealed} segments: hashes and signatures hold, records cannot be read here"
+        ));
+    }
+    lines.push(format!("  epochs    {}, each vouched for by the one before", report.epochs));
     lines.push(format!("  key       {}", report.key));
     if key_from == KeyFrom::BesideTheLog {
         lines.push(

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -192,28 +192,10 @@ fn index_of(log: &Log, span: &Span) -> Result<(Statement, bool), ReadError> {
     Ok((built.statement, true))
 }
 
-/// The folder, and the secret that the keys of this log's indexes follow from.
 fn prepare(layout: &Layout) -> Result<(), FileError> {
     let folder = layout.indexes();
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(FileError::on("create directory", &folder))?;
-    let path = layout.index_secret();
-    if path.exists() {
-        return Ok(());
-    }
-    let mut secret = [0; 32];
-    let random = SystemRandom::new().fill(&mut secret);
-    random.map_err(|_unspecified| FileError {
-        doing: "find random bytes for",
-        path: path.clone(),
-        source: io::ErrorKind::Other.into(),
-    })?;
-    let unfinished = folder.join("unfinished-key");
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-    let written = file.and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()));
-    written.map_err(FileError::on("write", &unfinished))?;
-    fs::rename(&unfinished, &path).map_err(FileError::on("rename to", &path))
+    made.map_err(FileError::on("create directory", &folder))
 }
 
 /// First indices of the segments that have an index, ascending.

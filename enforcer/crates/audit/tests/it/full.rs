@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use enforcer_audit::{Audit, Full, Health, Log, verify};
+use enforcer_audit::{Audit, Expected, Full, Health, Log, verify};
 
 use crate::lab::{note, open_with};
 
@@ -110,7 +110,7 @@ async fn a_full_disk_refuses_counts_and_serves_again_when_there_is_room() {
         assert!(audit.reserve().unwrap_err().to_string().contains("free some space"));
         counts.refused += 1;
         counts.offer(&audit, |_, offered| offered == 5_000).await;
-        verify(&disk.log(), None, |_, _| ()).unwrap();
+        verify(&disk.log(), &Expected::default(), |_, _| ()).unwrap();
         disk.empty();
         counts.offer(&audit, |health, _| *health == Health::Serving).await;
         counts.offer(&audit, |_, offered| offered == 100).await;
@@ -119,7 +119,7 @@ async fn a_full_disk_refuses_counts_and_serves_again_when_there_is_room() {
 
     assert!(counts.refused > 10_000);
     assert_eq!(told(&disk.log()), counts);
-    verify(&disk.log(), None, |_, _| ()).unwrap();
+    verify(&disk.log(), &Expected::default(), |_, _| ()).unwrap();
 }
 
 #[tokio::test]
@@ -164,5 +164,5 @@ async fn more_records_than_the_reserve_holds_are_given_up_only_at_the_end_and_co
     let told = told(&disk.log());
     assert!(closed.is_err() && told.refused > 0, "the reserve was too large for this test");
     assert_eq!(told.accepted + told.refused, accepted);
-    verify(&disk.log(), None, |_, _| ()).unwrap();
+    verify(&disk.log(), &Expected::default(), |_, _| ()).unwrap();
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_audit::{
-    AdminAction, Audit, BlockChange, BlockEvent, Config, Layer, OpenError, Opened, Outcome, Record,
-    Report, Stored, VerifyError, verify,
+    AdminAction, Audit, BlockChange, BlockEvent, Config, Expected, Layer, OpenError, Opened,
+    Outcome, Record, Report, Stored, VerifyError, verify,
 };
 use enforcer_model::{
     Author, Block, CredentialKind, Exchange, Expiry, Fingerprint, HttpVersion, Principal, Reason,
@@ -78,7 +78,7 @@ impl Lab {
     }
 
     pub(crate) fn verify(&self) -> Result<Report, VerifyError> {
-        verify(&self.directory(), None, |_, _| ())
+        verify(&self.directory(), &Expected::default(), |_, _| ())
     }
 
     /// The files of the log, with their sizes.
@@ -117,6 +117,34 @@ pub(crate) async fn append_many(audit: &Audit, numbers: std::ops::Range<u64>) {
     for ticket in tickets {
         committed(ticket).await;
     }
+}
+
+/// Writes records one after the other: each has a block and a commit of its own.
+pub(crate) async fn append_each(audit: &Audit, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        audit.append(note(number)).await.unwrap();
+    }
+}
+
+/// The frames of a segment: their kinds, and where each ends.
+pub(crate) fn frames(bytes: &[u8]) -> Vec<(u8, usize)> {
+    let mut end = header_bytes(bytes);
+    let mut frames = Vec::new();
+    while end < bytes.len() {
+        let kind = bytes[end];
+        end += 5 + number_at(bytes, end + 1);
+        frames.push((kind, end));
+    }
+    frames
+}
+
+/// Bytes of a segment's header.
+pub(crate) fn header_bytes(bytes: &[u8]) -> usize {
+    16 + 4 + number_at(bytes, 16) + 32
+}
+
+fn number_at(bytes: &[u8], at: usize) -> usize {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
 async fn committed(ticket: enforcer_audit::Ticket) {

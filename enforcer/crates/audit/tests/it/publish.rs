@@ -29,29 +29,25 @@ async fn the_published_log_has_the_signed_root_by_its_tiles_and_by_its_entries()
 
 #[tokio::test]
 async fn the_tiles_of_the_live_directory_are_those_of_the_published_log() {
-    let lab = Lab::with_segments(60_000).with_records(700).await;
+    let lab = Lab::in_memory().with_records(66_000).await;
     let published = lab.beside("published");
     Log::open_read_only(&lab.directory()).unwrap().publish(&published).unwrap();
 
-    for full in ["0/000", "0/001"] {
-        assert_eq!(tile(&lab.directory(), full), tile(&published, full));
-    }
+    assert_eq!(tile(&lab.directory(), "1/000"), tile(&published, "1/000"));
 }
 
 #[tokio::test]
 async fn a_log_whose_records_were_altered_is_not_published() {
     let lab = Lab::new().with_records(3).await;
     let mut bytes = fs::read(lab.segment()).unwrap();
-    let length = usize::from(u16::from_be_bytes([bytes[72], bytes[73]]));
-    bytes[100] = if bytes[100] == b'0' { b'1' } else { b'0' };
-    let leaf = leaf_hash(&bytes[80..80 + length]);
-    bytes[74..80].copy_from_slice(&leaf[..6]);
+    let end = bytes.len() - 200;
+    bytes[end] ^= 1;
     fs::write(lab.segment(), bytes).unwrap();
     let published = lab.beside("published");
 
     let refused = Log::open_read_only(&lab.directory()).unwrap().publish(&published);
 
-    assert!(matches!(refused, Err(ReadError::Root(_))));
+    assert!(matches!(refused, Err(ReadError::Damaged { .. })));
     assert!(!published.join("checkpoint").exists());
 }
 
