@@ -82,5 +82,5 @@ pub use shared::Health;
 pub use spill::{SpillError, Spilled, keep_aside};
 pub use stored::{Header, Stored};
 pub use subject::{Erased, Erasing, Handle, Subject, Subjects, TableError, Vault, VaultError};
-pub use upkeep::{ClockState, Erasure, Heartbeat};
+pub use upkeep::{ClockState, Erasure, Heartbeat, PruneRecord};
 pub use verify::{Damage, Expected, Report, VerifyError, verify};

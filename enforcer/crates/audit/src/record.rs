@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use crate::index::Statement;
 use crate::operation::{CacheChange, CertificateChange, EndpointChange, UpstreamChange};
 use crate::subject::Subjects;
-use crate::upkeep::{Erasure, Heartbeat};
+use crate::upkeep::{Erasure, Heartbeat, PruneRecord};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,6 +51,8 @@ pub enum Record {
     Gap(Gap),
     /// The log lives, and how its clock does.
     Heartbeat(Heartbeat),
+    /// Old segments are removed.
+    Prune(PruneRecord),
     /// What the handles of the records that follow stand for.
     Subject(Subjects),
     /// A segment was closed and indexed.
@@ -349,6 +351,7 @@ impl Record {
             Self::Key(_) => "key",
             Self::Gap(_) => "gap",
             Self::Heartbeat(_) => "heartbeat",
+            Self::Prune(_) => "prune",
             Self::Subject(_) => "subject",
             Self::Segment(_) => "segment",
         }
@@ -402,6 +405,7 @@ impl Record {
             Self::Certificate(change) => change.cut(longest),
             Self::Cache(change) => change.cut(longest),
             Self::Erasure(erasure) => erasure.cut(longest),
+            Self::Prune(prune) => cut_author(&mut prune.author, longest),
             Self::Gap(_)
             | Self::Key(_)
             | Self::Heartbeat(_)

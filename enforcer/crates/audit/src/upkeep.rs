@@ -1,6 +1,6 @@
 //! What is told of the log itself: that it lives, and what was erased from it.
 
-use enforcer_model::{Author, PersonalKind};
+use enforcer_model::{Author, PersonalKind, Timestamp};
 use serde::Serialize;
 
 use crate::record::{cut_author, cut_text};
@@ -42,6 +42,26 @@ pub struct Erasure {
     pub author: Author,
     /// The operator's words.
     pub reason: String,
+}
+
+/// Old segments are removed, right behind this record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PruneRecord {
+    /// The first record that goes.
+    pub first: u64,
+    /// The first that stays.
+    pub end: u64,
+    /// Files of records.
+    pub segments: u64,
+    /// All of them were written before.
+    pub before: Timestamp,
+    /// Of the tree over all records before `end`, in hex.
+    pub root: String,
+    /// Whether it goes although witnesses do not know all of it.
+    #[serde(rename = "forced")]
+    pub is_forced: bool,
+    /// Who asked for it; the agent follows the policy.
+    pub author: Author,
 }
 
 impl Erasure {

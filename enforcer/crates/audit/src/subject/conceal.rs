@@ -81,22 +81,26 @@ struct Batches {
 impl Concealer {
     /// For the segment that begins at `first`, with its `seed`.
     pub(crate) fn new(first: u64, seed: Seed) -> Result<Self, SealError> {
+        Self::resume(first, seed, std::iter::empty::<(u32, &str)>())
+    }
+
+    /// The same for a segment that has these `subject` records, given with their places in it.
+    pub(crate) fn resume<T: AsRef<str>>(
+        first: u64,
+        seed: Seed,
+        records: impl IntoIterator<Item = (u32, T)>,
+    ) -> Result<Self, SealError> {
+        let tags = TagSecret::random()?;
         Ok(Self {
             first,
+            rows: recovered(&seed, &tags, records),
             seed,
-            tags: TagSecret::random()?,
-            rows: Vec::new(),
+            tags,
             known: Known::default(),
             fields: Fields::new(),
             found: Vec::new(),
             concealed: Vec::new(),
         })
-    }
-
-    /// Goes on with the segment that begins at `first`; gives the keys of the one that ends.
-    pub(crate) fn begin_segment(&mut self, first: u64, seed: Seed) -> Result<Table, SealError> {
-        let next = Self::new(first, seed)?;
-        Ok(std::mem::replace(self, next).end())
     }
 
     /// The keys of the segment that ends.
@@ -221,31 +225,25 @@ impl Batches {
     }
 }
 
-// === tables of segments whose writer is gone ===
-
-impl Table {
-    /// The table of a segment that was not ended, from its seed and its `subject` records, given
-    /// with their places in the segment. What cannot be read is passed over.
-    pub(crate) fn recover<T: AsRef<str>>(
-        first: u64,
-        seed: &Seed,
-        records: impl IntoIterator<Item = (u32, T)>,
-    ) -> Result<Self, SealError> {
-        let tags = TagSecret::random()?;
-        let mut found = Vec::new();
-        for (at, text) in records {
-            for subject in read(text.as_ref()) {
-                let Some(handle) = Handle::parse(subject.handle.as_bytes()) else { continue };
-                let key = seed.key(handle);
-                let value = key.open(subject.kind, handle, &subject.sealed).map(Zeroizing::new);
-                let Some(value) = value else { continue };
-                rows(&tags, subject.kind, &value, |tag, link| {
-                    found.push(Row { tag, handle, link, at, key: key.clone() });
-                });
-            }
+/// The rows of a segment, from its seed and its `subject` records. What cannot be read is passed over.
+fn recovered<T: AsRef<str>>(
+    seed: &Seed,
+    tags: &TagSecret,
+    records: impl IntoIterator<Item = (u32, T)>,
+) -> Vec<Row> {
+    let mut found = Vec::new();
+    for (at, text) in records {
+        for subject in read(text.as_ref()) {
+            let Some(handle) = Handle::parse(subject.handle.as_bytes()) else { continue };
+            let key = seed.key(handle);
+            let value = key.open(subject.kind, handle, &subject.sealed).map(Zeroizing::new);
+            let Some(value) = value else { continue };
+            rows(tags, subject.kind, &value, |tag, link| {
+                found.push(Row { tag, handle, link, at, key: key.clone() });
+            });
         }
-        Ok(Self::new(first, tags, found))
     }
+    found
 }
 
 /// What a `subject` record holds.

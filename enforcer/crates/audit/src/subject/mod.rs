@@ -14,6 +14,7 @@
 
 mod conceal;
 mod fields;
+mod names;
 mod reveal;
 mod seal;
 mod table;
@@ -21,10 +22,14 @@ mod table;
 mod tests;
 mod vault;
 
-pub(crate) use conceal::{Concealer, GROWTH_MAX};
+#[cfg(test)]
+use conceal::Concealer;
+pub(crate) use conceal::GROWTH_MAX;
 pub use conceal::{Subject, Subjects};
+pub(crate) use names::{Names, beside};
 pub(crate) use reveal::{Keys, Revealer};
 pub use seal::Handle;
-pub(crate) use seal::Seed;
+#[cfg(test)]
+use seal::Seed;
 pub use table::TableError;
 pub use vault::{Erased, Erasing, Vault, VaultError};

@@ -71,7 +71,8 @@ fn a_value_is_sealed_once_in_a_segment_and_has_another_handle_in_the_next() {
 
     let (first, sealed) = conceal(&mut concealer);
     let (second, sealed_again) = conceal(&mut concealer);
-    let table = concealer.begin_segment(2, Seed::random().unwrap()).unwrap();
+    let next = Concealer::new(2, Seed::random().unwrap()).unwrap();
+    let table = std::mem::replace(&mut concealer, next).end();
     let (third, sealed_anew) = conceal(&mut concealer);
 
     assert_eq!((sealed, sealed_again, sealed_anew), (1, 0, 1));
@@ -439,4 +440,64 @@ fn contains(folder: &Path, secret: &[u8]) -> bool {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         bytes.windows(secret.len()).any(|window| window == secret)
     })
+}
+
+#[test]
+fn a_writer_that_was_killed_goes_on_with_its_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |records: Vec<(u32, Box<str>)>| {
+        Names::open(Vault::of(folder.path()), 50, |_| Some(records.clone())).unwrap()
+    };
+    let write = |names: &mut Names, address: &str, index| {
+        let mut stored = visit(address).into_bytes();
+        let subjects = names.conceal(&mut stored, index);
+        let subjects = subjects.iter().map(|it| String::from_utf8(beside(&stored, it)).unwrap());
+        (subjects.collect::<Vec<_>>(), String::from_utf8(stored).unwrap())
+    };
+    let (subjects, before) = write(&mut open(Vec::new()), "203.0.113.7", 50);
+    let records = vec![(0, subjects[0].clone().into_boxed_str())];
+
+    let mut names = open(records);
+    let (again, after) = write(&mut names, "203.0.113.7", 52);
+    names.begin_segment(54).unwrap();
+
+    assert_eq!(before, after, "the same person has the same handle");
+    assert_eq!(again.len(), 1);
+    let vault = Vault::of(folder.path());
+    assert_eq!(reread(&vault, 50, &subjects[0], &before), visit("203.0.113.7"));
+    assert_eq!(vault.unfinished().unwrap(), [54]);
+    let row = table_of(&vault, 50).rows()[0].clone();
+    assert_eq!(row.at, 0);
+    assert_eq!(
+        Vault::of(folder.path()).erase(Kind::Address, "203.0.113.7", Erasing::ForGood).unwrap(),
+        Erased { handles: 1, segments: 1 }
+    );
+}
+
+#[test]
+fn a_segment_that_was_left_open_is_ended_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Vault::of(folder.path());
+    vault.prepare().unwrap();
+    let mut concealer = Concealer::new(0, vault.begin(0).unwrap()).unwrap();
+    let mut stored = visit("203.0.113.7").into_bytes();
+    let subject = subject_record(concealer.conceal(&mut stored, 0));
+
+    let asked = |first| (first == 0).then(|| vec![(0, subject.clone().into_boxed_str())]);
+    drop(Names::open(vault.clone(), 2, asked).unwrap());
+
+    assert_eq!(vault.unfinished().unwrap(), [2]);
+    let stored = String::from_utf8(stored).unwrap();
+    assert_eq!(reread(&vault, 0, &subject, &stored), visit("203.0.113.7"));
+}
+
+#[test]
+fn a_subject_record_has_the_envelope_of_the_record_that_needs_it() {
+    let (mut concealer, _) = pair();
+    let mut stored = record("http", &json!({"peer": "203.0.113.7:1"})).into_bytes();
+
+    let subjects = concealer.conceal(&mut stored, 0);
+    let text = String::from_utf8(beside(&stored, &subjects[0])).unwrap();
+
+    assert_eq!(text, subject_record(subjects));
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use enforcer_model::PersonalKind as Kind;
 use zeroize::Zeroizing;
 
-use super::conceal::escaped;
+use super::conceal::{Concealer, escaped};
 use super::fields::is_address;
 use super::reveal::Keys;
 use super::seal::{Handle, SECRET_BYTES, SealError, Seed};
@@ -152,16 +152,22 @@ impl Vault {
     ) -> Result<(), VaultError> {
         // A table is written whole before the seed goes: then only that was left to do.
         if self.table(first)?.is_none()
-            && let Some(seed) = self.read_seed(first)?
+            && let Some(concealer) = self.resume(first, records)?
         {
-            self.replace(
-                &self.keys(first),
-                &Table::recover(first, &seed, records)?.encode(),
-                "closing",
-            )?;
+            return Ok(self.close(&concealer.end())?);
         }
         destroy(&self.seed(first))?;
         Ok(sync_directory(&self.directory)?)
+    }
+
+    /// Goes on with a segment that was not ended; none when it has no seed.
+    pub(crate) fn resume<T: AsRef<str>>(
+        &self,
+        first: u64,
+        records: impl IntoIterator<Item = (u32, T)>,
+    ) -> Result<Option<Concealer>, VaultError> {
+        let seed = self.read_seed(first)?;
+        Ok(seed.map(|seed| Concealer::resume(first, seed, records)).transpose()?)
     }
 
     /// The keys of a segment, for reading it.
