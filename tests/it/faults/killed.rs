@@ -1,8 +1,11 @@
 //! `kill -9`, again and again: nothing acknowledged is lost, and nothing is repaired in silence.
 
-use super::{History, is_long, read, sleep};
-use crate::faults::reopen;
+use std::thread;
+use std::time::Duration;
+
 use enforcer_audit::{Expected, verify};
+
+use super::{Fate, History, is_long, read, reopen};
 
 /// Runs on one log, before another one is begun.
 const RUNS: u64 = 10;
@@ -26,9 +29,13 @@ fn kill_again_and_again(log: u64) -> usize {
         let what = format!("log {log}, run {run}");
         let words = ["--in-flight", "64", "--segment-bytes", "40000"];
         let mut writer = history.start(&[], &words).unwrap();
-        // Some are killed while they open, others after a few commits or many.
-        sleep((log * 7 + run * 13) % 60);
+        // Some are killed while they open, others after a few commits or many, and not all of them
+        // right behind one.
+        let heard: Vec<String> =
+            (0..(log * 7 + run * 13) % 300).map_while(|_| writer.line()).collect();
+        thread::sleep(Duration::from_micros(run * 377 % 2_000));
         writer.kill();
+        history.hear(&heard);
         history.finish(writer);
         history.skip(64);
 
@@ -37,7 +44,7 @@ fn kill_again_and_again(log: u64) -> usize {
         assert!(opened.size >= size, "{what}: records vanished");
         let content = read(&history.directory(), 0, &what);
         for (number, fate) in &history.fates {
-            if let super::Fate::Acknowledged(index) = fate {
+            if let Fate::Acknowledged(index) = fate {
                 assert_eq!(content.stored.get(number), Some(index), "{what}: record {number}");
             }
         }

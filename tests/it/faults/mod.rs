@@ -14,8 +14,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use enforcer_audit::{Audit, Config, Expected, Log, Opened, verify};
 use enforcer_model::SystemClock;
@@ -26,6 +24,7 @@ use tempfile::TempDir;
 mod agent;
 mod clock;
 mod disk;
+mod journald;
 mod killed;
 mod syscalls;
 
@@ -295,9 +294,4 @@ fn copy_log(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
-}
-
-/// A moment that a test cannot do without.
-fn sleep(milliseconds: u64) {
-    thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -40,9 +40,9 @@ struct World {
 }
 
 impl World {
-    fn new() -> Result<Self> {
+    fn new(count: u64) -> Result<Self> {
         let traffic = Traffic::new(7);
-        let requests: Vec<_> = (0..REQUESTS).map(|n| Arc::new(traffic.request(n))).collect();
+        let requests: Vec<_> = (0..count).map(|n| Arc::new(traffic.request(n))).collect();
         let lines = requests.iter().map(|request| serde_json::to_string(&**request));
         let lines = lines.collect::<Result<_, _>>()?;
         let folder = tempfile::Builder::new().prefix("enforcer-bench-").tempdir()?;
@@ -51,7 +51,7 @@ impl World {
 
     /// The request with this number, and after the last the first again.
     fn request(&self, number: u64) -> Result<Arc<Exchange>> {
-        let place = usize::try_from(number % REQUESTS)?;
+        let place = usize::try_from(number)? % self.requests.len().max(1);
         self.requests.get(place).map(Arc::clone).context("there are no requests")
     }
 

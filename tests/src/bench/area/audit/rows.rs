@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::super::super::{Effort, Order, Row, Samples, Target};
 use super::loggers::{self, Logger};
-use super::{World, by, bytes_below, figure, in_turns, ours, row, sqlite};
+use super::{REQUESTS, World, by, bytes_below, figure, in_turns, ours, row, sqlite};
 
 /// Records of an audit that the target is told for.
 const AUDITED: f64 = 100e6;
@@ -17,7 +17,7 @@ const ONCE: [&str; 1] = ["reserve"];
 const NAMES: [&str; 5] = ["write", "latency", "thread", "bytes", "audit"];
 
 pub(super) fn measure(order: &Order) -> Result<Vec<Row>> {
-    let world = World::new()?;
+    let world = World::new(REQUESTS)?;
     let mut rows = Vec::new();
     for name in NAMES.into_iter().filter(|name| is_wanted(order, name)) {
         let measured = match name {
@@ -122,7 +122,7 @@ fn bytes(world: &World, order: &Order) -> Result<Vec<Row>> {
     ours::write(world, &folder, by(order.effort, 200_000, 1_000_000))?;
     let each = figure(bytes_below(&folder, &ONCE)?)? / figure(ours::size(&folder)?)?;
     let lines = world.lines.iter().map(String::len).sum::<usize>();
-    let json = figure(u64::try_from(lines)?)? / figure(super::REQUESTS)?;
+    let json = figure(u64::try_from(lines)?)? / figure(REQUESTS)?;
     let peer = world.fresh("peer")?;
     loggers::write(world, &peer, Logger::SyslogNg, 5_000)?;
     let row = || Row::new("bytes: of a record, all files", "B", each);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_log_is_written_audited_and_counted() {
-        let world = World::new().unwrap();
+        let world = World::new(500).unwrap();
         let folder = world.fresh("ours").unwrap().join("log");
 
         let rate = ours::write(&world, &folder, 3_000).unwrap();
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn latency_and_processor_time_are_told() {
-        let world = World::new().unwrap();
+        let world = World::new(500).unwrap();
 
         let latency =
             ours::latency(&world, &world.fresh("a").unwrap().join("log"), 1_000, 1).unwrap();
