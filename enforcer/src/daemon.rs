@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use enforcer_admin::call::Begin;
 use enforcer_admin::{Call, Incoming, Peer, Server};
+use enforcer_audit::index::Keeper;
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
 use enforcer_authn::{
     Assertions, DpopProofs, FingerprintKey, KeyStore, Pepper, RevocationStore, Tokens,
@@ -239,6 +240,13 @@ async fn serve(
         keeper.run();
         Ok(())
     })?;
+    let indexing = {
+        let (audit, folder, until) = (audit.clone(), audit_folder.clone(), stop.clone());
+        thread("index", Thread::Other, &stop, move || {
+            Keeper::new(audit, folder).run(&|| until.is_cancelled());
+            Ok(())
+        })?
+    };
     let asking = {
         let (clock, until) = (Arc::clone(&clock), stop.clone());
         thread("issuers", Thread::Other, &stop, move || {
@@ -393,6 +401,7 @@ async fn serve(
         attending,
         serving,
         asking,
+        indexing,
         tending,
         limits,
         keeping,

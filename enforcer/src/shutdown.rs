@@ -157,6 +157,7 @@ pub(crate) struct Running {
     pub(crate) attending: JoinHandle<()>,
     pub(crate) serving: Vec<JoinHandle<()>>,
     pub(crate) asking: JoinHandle<()>,
+    pub(crate) indexing: JoinHandle<()>,
     pub(crate) tending: JoinHandle<()>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) keeping: JoinHandle<()>,
@@ -173,7 +174,7 @@ impl Running {
         self.reception.end(patience).await;
         join(vec![self.attending], patience).await;
         join(self.serving, patience).await;
-        join(vec![self.asking, self.tending], patience).await;
+        join(vec![self.asking, self.indexing, self.tending], patience).await;
         // Nobody spends any more: what was spent is written as it is.
         self.limits.close();
         join(vec![self.keeping], patience).await;

@@ -27,6 +27,7 @@ mod release;
 mod run;
 mod status;
 mod talkers;
+mod tally;
 mod tokens;
 mod trail;
 mod upstream;
@@ -134,8 +135,8 @@ enum Verb {
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Everything one key, address, request or block did, from the audit log
-    Trail(trail::Trail),
+    /// Everything one token, key, address, request or block did, from the audit log
+    Trail(Box<trail::Trail>),
     /// Cosign the audit logs of other hosts, so that they cannot be changed in silence
     #[command(subcommand)]
     Witness(witness::Witness),

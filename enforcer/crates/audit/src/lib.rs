@@ -69,7 +69,7 @@ pub use operation::{
 };
 pub use prune::{PruneError, Pruned, prunable, prune};
 pub use query::{Condition, Order, Query, Search, Verdict};
-pub use read::{Log, ReadError, Records, SegmentInfo, Trail};
+pub use read::{DiskUsage, Log, ReadError, Records, SegmentInfo, Trail};
 pub use record::{
     AdminAction, BlockChange, BlockEvent, ConfigChange, ConfigEvent, FindingMode, FindingRecord,
     Gap, GapReason, KernelCount, KernelSummary, KeyChange, Layer, ListChange, ListCounts,

@@ -26,6 +26,8 @@ const BACKWARDS: u64 = 1_024;
 /// What a record must meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
+    /// It belongs to one of these trails.
+    Any(Vec<Selector>),
     /// It is of one of these classes.
     Class(Vec<String>),
     /// It is a request that was refused for one of these reasons.
@@ -102,6 +104,7 @@ impl Condition {
     fn wants(&self, term: &Term<'_>) -> bool {
         match (self, term) {
             (Self::Who(selector), term) => selector.wants(term),
+            (Self::Any(selectors), term) => selectors.iter().any(|it| it.wants(term)),
             (Self::Class(classes), Term::Class(named)) => classes.iter().any(|it| it == named),
             (Self::Reason(reasons), Term::Reason(named)) => reasons.iter().any(|it| it == named),
             (Self::Segment(first), Term::Segment(named)) => first == named,

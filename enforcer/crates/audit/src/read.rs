@@ -77,6 +77,19 @@ struct Unlocked {
 #[derive(Debug)]
 pub struct Trail(Search);
 
+/// What a log takes on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// How many segments there are.
+    pub segments: u64,
+    /// How many of them have an index.
+    pub indexed_segments: u64,
+    /// What the segments take.
+    pub segment_bytes: u64,
+    /// What the indexes take.
+    pub index_bytes: u64,
+}
+
 /// One segment of a log, as far as its checkpoint goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -299,6 +312,22 @@ impl Log {
             Span { first, end, closed }
         });
         Ok(spans.collect())
+    }
+
+    /// What the log takes on the disk, tiles left out.
+    pub fn disk_usage(&self) -> Result<DiskUsage, ReadError> {
+        let length = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len());
+        let mut usage = DiskUsage::default();
+        for span in self.spans()? {
+            let path = self.layout.segment(span.first);
+            usage.segments += 1;
+            usage.segment_bytes += length(&path).map_err(FileError::on("examine", &path))?;
+            if let Ok(bytes) = length(&self.layout.index(span.first)) {
+                usage.indexed_segments += 1;
+                usage.index_bytes += bytes;
+            }
+        }
+        Ok(usage)
     }
 
     /// The handles that values have in a segment which `selector` wants; none when that cannot be

@@ -59,6 +59,9 @@ pub(crate) struct Envelope {
 /// Fields whose text somebody else chose, and the upstream, which is not the caller.
 const FOREIGN: [&str; 6] = ["cause", "detail", "host", "method", "path", "upstream"];
 
+/// Verbs that look into the log.
+const LOOKS: [&str; 3] = ["audit ", "explain ", "trail"];
+
 /// Characters of a handle.
 pub(crate) const HANDLE_CHARACTERS: usize = 12;
 
@@ -109,6 +112,7 @@ struct Walk<'s> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     IncidentLevel,
+    Looks,
     Other,
     Tokens,
 }
@@ -184,6 +188,11 @@ impl Walk<'_> {
                 return;
             }
             At::Verb if text.starts_with("tokens ") => self.what = Verb::Tokens,
+            At::Verb if LOOKS.iter().any(|look| text.starts_with(look)) => {
+                self.what = Verb::Looks;
+            }
+            // Who looked for somebody has nothing to do with him.
+            At::Arguments if self.what == Verb::Looks => return,
             At::What if self.class == "config" && text == "incident-level" => {
                 self.what = Verb::IncidentLevel;
                 self.give(Term::Incident(None));
@@ -347,6 +356,17 @@ mod tests {
                 r#"Rule("orders.allow[1]")"#,
             ]
         );
+    }
+
+    #[test]
+    fn who_is_looked_for_is_not_named_by_it() {
+        let asked = |verb: &str| {
+            format!(r#"{{"class":"admin","body":{{"verb":"{verb}","arguments":["203.0.113.7"]}}}}"#)
+        };
+
+        assert_eq!(told(&asked("trail")), [r#"Class("admin")"#]);
+        assert_eq!(told(&asked("audit search")), [r#"Class("admin")"#]);
+        assert_eq!(told(&asked("quarantine")).len(), 2);
     }
 
     #[test]

@@ -186,6 +186,12 @@ impl FingerprintKey {
         let secret = private::load_or_create(path)?;
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &*secret)))
     }
+
+    /// The key in the file at `path`; none when there is no such file.
+    pub fn load(path: &Path) -> Result<Option<Self>, SecretFileError> {
+        let secret = private::load(path)?;
+        Ok(secret.map(|secret| Self(hmac::Key::new(hmac::HMAC_SHA256, &*secret))))
+    }
 }
 
 impl fmt::Debug for Presented {

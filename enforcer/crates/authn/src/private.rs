@@ -102,7 +102,8 @@ pub(crate) fn load_or_create(
     load(path)?.ok_or_else(|| io_error("read", path)(vanished()))
 }
 
-fn load(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_LENGTH]>>, SecretFileError> {
+/// The secret in the file at `path`; none when there is no such file.
+pub(crate) fn load(path: &Path) -> Result<Option<Zeroizing<[u8; SECRET_LENGTH]>>, SecretFileError> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let found = file.metadata().map_err(io_error("read", path))?.len();
     let mut secret = Zeroizing::new([0; SECRET_LENGTH]);

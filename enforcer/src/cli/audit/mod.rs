@@ -4,10 +4,14 @@ mod anchor;
 mod anchored;
 mod check_bundle;
 mod export;
+mod gathered;
 mod look;
 mod scroll;
+mod search;
+mod stats;
 mod tail;
 mod verify;
+mod wanted;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +20,9 @@ use clap::{Args, Subcommand};
 use enforcer_audit::{Identity, Log, ReadError};
 
 pub(crate) use export::bundle;
+pub(crate) use gathered::Gathered;
 pub(crate) use scroll::{Extent, Scroll};
+pub(crate) use wanted::{Credential, Time};
 
 use super::{Context, Exit, Failure};
 
@@ -29,6 +35,10 @@ pub(crate) enum Audit {
     Anchor(anchor::Anchor),
     /// The newest records
     Tail(tail::Tail),
+    /// The records that meet all of some conditions
+    Search(Box<search::Search>),
+    /// What the records come to: classes, decisions, bytes, rates, who sends most, gaps
+    Stats(Box<stats::Stats>),
     /// Records for somebody else: as evidence that anybody can verify, or in the form of a SIEM
     Export(export::Export),
     /// Verify a bundle of evidence; exit code 7 when it does not hold
@@ -53,6 +63,8 @@ impl Audit {
             Self::Verify(verb) => verb.execute(context),
             Self::Anchor(verb) => verb.execute(context),
             Self::Tail(verb) => verb.execute(context),
+            Self::Search(verb) => verb.execute(context),
+            Self::Stats(verb) => verb.execute(context),
             Self::Export(verb) => verb.execute(context),
             Self::CheckBundle(verb) => verb.execute(context),
         }

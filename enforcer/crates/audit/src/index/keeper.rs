@@ -23,7 +23,7 @@ use crate::read::{Log, ReadError, Span};
 use crate::record::Record;
 
 /// How often the agent looks for a segment that was closed.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(250);
 /// Others come first.
 const NICE: i32 = 15;
 
@@ -85,7 +85,7 @@ impl Keeper {
     pub fn pass(&mut self, is_over: &dyn Fn() -> bool) -> Result<IndexReport, ReadError> {
         let log = Log::open_read_only(&self.directory)?;
         if !self.is_begun {
-            self.begin(&log)?;
+            self.begin(&log, is_over)?;
         }
         let mut report = IndexReport::default();
         for span in log.spans()?.into_iter().filter(|span| span.closed) {
@@ -101,8 +101,9 @@ impl Keeper {
                 }
                 None => {}
             }
-            match index_of(&log, &span) {
-                Ok((statement, is_new)) => {
+            match index_of(&log, &span, is_over) {
+                Ok(None) => break,
+                Ok(Some((statement, is_new))) => {
                     report.built += u64::from(is_new);
                     let Ok(slot) = self.audit.reserve() else { continue };
                     drop(slot.write(Record::Segment(Box::new(statement))));
@@ -121,7 +122,7 @@ impl Keeper {
     }
 
     /// Reads which indexes the log vouches for. One that is not as it vouches for is made again.
-    fn begin(&mut self, log: &Log) -> Result<(), ReadError> {
+    fn begin(&mut self, log: &Log, is_over: &dyn Fn() -> bool) -> Result<(), ReadError> {
         let mut vouched: BTreeMap<u64, Vec<Statement>> = BTreeMap::new();
         let conditions = vec![Condition::Class(vec!["segment".to_owned()])];
         for record in log.search(Query { conditions, ..Query::default() })? {
@@ -131,8 +132,9 @@ impl Keeper {
         }
         for span in log.spans()?.into_iter().filter(|span| span.closed) {
             let Some(statements) = vouched.get(&span.first) else { continue };
-            let (found, _) = match index_of(log, &span) {
-                Ok(found) => found,
+            let (found, _) = match index_of(log, &span, is_over) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(()),
                 Err(ReadError::Index { .. }) => continue,
                 Err(other) => return Err(other),
             };
@@ -163,8 +165,8 @@ pub fn catch_up(
     let mut report = IndexReport { segments, ..IndexReport::default() };
     for (done, span) in (0..).zip(&spans) {
         progress(done, segments);
-        match index_of(&log, span) {
-            Ok((_, is_new)) => report.built += u64::from(is_new),
+        match index_of(&log, span, &|| false) {
+            Ok(found) => report.built += u64::from(found.is_some_and(|(_, is_new)| is_new)),
             Err(ReadError::Index { .. }) => report.impossible += 1,
             Err(other) => return Err(other),
         }
@@ -172,8 +174,13 @@ pub fn catch_up(
     Ok(report)
 }
 
-/// What the index of `span` says of itself; it is made where there is none. Whether that was so.
-fn index_of(log: &Log, span: &Span) -> Result<(Statement, bool), ReadError> {
+/// What the index of `span` says of itself, and whether it was made now because there was none. None
+/// when it is over before.
+fn index_of(
+    log: &Log,
+    span: &Span,
+    is_over: &dyn Fn() -> bool,
+) -> Result<Option<(Statement, bool)>, ReadError> {
     prepare(log.layout()).map_err(ReadError::File)?;
     let layout = log.layout();
     let path = layout.index(span.first);
@@ -181,15 +188,15 @@ fn index_of(log: &Log, span: &Span) -> Result<(Statement, bool), ReadError> {
     if whole.unwrap_or(false)
         && let Ok(index) = open(log, span)
     {
-        return Ok((index.frame.statement(&index.keys), false));
+        return Ok(Some((index.frame.statement(&index.keys), false)));
     }
-    let built = build(log, span)?;
+    let Some(built) = build(log, span, is_over)? else { return Ok(None) };
     let unfinished = layout.indexes().join("unfinished");
     let written = fs::write(&unfinished, &built.bytes);
     written.map_err(FileError::on("write", &unfinished))?;
     fs::rename(&unfinished, &path).map_err(FileError::on("rename to", &path))?;
     debug!(first = span.first, end = span.end, bytes = built.bytes.len(), "segment indexed");
-    Ok((built.statement, true))
+    Ok(Some((built.statement, true)))
 }
 
 fn prepare(layout: &Layout) -> Result<(), FileError> {

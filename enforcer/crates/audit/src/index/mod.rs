@@ -107,11 +107,16 @@ pub(crate) fn ask(log: &Log, span: &Span, query: &Query) -> Result<Found, IndexE
 }
 
 fn words(log: &Log, span: &Span, condition: &Condition, index: &Index) -> Option<Vec<Word>> {
+    let words = |selector| {
+        let handles = log.handles(span.first, selector)?;
+        words_for(selector, &index.frame.lengths, &handles)
+    };
     match condition {
-        Condition::Who(selector) => {
-            let handles = log.handles(span.first, selector)?;
-            words_for(selector, &index.frame.lengths, &handles)
+        Condition::Any(selectors) => {
+            let all: Option<Vec<Vec<Word>>> = selectors.iter().map(words).collect();
+            all.map(|all| all.concat())
         }
+        Condition::Who(selector) => words(selector),
         Condition::Class(classes) => {
             Some(classes.iter().map(|class| keys::class_word(class)).collect())
         }
@@ -241,15 +246,26 @@ fn claim(index: &Index, leaves: &mut Leaves<'_>, word: &Word) -> Result<Claim, I
     Ok(Claim::Absent { before, after })
 }
 
-/// Makes the index of the records in `span`, without writing it.
-pub(crate) fn build(log: &Log, span: &Span) -> Result<Built, ReadError> {
+/// How often whoever makes an index looks whether that is still wanted, in records.
+const LOOK_UP: u64 = 1_024;
+
+/// Makes the index of the records in `span`, without writing it; none when it is over before.
+pub(crate) fn build(
+    log: &Log,
+    span: &Span,
+    is_over: &dyn Fn() -> bool,
+) -> Result<Option<Built>, ReadError> {
     let unusable = |source| ReadError::Index { first: span.first, source };
     let key = log.index_key(span.first).ok_or_else(|| unusable(IndexError::Locked))?;
     let mut builder = IndexBuilder::new(span.first, &key);
     for record in log.records(span.first..span.end)? {
-        builder.push(record?.stored_text()).map_err(unusable)?;
+        let record = record?;
+        if record.index.is_multiple_of(LOOK_UP) && is_over() {
+            return Ok(None);
+        }
+        builder.push(record.stored_text()).map_err(unusable)?;
     }
-    builder.finish(keeper::salt().map_err(unusable)?).map_err(unusable)
+    builder.finish(keeper::salt().map_err(unusable)?).map(Some).map_err(unusable)
 }
 
 /// Whether the index files of a log are whole, as can be told without a key: gives those that are

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use crate::lab::{Lab, block, note, refused, request};
 
 /// Segments of a few hundred records.
-const SEGMENT_BYTES: u64 = 192 << 10;
+const SEGMENT_BYTES: u64 = 96 << 10;
 
 /// One record, by a few small choices.
 #[derive(Clone, Copy, Debug)]
