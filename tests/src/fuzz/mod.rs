@@ -22,6 +22,7 @@ mod evidence;
 mod fronts;
 mod head;
 mod header_set;
+mod index;
 mod introspection;
 mod json;
 mod jwks;
@@ -49,6 +50,7 @@ pub use evidence::{audit_note, audit_path, audit_proof};
 pub use fronts::{forwarded, ja4, proxy_protocol};
 pub use head::request_head;
 pub use header_set::header_set;
+pub use index::audit_index;
 pub use introspection::introspection;
 pub use jwks::jwks;
 pub use key::key;
@@ -74,6 +76,7 @@ pub struct Target {
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "admin_call", run: admin_call },
+    Target { name: "audit_index", run: audit_index },
     Target { name: "audit_note", run: audit_note },
     Target { name: "audit_path", run: audit_path },
     Target { name: "audit_proof", run: audit_proof },

@@ -330,25 +330,45 @@ impl Log {
         Ok(usage)
     }
 
+    /// Whether personal values of a segment lie apart from its records.
+    pub(crate) fn is_concealed(&self, first: u64) -> bool {
+        Vault::of(self.layout.root()).knows(first)
+    }
+
     /// The handles that values have in a segment which `selector` wants; none when that cannot be
     /// told without reading its records.
     pub(crate) fn handles(&self, first: u64, selector: &Selector) -> Option<Vec<String>> {
-        let (kind, value) = match selector {
-            Selector::Network(network) if !network.is_single() => return Some(Vec::new()),
-            Selector::Network(network) => (PersonalKind::Address, network.to_string()),
-            Selector::Principal(name) => (PersonalKind::Principal, name.clone()),
-            Selector::Block(_)
-            | Selector::Fingerprint(_)
-            | Selector::Hex(_)
+        if !self.is_concealed(first) {
+            return Some(Vec::new());
+        }
+        let values = match selector {
+            Selector::Network(network) if !network.is_single() => return None,
+            Selector::Network(network) => vec![
+                (PersonalKind::Address, network.to_string()),
+                (PersonalKind::Text, network.to_string()),
+            ],
+            Selector::Principal(name) => vec![(PersonalKind::Principal, name.clone())],
+            // As they stand in the arguments of an operator's command.
+            Selector::Block(id) => vec![(PersonalKind::Text, id.to_string())],
+            Selector::Hex(digits) => vec![(PersonalKind::Text, digits.clone())],
+            Selector::Key(id) => vec![
+                (PersonalKind::Text, id.to_string()),
+                (PersonalKind::Text, format!("key:{id}")),
+            ],
+            Selector::Token(id) => vec![(PersonalKind::Text, id.clone())],
+            Selector::Fingerprint(_)
             | Selector::Incident(_)
-            | Selector::Key(_)
             | Selector::Request(_)
             | Selector::Route(_)
-            | Selector::Rule(_)
-            | Selector::Token(_) => return Some(Vec::new()),
+            | Selector::Rule(_) => return Some(Vec::new()),
         };
-        let handles = Vault::of(self.layout.root()).handles(first, kind, &value).ok()?;
-        Some(handles.into_iter().map(|handle| handle.to_string()).collect())
+        let vault = Vault::of(self.layout.root());
+        let mut handles = Vec::new();
+        for (kind, value) in values {
+            let found = vault.handles(first, kind, &value).ok()?;
+            handles.extend(found.into_iter().map(|handle| handle.to_string()));
+        }
+        Some(handles)
     }
 }
 

@@ -228,10 +228,12 @@ mod tests {
         let victim: Selector = "203.0.113.7".parse().unwrap();
         let key: Selector = "key:k7Qx2mP9aB3c".parse().unwrap();
         let forged = record(
-            r#"{"peer":"198.51.100.1:1","host":"203.0.113.7","path":"k7Qx2mP9aB3c","upstream":"203.0.113.7:80"}"#,
+            r#"{"peer":"198.51.100.1:1","user_agent":"203.0.113.7","trace":"00112233445566778899aabbccddeeff","host":"203.0.113.7","path":"k7Qx2mP9aB3c","upstream":"203.0.113.7:80"}"#,
         );
+        let request: Selector = "00112233445566778899aabbccddeeff".parse().unwrap();
 
         assert!(!victim.matches(&forged));
         assert!(!key.matches(&forged));
+        assert!(!request.matches(&forged));
     }
 }

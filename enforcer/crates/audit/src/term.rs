@@ -57,7 +57,8 @@ pub(crate) struct Envelope {
 }
 
 /// Fields whose text somebody else chose, and the upstream, which is not the caller.
-const FOREIGN: [&str; 6] = ["cause", "detail", "host", "method", "path", "upstream"];
+const FOREIGN: [&str; 8] =
+    ["cause", "detail", "host", "method", "path", "trace", "upstream", "user_agent"];
 
 /// Verbs that look into the log.
 const LOOKS: [&str; 3] = ["audit ", "explain ", "trail"];

@@ -53,6 +53,10 @@ impl Index {
             std::io::ErrorKind::NotFound => IndexError::Missing,
             _ => IndexError::Io(error),
         })?;
+        Self::read(file, first, key)
+    }
+
+    pub(super) fn read(file: File, first: u64, key: &[u8; 32]) -> Result<Self, IndexError> {
         let pages = Pages::open(file, key)?;
         let frame = Frame::parse(&pages.read(0, PAGE_BYTES)?, first)?;
         let sections = frame.sections();

@@ -33,6 +33,7 @@ use crate::select::Selector;
 
 pub use build::{Built, IndexBuilder};
 pub use keeper::{IndexReport, Keeper, catch_up};
+pub use pages::{Salt, seal};
 pub use proof::{Coverage, ProofError, Proven, SegmentProof};
 pub use statement::Statement;
 
@@ -107,10 +108,7 @@ pub(crate) fn ask(log: &Log, span: &Span, query: &Query) -> Result<Found, IndexE
 }
 
 fn words(log: &Log, span: &Span, condition: &Condition, index: &Index) -> Option<Vec<Word>> {
-    let words = |selector| {
-        let handles = log.handles(span.first, selector)?;
-        words_for(selector, &index.frame.lengths, &handles)
-    };
+    let words = |selector| selector_words(log, span, selector, index);
     match condition {
         Condition::Any(selectors) => {
             let all: Option<Vec<Vec<Word>>> = selectors.iter().map(words).collect();
@@ -130,6 +128,28 @@ fn words(log: &Log, span: &Span, condition: &Condition, index: &Index) -> Option
         // Nearly everything is served: reading is as fast.
         Condition::Verdict(_) => None,
     }
+}
+
+/// Where to look for what `selector` selects. An operator's words lie apart from their record, and
+/// may name anybody: such a record is looked at, rather than a table of all that was ever said.
+fn selector_words(log: &Log, span: &Span, selector: &Selector, index: &Index) -> Option<Vec<Word>> {
+    let (is_told_by_handle, may_be_argued) = match selector {
+        Selector::Network(_) | Selector::Principal(_) => (true, true),
+        Selector::Block(_) | Selector::Hex(_) | Selector::Key(_) | Selector::Token(_) => {
+            (false, true)
+        }
+        Selector::Fingerprint(_)
+        | Selector::Incident(_)
+        | Selector::Request(_)
+        | Selector::Route(_)
+        | Selector::Rule(_) => (false, false),
+    };
+    let handles = if is_told_by_handle { log.handles(span.first, selector)? } else { Vec::new() };
+    let mut words = words_for(selector, &index.frame.lengths, &handles)?;
+    if may_be_argued && log.is_concealed(span.first) {
+        words.push(keys::class_word("admin"));
+    }
+    Some(words)
 }
 
 /// The index of `span`, if it is the one of all its records.
@@ -266,6 +286,40 @@ pub(crate) fn build(
         builder.push(record.stored_text()).map_err(unusable)?;
     }
     builder.finish(keeper::salt().map_err(unusable)?).map(Some).map_err(unusable)
+}
+
+/// The records that the index in `file` has for `selector`, without a log around it: for measuring,
+/// and for trying what damage does. `first` begins its segment, `key` is that of the segment.
+pub fn find_in(
+    file: File,
+    first: u64,
+    key: &[u8; 32],
+    selector: &Selector,
+) -> Result<Vec<u64>, IndexError> {
+    let index = Index::read(file, first, key)?;
+    let words = words_for(selector, &index.frame.lengths, &[]).ok_or(IndexError::Missing)?;
+    let mut numbers = Vec::new();
+    for word in &words {
+        let places = index.find(word)?.unwrap_or_default();
+        numbers.extend(places.into_iter().map(|place| index.frame.first + place));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Every entry of the index in `file` with its records: how many entries there are, and how many
+/// records they name.
+pub fn walk(file: File, first: u64, key: &[u8; 32]) -> Result<(u64, u64), IndexError> {
+    let index = Index::read(file, first, key)?;
+    let (mut entries, mut named) = (0, 0);
+    for group in 0..index.frame.groups() {
+        for entry in index.group(group)? {
+            entries += 1;
+            named += u64::try_from(index.places(&entry.places)?.len()).unwrap_or(u64::MAX);
+        }
+    }
+    Ok((entries, named))
 }
 
 /// Whether the index files of a log are whole, as can be told without a key: gives those that are

@@ -29,7 +29,7 @@ const SEALED_BYTES: usize = PAGE_BYTES + TAG_BYTES;
 const READ_PAGES_MAX: usize = 4_096;
 
 /// Random bytes that make this file's page key its own.
-pub(super) type Salt = [u8; SALT_BYTES];
+pub type Salt = [u8; SALT_BYTES];
 
 /// An index file, read page by page.
 #[derive(Debug)]
@@ -39,12 +39,8 @@ pub(super) struct Pages {
     count: u64,
 }
 
-/// Encrypts whole content.
-pub(super) fn seal(
-    index_key: &[u8; 32],
-    salt: Salt,
-    content: &[u8],
-) -> Result<Vec<u8>, IndexError> {
+/// The bytes of a file with this content, whatever it is.
+pub fn seal(index_key: &[u8; 32], salt: Salt, content: &[u8]) -> Result<Vec<u8>, IndexError> {
     let key = page_key(index_key, &salt).ok_or(IndexError::Cipher)?;
     let pages = content.len().div_ceil(PAGE_BYTES);
     let mut bytes = Vec::with_capacity(CLEAR_BYTES + pages * SEALED_BYTES + HASH_BYTES);

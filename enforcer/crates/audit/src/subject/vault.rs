@@ -132,6 +132,11 @@ impl Vault {
         self.seed(first).exists()
     }
 
+    /// Whether there are keys of a segment, or were before they were erased.
+    pub(crate) fn knows(&self, first: u64) -> bool {
+        self.seed(first).exists() || self.keys(first).exists()
+    }
+
     /// First indices of segments whose seed is still there.
     pub(crate) fn unfinished(&self) -> Result<Vec<u64>, FileError> {
         let mut firsts: Vec<u64> = self

@@ -168,8 +168,9 @@ proptest! {
             vec![Condition::Verdict(Verdict::Refused)],
             vec![Condition::Who("route:orders".parse().unwrap())],
         ];
-        for selector in selectors() {
-            for filter in &filters {
+        // Each selector alone, and with one of the filters.
+        for (turn, selector) in selectors().into_iter().enumerate() {
+            for filter in [&filters[0], &filters[turn % filters.len()]] {
                 let mut conditions = filter.clone();
                 conditions.push(Condition::Who(selector.clone()));
                 let query = Query { conditions, ..Query::default() };
