@@ -1,8 +1,8 @@
 //! The segments of a log as a chain: each continues the one before, which it names.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use enforcer_model::Timestamp;
@@ -72,6 +72,18 @@ pub(crate) fn open_leaves(path: &Path, first: u64) -> Result<Leaves, ChainError>
     let leaves = Leaves::open(path).map_err(|error| unopened(path, first, error))?;
     if leaves.header().first() == first {
         Ok(leaves)
+    } else {
+        Err(ChainError::altered(path, first, &Fault::Header))
+    }
+}
+
+/// The header of a segment, which fits its name; nothing else is read.
+pub(crate) fn open_header(path: &Path, first: u64) -> Result<Header, ChainError> {
+    let file = File::open(path).map_err(SegmentError::Io);
+    let header = file.and_then(|file| Header::read(&mut BufReader::new(file)));
+    let (header, _) = header.map_err(|error| unopened(path, first, error))?;
+    if header.first() == first {
+        Ok(header)
     } else {
         Err(ChainError::altered(path, first, &Fault::Header))
     }

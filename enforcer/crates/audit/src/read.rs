@@ -231,8 +231,8 @@ impl Log {
     /// The key that the index of the segment from `first` on is made with; none when it is not at
     /// hand.
     pub(crate) fn index_key(&self, first: u64) -> Option<[u8; KEY_BYTES]> {
-        let leaves = chain::open_leaves(&self.layout.segment(first), first).ok()?;
-        let keys = self.keyring.find(&self.layout, leaves.header()).ok()??;
+        let header = chain::open_header(&self.layout.segment(first), first).ok()?;
+        let keys = self.keyring.find(&self.layout, &header).ok()??;
         Some(*keys.index())
     }
 

@@ -1,10 +1,12 @@
 //! One record as it lies in the log: its index and its canonical bytes.
 
+use std::borrow::Cow;
+
 use enforcer_model::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::sealing::Salt;
+use crate::sealing::{SALT_BYTES, Salt};
 
 /// A committed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +56,11 @@ impl Stored {
     }
 
     /// The JSON as it is stored, whatever was put into [`Self::text`] in place of handles.
-    pub fn stored_text(&self) -> &str {
-        &self.text
+    pub fn stored_text(&self) -> Cow<'_, str> {
+        match self.leaf.get(SALT_BYTES..) {
+            Some(json) => String::from_utf8_lossy(json),
+            None => Cow::Borrowed(&self.text),
+        }
     }
 
     /// The envelope.

@@ -24,6 +24,8 @@ use crate::record::Record;
 
 /// How often the agent looks for a segment that was closed.
 const EVERY: Duration = Duration::from_millis(250);
+/// How many times it does not, after the log could not be read: a minute.
+const PAUSE: u32 = 240;
 /// Others come first.
 const NICE: i32 = 15;
 
@@ -68,15 +70,18 @@ impl Keeper {
             debug!(%error, "the index thread has no lower priority");
         }
         let mut seen = None;
+        let mut pause = 0;
         while !is_over() {
             let segments = newest_segment(&self.directory);
-            if seen != segments {
+            if pause == 0 && seen != segments {
                 seen = segments;
                 if let Err(error) = self.pass(is_over) {
-                    warn!(error = %error, "segments of the audit log wait to be indexed");
-                    seen = None;
+                    let error = super::told(&error);
+                    warn!(error, "segments of the audit log wait to be indexed");
+                    (seen, pause) = (None, PAUSE);
                 }
             }
+            pause = pause.saturating_sub(1);
             std::thread::park_timeout(EVERY);
         }
     }
@@ -109,9 +114,9 @@ impl Keeper {
                     drop(slot.write(Record::Segment(Box::new(statement))));
                     self.settled.insert(span.first, Settled::Done);
                 }
-                Err(ReadError::Index { first, source }) => {
+                Err(error) if is_of_segment(&error) => {
                     report.impossible += 1;
-                    let error = crate::index::told(&source);
+                    let (first, error) = (span.first, super::told(&error));
                     error!(first, error, "a segment of the audit log cannot be indexed");
                     self.settled.insert(first, Settled::Impossible);
                 }
@@ -135,7 +140,7 @@ impl Keeper {
             let (found, _) = match index_of(log, &span, is_over) {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(()),
-                Err(ReadError::Index { .. }) => continue,
+                Err(error) if is_of_segment(&error) => continue,
                 Err(other) => return Err(other),
             };
             if statements.iter().any(|statement| statement.vouches_like(&found)) {
@@ -167,11 +172,28 @@ pub fn catch_up(
         progress(done, segments);
         match index_of(&log, span, &|| false) {
             Ok(found) => report.built += u64::from(found.is_some_and(|(_, is_new)| is_new)),
-            Err(ReadError::Index { .. }) => report.impossible += 1,
+            Err(error) if is_of_segment(&error) => report.impossible += 1,
             Err(other) => return Err(other),
         }
     }
     Ok(report)
+}
+
+/// Whether other segments can be indexed all the same.
+fn is_of_segment(error: &ReadError) -> bool {
+    match error {
+        ReadError::Damaged { .. }
+        | ReadError::Index { .. }
+        | ReadError::Sealed { .. }
+        | ReadError::Segment(_)
+        | ReadError::Tile(_) => true,
+        ReadError::Checkpoint { .. }
+        | ReadError::File(_)
+        | ReadError::Key { .. }
+        | ReadError::NoLog(_)
+        | ReadError::NoRecord { .. }
+        | ReadError::Root(_) => false,
+    }
 }
 
 /// What the index of `span` says of itself, and whether it was made now because there was none. None

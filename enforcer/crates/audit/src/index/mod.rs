@@ -283,7 +283,7 @@ pub(crate) fn build(
         if record.index.is_multiple_of(LOOK_UP) && is_over() {
             return Ok(None);
         }
-        builder.push(record.stored_text()).map_err(unusable)?;
+        builder.push(&record.stored_text()).map_err(unusable)?;
     }
     builder.finish(keeper::salt().map_err(unusable)?).map(Some).map_err(unusable)
 }

@@ -101,7 +101,7 @@ impl Header {
     }
 
     /// Reads a header, and gives its bytes too.
-    pub(super) fn read(reader: &mut impl Read) -> Result<(Self, Vec<u8>), SegmentError> {
+    pub(crate) fn read(reader: &mut impl Read) -> Result<(Self, Vec<u8>), SegmentError> {
         let mut bytes = Vec::new();
         fill(reader, &mut bytes, MAGIC.len() + 4)?;
         let mut cursor = Cursor(&bytes);
