@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use crate::record::{Gap, GapReason, Record};
 use crate::segment::RECORD_BYTES_MAX;
 use crate::stored::Stored;
+use crate::subject::GROWTH_MAX;
 
 /// Version of the record format.
 const VERSION: u32 = 1;
@@ -26,7 +27,7 @@ const REST_BEGINS: &[u8] = br#"{"time":""#;
 const INDEX_DIGITS_MAX: usize = 20;
 
 /// With its beginning, a record still fits an entry.
-const REST_BYTES_MAX: usize = RECORD_BYTES_MAX - BEGINNING.len() - INDEX_DIGITS_MAX;
+const REST_BYTES_MAX: usize = RECORD_BYTES_MAX - GROWTH_MAX - BEGINNING.len() - INDEX_DIGITS_MAX;
 
 /// To how many bytes or entries text and lists are cut when a record does not fit, harder each
 /// time until it does; a byte becomes at most six in JSON.

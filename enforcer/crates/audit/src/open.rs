@@ -24,9 +24,11 @@ use crate::note::{
     Checkpoint, KeyError, NoteError, OriginError, SigningKey, VerifierKey, parse_origin,
 };
 use crate::prune;
+use crate::read::SUBJECT_CLASS;
 use crate::sealing::{Keyring, SegmentKeys, Vault};
 use crate::segment::{Fault, Footer, Frame, Frames, Previous, Step};
 use crate::store::{Extend, Extent, Opening, Segment, Store};
+use crate::subject::{self, Names, VaultError};
 
 /// What was found when the log was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,9 @@ pub enum OpenError {
     /// The configured name cannot be one.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// The keys of personal values cannot be used.
+    #[error(transparent)]
+    Subjects(VaultError),
     /// The log has another name than the policy says.
     #[error("the audit log `{}` is called `{found}`, not `{wanted}`", directory.display())]
     OtherOrigin {
@@ -160,6 +165,9 @@ impl OpenError {
                 "a log keeps its name: set `origin = \"{found}\"` in `[audit]`, or point `state` \
                  to another directory"
             ),
+            Self::Subjects(_) => "restore the folder `subjects` from a backup, or move the log's \
+                                  directory away, keep it, and start again; a new log begins"
+                .to_owned(),
             Self::Thread(_) => "check the limits on threads and memory of the service".to_owned(),
         }
     }
@@ -238,6 +246,14 @@ pub(crate) fn open(config: &Config, now: Moment) -> Result<Ready, OpenError> {
         closed: tail.closed,
         footer: tail.footer,
     };
+    let firsts = chain::segments(&layout)?;
+    let names = Names::open(subject::Vault::of(directory), last, |first| {
+        let next = firsts.iter().copied().find(|next| *next > first);
+        // Of a segment that never came to be there are no records.
+        let known = firsts.contains(&first);
+        let end = next.unwrap_or(size);
+        if known { subject_records(&layout, first, end).ok() } else { Some(Vec::new()) }
+    })?;
     let Config { segment_bytes, segment_records, segment_age, hot, .. } = *config;
     let store = Store::new(Opening {
         extent: Extent {
@@ -251,6 +267,7 @@ pub(crate) fn open(config: &Config, now: Moment) -> Result<Ready, OpenError> {
             .into_iter()
             .filter(|(first, _)| layout.data_key(*first).exists())
             .collect(),
+        names,
         tree: tail.tree,
         signed: signed.size,
         layout,
@@ -261,6 +278,36 @@ pub(crate) fn open(config: &Config, now: Moment) -> Result<Ready, OpenError> {
         lock,
     })?;
     Ok(Ready { store, opened, signed, checkpoint, reserved })
+}
+
+/// The `subject` records of a segment, with their places in it.
+fn subject_records(
+    layout: &Layout,
+    first: u64,
+    end: u64,
+) -> Result<Vec<(u32, Box<str>)>, OpenError> {
+    let path = layout.segment(first);
+    let leaves = chain::open_leaves(&path, first)?;
+    let Some(keys) = Keyring::default().find(layout, leaves.header())? else {
+        return Ok(Vec::new());
+    };
+    let mut records = Vec::new();
+    let mut next = first;
+    while next < end {
+        let block = leaves.block(next).map_err(|error| chain::unopened(&path, next, error))?;
+        let Some(block) = block else { break };
+        let entries = block.open(leaves.context(), &keys);
+        let entries =
+            entries.map_err(|bad| OpenError::altered(&path, Some(bad.index), &Fault::from(bad)))?;
+        while let Some(json) = entries.get(next) {
+            let text = String::from_utf8_lossy(json);
+            if text.contains(SUBJECT_CLASS) {
+                records.push((u32::try_from(next - first).unwrap_or(u32::MAX), text.into()));
+            }
+            next += 1;
+        }
+    }
+    Ok(records)
 }
 
 /// The tree head that the log was left with. One that a crash left empty is as good as an older
@@ -527,6 +574,15 @@ fn restore_tiles(layout: &Layout, tiles: &[Tile], signed: u64) -> Result<Vec<Str
         }
     }
     Ok(warnings)
+}
+
+impl From<VaultError> for OpenError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::File(error) => error.into(),
+            other => Self::Subjects(other),
+        }
+    }
 }
 
 impl From<ChainError> for OpenError {

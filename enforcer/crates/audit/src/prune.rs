@@ -16,6 +16,7 @@ use crate::layout::Layout;
 use crate::note::{SigningKey, VerifierKey, parse_number};
 use crate::open::OpenError;
 use crate::sealing::Vault;
+use crate::subject;
 
 const HEADING: &str = "enforcer.pruned/1";
 
@@ -95,6 +96,7 @@ pub(crate) fn finish(layout: &Layout, key: &VerifierKey) -> Result<(), OpenError
     let until = until(layout, key)?;
     for first in chain::segments(layout)?.into_iter().take_while(|first| *first < until) {
         Vault::forget(layout, first)?;
+        subject::Vault::of(layout.root()).forget(first)?;
         for path in [layout.index(first), layout.segment(first)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

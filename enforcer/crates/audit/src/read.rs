@@ -4,6 +4,7 @@
 //! acknowledged. Reading checks each record against its frame; that the records are those that were
 //! signed is the business of [`crate::verify()`].
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,10 @@ use crate::sealing::{KEY_BYTES, Keyring, SegmentKeys};
 use crate::segment::{Entries, Fault, Leaves};
 use crate::select::Selector;
 use crate::stored::Stored;
-use crate::subject::Vault;
+use crate::subject::{self, Handle, Revealer, Vault};
+
+/// How a `subject` record says that it is one.
+pub(crate) const SUBJECT_CLASS: &str = "\"class\":\"subject\"";
 
 /// A log, read as of the checkpoint that was there when it was opened.
 #[derive(Clone, Debug)]
@@ -61,6 +65,8 @@ pub struct Records {
     segments: vec::IntoIter<u64>,
     segment: Option<Unlocked>,
     entries: Option<Entries>,
+    revealer: Revealer,
+    subjects: Option<HashMap<String, Arc<str>>>,
     next: u64,
     until: u64,
 }
@@ -280,6 +286,8 @@ impl Log {
             segments,
             segment: None,
             entries: None,
+            revealer: Revealer::new(),
+            subjects: None,
             next: range.start,
             until,
         })
@@ -397,12 +405,24 @@ impl Records {
         let index = self.next;
         loop {
             let Some(segment) = &self.segment else {
-                self.segment = Some(self.next_segment()?);
+                let segment = self.next_segment()?;
+                let first = segment.leaves.header().first();
+                // Whoever has no keys of personal values reads handles.
+                let keys = Vault::of(self.layout.root()).open(first).unwrap_or_default();
+                self.revealer.begin_segment(keys);
+                self.subjects = None;
+                self.segment = Some(segment);
                 continue;
             };
             if let Some(json) = self.entries.as_ref().and_then(|entries| entries.get(index)) {
                 self.next += 1;
-                return Ok(Stored::read(index, &segment.keys.salt(index), json));
+                let salt = segment.keys.salt(index);
+                let (revealer, subjects) = (&mut self.revealer, &mut self.subjects);
+                let text = String::from_utf8_lossy(json);
+                let readable = revealer.reveal(&text, &mut |handle, place| {
+                    segment.subject(handle, place, index, subjects)
+                });
+                return Ok(Stored::read(index, &salt, json, &readable));
             }
             if index < segment.leaves.end() {
                 self.entries = Some(segment.open(index)?);
@@ -431,6 +451,42 @@ impl Records {
 }
 
 impl Unlocked {
+    /// The text of the `subject` record that holds `handle`. In a segment that grows nobody says
+    /// where that is: all before `index` are read once and remembered.
+    fn subject(
+        &self,
+        handle: Handle,
+        place: Option<u32>,
+        index: u64,
+        known: &mut Option<HashMap<String, Arc<str>>>,
+    ) -> Option<Box<str>> {
+        let first = self.leaves.header().first();
+        if let Some(place) = place {
+            let at = first.saturating_add(u64::from(place));
+            return Some(String::from_utf8_lossy(self.open(at).ok()?.get(at)?).into());
+        }
+        let known = known.get_or_insert_with(|| self.subjects_before(index));
+        known.get(&handle.to_string()).map(|text| Box::from(&**text))
+    }
+
+    fn subjects_before(&self, index: u64) -> HashMap<String, Arc<str>> {
+        let mut known = HashMap::new();
+        let mut next = self.leaves.header().first();
+        while next < index {
+            let Ok(entries) = self.open(next) else { break };
+            while let Some(json) = entries.get(next) {
+                let text: Arc<str> = String::from_utf8_lossy(json).into();
+                if text.contains(SUBJECT_CLASS) {
+                    for subject in subject::read(&text) {
+                        known.insert(subject.handle, Arc::clone(&text));
+                    }
+                }
+                next += 1;
+            }
+        }
+        known
+    }
+
     /// The records of the block that holds the one at `index`.
     fn open(&self, index: u64) -> Result<Entries, ReadError> {
         let damaged = |index, fault| ReadError::Damaged { index, file: self.path.clone(), fault };

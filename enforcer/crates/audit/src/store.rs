@@ -27,6 +27,7 @@ use crate::open::OpenError;
 use crate::sealing::{SegmentKeys, Vault};
 use crate::segment::{BlockBuilder, Commit, Footer, Hashing, Header, Previous};
 use crate::shared::Published;
+use crate::subject::{self, Names, VaultError};
 
 /// When a segment is closed, and for how long its key stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub(crate) struct Store {
     group: Group,
     /// Bytes of the record that is being staged.
     text: Vec<u8>,
+    concealed: Vec<u8>,
+    /// Puts handles in the place of what is personal.
+    names: Names,
     unsynced: bool,
     /// Why a block could not be sealed: out of memory.
     unsealed: Option<io::Error>,
@@ -106,6 +110,7 @@ pub(crate) struct Opening {
     pub(crate) vault: Vault,
     pub(crate) extent: Extent,
     pub(crate) segment: Segment,
+    pub(crate) names: Names,
     pub(crate) tree: Tree,
     pub(crate) signed: u64,
     pub(crate) hot: VecDeque<(u64, Timestamp)>,
@@ -139,6 +144,12 @@ impl From<FileError> for StoreError {
     }
 }
 
+impl From<VaultError> for StoreError {
+    fn from(error: VaultError) -> Self {
+        OpenError::from(error).into()
+    }
+}
+
 impl From<OpenError> for StoreError {
     fn from(error: OpenError) -> Self {
         match error {
@@ -163,7 +174,7 @@ impl StoreError {
 
 impl Store {
     pub(crate) fn new(opening: Opening) -> Result<Self, OpenError> {
-        let Opening { layout, key, epoch, vault, extent, segment, tree, signed, hot, lock } =
+        let Opening { layout, key, epoch, vault, extent, segment, names, tree, signed, hot, lock } =
             opening;
         let refused = FileError::on("seal blocks of", &segment.path);
         let mut prefix = [0; 4];
@@ -189,6 +200,8 @@ impl Store {
             places: Vec::new(),
             group: Group::default(),
             text: Vec::new(),
+            concealed: Vec::new(),
+            names,
             unsealed: None,
             tiles: VecDeque::new(),
             hot,
@@ -221,7 +234,20 @@ impl Store {
         place
     }
 
+    /// Adds a record, and before it what the handles stand for that are new in it.
     fn append(&mut self, rest: &[u8]) -> u64 {
+        let mut concealed = std::mem::take(&mut self.concealed);
+        concealed.clear();
+        concealed.extend_from_slice(rest);
+        for subjects in self.names.conceal(&mut concealed, self.tree.size()) {
+            self.push(&subject::beside(rest, &subjects));
+        }
+        let index = self.push(&concealed);
+        self.concealed = concealed;
+        index
+    }
+
+    fn push(&mut self, rest: &[u8]) -> u64 {
         let index = self.tree.size();
         self.text.clear();
         encode::number(index, rest, &mut self.text);
@@ -291,6 +317,7 @@ impl Store {
         self.places.clear();
         self.tiles.clear();
         self.tree = self.committed.clone();
+        self.names.forget_from(self.tree.size());
     }
 
     /// Whether the segment is over its size and the next record begins another one.
@@ -298,6 +325,7 @@ impl Store {
         let staged = u64::try_from(self.staged.len()).unwrap_or(u64::MAX);
         let Segment { first, written, .. } = &self.segment;
         self.segment.closed
+            || self.names.wants_roll()
             || written.length.saturating_add(staged) > self.extent.bytes
             || self.tree.size() - first >= self.extent.records
     }
@@ -423,12 +451,14 @@ impl Store {
         files::sync_directory(self.layout.root())?;
         let ended = (self.segment.first, now.wall);
         self.segment = Segment::create(&self.layout, &self.vault, &self.tree, previous, now)?;
+        self.names.begin_segment(self.segment.first)?;
         self.hot.push_back(ended);
         Ok(())
     }
 
     /// Destroys the keys of segments that have cooled down, when somebody else can open them.
     pub(crate) fn forget(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.names.settle()?;
         if !self.vault.has_recipients() {
             return Ok(());
         }

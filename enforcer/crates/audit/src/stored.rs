@@ -44,9 +44,8 @@ impl Stored {
     }
 
     /// A record as read from the log.
-    pub(crate) fn read(index: u64, salt: &Salt, json: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(json).into();
-        Self { index, text, leaf: [salt.as_slice(), json].concat().into() }
+    pub(crate) fn read(index: u64, salt: &Salt, json: &[u8], readable: &str) -> Self {
+        Self { index, text: readable.into(), leaf: [salt.as_slice(), json].concat().into() }
     }
 
     /// The bytes that the leaf hash covers: 16 of salt, then the JSON as it is stored. None are

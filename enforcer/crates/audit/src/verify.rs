@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::chain::{self, ChainError};
 use crate::epoch;
@@ -25,9 +26,14 @@ use crate::read::{ReadError, read_keys};
 use crate::sealing::age::Identity;
 use crate::sealing::{Keyring, SegmentKeys};
 use crate::segment::{Block, Commit, Fault, Footer, Frame, Frames, Header, Step};
+use crate::subject::{Vault, VaultError};
 
 /// How many records pass between two calls of `progress`.
 const PROGRESS_RECORDS: u64 = 8_192;
+/// A secret that is being destroyed is looked at again so often …
+const GONE_TRIES: u32 = 20;
+/// … after so long.
+const GONE_AFTER: Duration = Duration::from_millis(5);
 
 /// What whoever verifies knows from elsewhere.
 #[derive(Debug, Default)]
@@ -162,6 +168,7 @@ pub fn verify(
     if !files::is_reserve_empty(&layout) {
         return Err(damage(&layout.reserve(), None, &"it holds something").into());
     }
+    check_subjects(directory)?;
     let pruned = prune::until(&layout, &key).map_err(|error| broken(&layout, error))?;
     let (signed, firsts) = head(&layout, &key)?;
     let keyring = Keyring::new(expected.identities.clone());
@@ -362,7 +369,7 @@ impl Audit<'_> {
         let keys = self.keyring.find(self.layout, header)?;
         let path = self.layout.data_key(header.first());
         // A key that lies there and does not fit was altered, unless it cannot be read.
-        if keys.is_none() && matches!(files::read_text(&path), Ok(Some(_))) {
+        if keys.is_none() && matches!(files::read_text(&path), Ok(Some(_))) && !is_gone_soon(&path) {
             return Err(damage(&path, None, &"it is not the key of its segment").into());
         }
         Ok(keys)
@@ -625,6 +632,31 @@ fn read_keys_again(layout: &Layout) -> Result<VerifierKey, VerifyError> {
     let keys = read_keys(layout);
     let keys = keys.map_err(|_| damage(&layout.public_key(), None, &"it was altered"))?;
     Ok(keys.0)
+}
+
+/// The keys of personal values, as far as whoever verifies has them.
+fn check_subjects(directory: &Path) -> Result<(), VerifyError> {
+    match Vault::of(directory).check() {
+        Ok(_) => Ok(()),
+        // An agent overwrites what it destroys before it removes it.
+        Err(VaultError::Altered { path, .. }) if is_gone_soon(&path) => check_subjects(directory),
+        Err(VaultError::Altered { path, source }) => Err(damage(&path, None, &source).into()),
+        Err(VaultError::File(error)) if error.source.kind() == io::ErrorKind::NotFound => {
+            check_subjects(directory)
+        }
+        Err(VaultError::File(error)) if error.source.kind() != io::ErrorKind::PermissionDenied => {
+            Err(error.into())
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a file is removed within the moments that a destruction takes.
+fn is_gone_soon(path: &Path) -> bool {
+    (0..GONE_TRIES).any(|_| {
+        std::thread::sleep(GONE_AFTER);
+        !path.exists()
+    })
 }
 
 fn check_private(path: &Path, public: &VerifierKey) -> Result<(), Damage> {

@@ -24,10 +24,12 @@ mod vault;
 
 #[cfg(test)]
 use conceal::Concealer;
-pub(crate) use conceal::GROWTH_MAX;
+pub(crate) use conceal::{GROWTH_MAX, read};
 pub use conceal::{Subject, Subjects};
 pub(crate) use names::{Names, beside};
-pub(crate) use reveal::{Keys, Revealer};
+#[cfg(test)]
+use reveal::Keys;
+pub(crate) use reveal::Revealer;
 pub use seal::Handle;
 #[cfg(test)]
 use seal::Seed;

@@ -430,9 +430,9 @@ fn reread(vault: &Vault, first: u64, subject: &str, stored: &str) -> String {
     revealer.reveal(stored, &mut |_, _| None).into_owned()
 }
 
-fn table_of(vault: &Vault, first: u64) -> super::table::Table {
+fn table_of(vault: &Vault, first: u64) -> table::Table {
     let path = vault.directory().join(format!("{first:020}.keys"));
-    super::table::Table::decode(&fs::read(path).unwrap()).unwrap()
+    table::Table::decode(&fs::read(path).unwrap()).unwrap()
 }
 
 fn contains(folder: &Path, secret: &[u8]) -> bool {

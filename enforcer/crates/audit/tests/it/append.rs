@@ -121,13 +121,16 @@ async fn every_class_of_record_has_its_documented_form() {
     }
 
     let log = Log::open_read_only(&lab.directory()).unwrap();
-    let bodies: Vec<_> = log.records(0..7).unwrap().map(|it| body(&it.unwrap())).collect();
+    let records = log.records(0..log.size()).unwrap().map(|it| it.unwrap());
+    // What the handles of the others stand for.
+    let records = records.filter(|it| it.header().unwrap().class != "subject");
+    let bodies: Vec<_> = records.map(|it| body(&it)).collect();
 
     assert_eq!(
         bodies,
         [
             r#"http {"id":"0000000000000000000000000000feed","at":"2027-01-15T08:00:00.000000Z","peer":"203.0.113.7:4711","listener":"public","tls":"1.3","http":"2","method":"GET","host":"api.example.com","path":"/v1/orders/7","route":"orders","who":{"principal":"key:k7Qx2mP9aB3c","key":"k7Qx2mP9aB3c","kind":"api-key","role":"reader"},"credential":"abababababababababababababababab","status":200,"reason":null,"cause":null,"rule":"orders.allow[1]","upstream":"127.0.0.1:9000","bytes_in":0,"bytes_out":512,"duration_us":1500,"upstream_us":1200,"policy":"5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f"}"#,
-            r#"admin {"operator":{"operator":{"uid":0,"name":"root"}},"verb":"note","arguments":["0"],"outcome":"done","detail":null}"#,
+            r#"admin {"operator":{"operator":{"uid":0,"name":"root"}},"verb":"note 0","arguments":[],"outcome":"done","detail":null}"#,
             r#"block {"what":"applied","block":{"id":"B-7K2Q4XW","target":"203.0.113.7","reason":"10 failures of authentication in 10s","author":{"rule":"key-guessing"},"since":"2027-01-15T08:00:00.000000Z","until":"2027-01-15T08:15:00.000000Z"},"layers":["proxy",{"kernel":{"interface":"eth1","mode":"native"}}],"took_us":420,"detail":null}"#,
             r#"config {"what":"policy-applied","by":null,"policy":"ab","program":null,"kernel_program":"3b185187f1855c4c","detail":null}"#,
             r#"finding {"rule":"key-guessing","target":"203.0.113.7","failures":10,"window_us":10000000,"ttl_us":900000000,"evidence":["0000000000000000000000000000001f"],"mode":"auto","block":"B-7K2Q4XW","detail":null}"#,

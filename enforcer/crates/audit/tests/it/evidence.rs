@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use enforcer_audit::{
-    Config, Evidence, EvidenceError, Log, ReadError, VERIFY_SH, VerifierKey, verify_evidence,
+    Evidence, EvidenceError, Log, ReadError, VERIFY_SH, VerifierKey, verify_evidence,
 };
 
 use crate::lab::{Lab, header_bytes};

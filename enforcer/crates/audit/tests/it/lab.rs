@@ -155,8 +155,9 @@ async fn committed(ticket: enforcer_audit::Ticket) {
 pub(crate) fn note(number: u64) -> Record {
     Record::Admin(AdminAction {
         operator: Author::Operator { uid: 0, name: "root".to_owned() },
-        verb: "note".to_owned(),
-        arguments: vec![number.to_string()],
+        // No argument: what an operator wrote is personal, and stands in a record of its own.
+        verb: format!("note {number}"),
+        arguments: Vec::new(),
         outcome: Outcome::Done,
         detail: None,
     })
@@ -165,7 +166,8 @@ pub(crate) fn note(number: u64) -> Record {
 /// The number in a [`note`].
 pub(crate) fn number_of(stored: &Stored) -> u64 {
     let json = stored.json().unwrap();
-    json.pointer("/body/arguments/0").unwrap().as_str().unwrap().parse().unwrap()
+    let verb = json.pointer("/body/verb").unwrap().as_str().unwrap();
+    verb.strip_prefix("note ").unwrap().parse().unwrap()
 }
 
 /// A request by a key, from `peer`.
