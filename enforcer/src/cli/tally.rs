@@ -272,7 +272,7 @@ mod tests {
 
     fn request(index: u64, body: &str) -> Stored {
         let text = format!(r#"{{"class":"http","time":"T{index}","body":{body}}}"#);
-        Stored { index, text: text.into() }
+        Stored::new(index, text)
     }
 
     #[test]

@@ -33,6 +33,10 @@ async fn log() -> (Lab, Log) {
 #[tokio::test]
 async fn a_trail_has_every_record_of_its_selector_and_no_other() {
     let (_lab, log) = log().await;
+    let records = log.records(0..log.size()).unwrap().map(|it| it.unwrap());
+    // Beside these stands what their handles mean.
+    let records = records.filter(|it| it.header().unwrap().class != "subject");
+    let written: Vec<_> = records.map(|it| it.index).collect();
 
     for (selector, expected) in [
         ("key:k7Qx2mP9aB3c", vec![0, 4]),
@@ -48,8 +52,9 @@ async fn a_trail_has_every_record_of_its_selector_and_no_other() {
     ] {
         let selector: Selector = selector.parse().unwrap();
         let found = log.trail(selector.clone(), None).unwrap().map(|it| it.unwrap().index);
+        let found: Vec<_> = found.map(|index| written.iter().position(|it| *it == index)).collect();
 
-        assert_eq!(found.collect::<Vec<_>>(), expected, "{selector}");
+        assert_eq!(found, expected.into_iter().map(Some).collect::<Vec<_>>(), "{selector}");
     }
 }
 
