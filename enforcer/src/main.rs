@@ -17,6 +17,7 @@ mod paths;
 mod policies;
 mod privileges;
 mod respond;
+mod retention;
 mod shutdown;
 mod state;
 mod watcher;

@@ -70,7 +70,9 @@ impl Clerk {
             Answer::CachePurged(purged) => purged.audit = effect,
             Answer::Looked(looked) => looked.audit = own,
             Answer::Incident(status) => status.audit = effect,
-            Answer::Status(_)
+            Answer::Erased(_)
+            | Answer::Pruned(_)
+            | Answer::Status(_)
             | Answer::Blocks(_)
             | Answer::CacheStats(_)
             | Answer::Sources(_)

@@ -17,6 +17,7 @@ mod look;
 mod near;
 mod status;
 mod tokens;
+mod upkeep;
 mod upstreams;
 
 use std::io;
@@ -95,6 +96,7 @@ impl Desk {
     ) -> io::Result<()> {
         let beside = TaskTracker::new();
         let mut upkeep = Upkeep::new();
+        let mut pruned = None;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -114,6 +116,7 @@ impl Desk {
                 _ = ticks.tick() => {
                     self.tick().await;
                     self.look_after_keys(&mut upkeep);
+                    self.keep(&mut pruned, self.clock.now()).await;
                     continue;
                 }
             };
@@ -197,6 +200,8 @@ impl Desk {
             Call::Anchor => {
                 Err(Refusal::new(RefusalKind::Failed, "the log is anchored beside the desk"))
             }
+            Call::AuditErase(asked) => self.erase(asked, by).await,
+            Call::AuditPrune(asked) => self.prune(asked, by).await,
             Call::Status => self.status().await,
             Call::Quarantine(mut asked) => {
                 checked(&asked.reason)?;

@@ -13,6 +13,7 @@ use enforcer_model::Timestamp;
 use crate::chain::{self, ChainError};
 use crate::files::{self, FileError};
 use crate::layout::Layout;
+use crate::merkle::{Hash, Tree};
 use crate::note::{SigningKey, VerifierKey, parse_number};
 use crate::open::OpenError;
 use crate::sealing::Vault;
@@ -31,6 +32,8 @@ pub struct Pruned {
     pub segments: usize,
     /// Bytes of these.
     pub bytes: u64,
+    /// Of the tree over all records before `until`.
+    pub root: Hash,
 }
 
 /// The log cannot be pruned.
@@ -51,20 +54,25 @@ impl From<ChainError> for PruneError {
 }
 
 /// What would go if everything were removed whose newest record is older than `before`.
-pub fn prunable(directory: &Path, before: Timestamp) -> Result<Pruned, PruneError> {
+///
+/// Records from `below` on stay: nobody elsewhere could vouch for them.
+pub fn prunable(directory: &Path, before: Timestamp, below: u64) -> Result<Pruned, PruneError> {
     let layout = Layout::new(directory);
     let firsts = chain::segments(&layout)?;
     let from = firsts.first().copied().unwrap_or_default();
-    let mut pruned = Pruned { from, until: from, segments: 0, bytes: 0 };
+    let root = Tree::default().root();
+    let mut pruned = Pruned { from, until: from, segments: 0, bytes: 0, root };
     for (first, next) in firsts.iter().zip(firsts.iter().skip(1)) {
         // A segment ends when the next one begins; the last one stays.
-        let ended = chain::open_segment(&layout.segment(*next), *next)?.header().begun();
-        if ended >= before {
+        let frames = chain::open_segment(&layout.segment(*next), *next)?;
+        let header = frames.header();
+        if header.begun() >= before || *next > below {
             break;
         }
         let path = layout.segment(*first);
         let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
         pruned.until = *next;
+        pruned.root = header.tree().root();
         pruned.segments += 1;
         pruned.bytes = pruned.bytes.saturating_add(length);
     }

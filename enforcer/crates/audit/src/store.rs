@@ -339,6 +339,8 @@ impl Store {
     /// Makes everything staged durable and signs it.
     pub(crate) fn commit(&mut self, now: Moment) -> Result<Published, StoreError> {
         self.check_in_place()?;
+        // What is sealed can be opened again, or is not written.
+        self.names.settle()?;
         self.seal();
         self.write()?;
         if self.unsynced {
@@ -452,6 +454,7 @@ impl Store {
         let ended = (self.segment.first, now.wall);
         self.segment = Segment::create(&self.layout, &self.vault, &self.tree, previous, now)?;
         self.names.begin_segment(self.segment.first)?;
+        self.names.settle()?;
         self.hot.push_back(ended);
         Ok(())
     }

@@ -369,7 +369,8 @@ impl Audit<'_> {
         let keys = self.keyring.find(self.layout, header)?;
         let path = self.layout.data_key(header.first());
         // A key that lies there and does not fit was altered, unless it cannot be read.
-        if keys.is_none() && matches!(files::read_text(&path), Ok(Some(_))) && !is_gone_soon(&path) {
+        if keys.is_none() && matches!(files::read_text(&path), Ok(Some(_))) && !is_gone_soon(&path)
+        {
             return Err(damage(&path, None, &"it is not the key of its segment").into());
         }
         Ok(keys)

@@ -3,9 +3,11 @@
 mod anchor;
 mod anchored;
 mod check_bundle;
+mod erase;
 mod export;
 mod gathered;
 mod look;
+mod prune;
 mod scroll;
 mod search;
 mod stats;
@@ -33,6 +35,10 @@ pub(crate) enum Audit {
     Verify(verify::Verify),
     /// Show the log to its witnesses and the timestamping authority now, or list what they said
     Anchor(anchor::Anchor),
+    /// Erase a personal value from the log, for good
+    Erase(erase::Erase),
+    /// Remove segments whose records are all older than a time
+    Prune(prune::Prune),
     /// The newest records
     Tail(tail::Tail),
     /// The records that meet all of some conditions
@@ -62,6 +68,8 @@ impl Audit {
         match self {
             Self::Verify(verb) => verb.execute(context),
             Self::Anchor(verb) => verb.execute(context),
+            Self::Erase(verb) => verb.execute(context),
+            Self::Prune(verb) => verb.execute(context),
             Self::Tail(verb) => verb.execute(context),
             Self::Search(verb) => verb.execute(context),
             Self::Stats(verb) => verb.execute(context),

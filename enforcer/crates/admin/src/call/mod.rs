@@ -20,6 +20,7 @@ mod policy;
 mod refusal;
 mod status;
 mod tokens;
+mod upkeep;
 mod upstreams;
 
 use std::net::IpAddr;
@@ -70,6 +71,7 @@ pub use tokens::{
     AskedToken, IssuerRow, RevocationRow, TokenCheck, TokenInspected, TokenRevoke, TokensListed,
     TokensRevoked,
 };
+pub use upkeep::{Erase, ErasedAnswer, PersonalValue, Prune, PrunedAnswer};
 pub use upstreams::{
     HostOrder, HostRow, HostState, HostWish, UpstreamChanged, UpstreamOrder, UpstreamRow, Upstreams,
 };
@@ -256,6 +258,10 @@ pub enum Call {
     /// Shows the log to its witnesses and the timestamping authority, now.
     #[serde(deserialize_with = "nothing_else")]
     Anchor,
+    /// Erases a personal value from the log.
+    AuditErase(Erase),
+    /// Removes old segments of the log.
+    AuditPrune(Prune),
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -340,6 +346,10 @@ pub enum Answer {
     HandingOver(HandingOver),
     /// To [`Call::Anchor`].
     Anchored(Box<AnchorRound>),
+    /// To [`Call::AuditErase`].
+    Erased(ErasedAnswer),
+    /// To [`Call::AuditPrune`].
+    Pruned(PrunedAnswer),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -349,7 +359,9 @@ impl Call {
     /// a million blocks take longer on a machine that has other work.
     pub const fn patience(&self) -> Duration {
         match self {
-            Self::Import(_)
+            Self::AuditErase(_)
+            | Self::AuditPrune(_)
+            | Self::Import(_)
             | Self::Kernel { .. }
             | Self::ReleaseList { .. }
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),

@@ -63,10 +63,13 @@ pub(crate) struct Concealer {
 #[derive(Debug, Default)]
 struct Known {
     /// By kind.
-    handles: [HashMap<Box<[u8]>, Handle>; Kind::ALL.len()],
+    handles: [HashMap<Box<[u8]>, HandleText, foldhash::quality::RandomState>; Kind::ALL.len()],
     count: usize,
     bytes: usize,
 }
+
+/// A handle as it stands in records.
+type HandleText = [u8; Handle::TEXT_BYTES];
 
 /// `subject` records in the making.
 struct Batches {
@@ -103,6 +106,15 @@ impl Concealer {
         })
     }
 
+    /// The segment's first record.
+    pub(crate) const fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) const fn seed(&self) -> &Seed {
+        &self.seed
+    }
+
     /// The keys of the segment that ends.
     pub(crate) fn end(self) -> Table {
         Table::new(self.first, self.tags, self.rows)
@@ -136,10 +148,10 @@ impl Concealer {
                 concealed
                     .extend_from_slice(json.get(copied..field.place.start).unwrap_or_default());
                 match field.shape {
-                    Shape::Whole | Shape::Peer => concealed.extend_from_slice(&handle.text()),
+                    Shape::Whole | Shape::Peer => concealed.extend_from_slice(&handle),
                     Shape::Array => {
                         concealed.push(b'"');
-                        concealed.extend_from_slice(&handle.text());
+                        concealed.extend_from_slice(&handle);
                         concealed.push(b'"');
                     }
                 }
@@ -153,14 +165,14 @@ impl Concealer {
         batches.records
     }
 
-    fn handle(&mut self, field: &Field, value: &[u8], batches: &mut Batches) -> Handle {
+    fn handle(&mut self, field: &Field, value: &[u8], batches: &mut Batches) -> HandleText {
         match self.known.handle(field.kind, value) {
             Some(handle) => handle,
             None => self.seal(field, value, batches),
         }
     }
 
-    fn seal(&mut self, field: &Field, value: &[u8], batches: &mut Batches) -> Handle {
+    fn seal(&mut self, field: &Field, value: &[u8], batches: &mut Batches) -> HandleText {
         let cut = match field.shape {
             Shape::Whole | Shape::Peer => cut_text(value),
             Shape::Array => cut_array(value),
@@ -169,22 +181,25 @@ impl Concealer {
         let handle = self.seed.handle(field.kind, value);
         let key = self.seed.key(handle);
         // Fails for a key of another length and for gigabytes.
-        let Ok(sealed) = key.seal(field.kind, handle, value) else { return handle };
+        let Ok(sealed) = key.seal(field.kind, handle, value) else {
+            return handle.text();
+        };
         let at = batches.push(handle, field.kind, sealed);
         rows(&self.tags, field.kind, value, |tag, link| {
             self.rows.push(Row { tag, handle, link, at, key: key.clone() });
         });
-        self.known.insert(field.kind, value, handle);
-        handle
+        let text = handle.text();
+        self.known.insert(field.kind, value, text);
+        text
     }
 }
 
 impl Known {
-    fn handle(&self, kind: Kind, value: &[u8]) -> Option<Handle> {
+    fn handle(&self, kind: Kind, value: &[u8]) -> Option<HandleText> {
         self.handles.get(place(kind))?.get(value).copied()
     }
 
-    fn insert(&mut self, kind: Kind, value: &[u8], handle: Handle) {
+    fn insert(&mut self, kind: Kind, value: &[u8], handle: HandleText) {
         if self.count >= KNOWN_MAX || self.bytes + value.len() > KNOWN_BYTES_MAX {
             *self = Self::default();
         }

@@ -15,6 +15,8 @@ use crate::files::FileError;
 pub(crate) struct Names {
     vault: Vault,
     concealer: Concealer,
+    /// Whether the seed of the segment is on disk.
+    is_kept: bool,
     /// Tables of ended segments that are not on disk yet.
     ending: Vec<Table>,
 }
@@ -39,23 +41,29 @@ impl Names {
         } else {
             None
         };
+        let is_kept = resumed.is_some();
         let concealer = match resumed {
             Some(resumed) => resumed,
-            None => Concealer::new(first, vault.begin(first)?)?,
+            None => Concealer::new(first, Seed::random()?)?,
         };
-        Ok(Self { vault, concealer, ending: Vec::new() })
+        Ok(Self { vault, concealer, is_kept, ending: Vec::new() })
     }
 
     /// Goes on with the segment that begins at `first`.
     pub(crate) fn begin_segment(&mut self, first: u64) -> Result<(), VaultError> {
-        let seed: Seed = self.vault.begin(first)?;
-        let next = Concealer::new(first, seed)?;
+        let next = Concealer::new(first, Seed::random()?)?;
         self.ending.push(std::mem::replace(&mut self.concealer, next).end());
-        Ok(self.settle()?)
+        self.is_kept = false;
+        Ok(())
     }
 
-    /// Puts the keys of ended segments on disk.
+    /// Puts on disk what must be there before any record of the segment is, and the keys of those
+    /// that ended.
     pub(crate) fn settle(&mut self) -> Result<(), FileError> {
+        if !self.is_kept {
+            self.vault.keep(self.concealer.first(), self.concealer.seed())?;
+            self.is_kept = true;
+        }
         while let Some(table) = self.ending.first() {
             self.vault.close(table)?;
             self.ending.remove(0);

@@ -90,6 +90,7 @@ impl Vault {
     }
 
     /// Where its files lie.
+    #[cfg(test)]
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -108,16 +109,22 @@ impl Vault {
     }
 
     /// A seed for the segment that begins at `first`, on disk before anything is sealed with it.
+    #[cfg(test)]
     pub(crate) fn begin(&self, first: u64) -> Result<Seed, VaultError> {
         let seed = Seed::random()?;
+        self.keep(first, &seed)?;
+        Ok(seed)
+    }
+
+    /// Puts the seed of the segment that begins at `first` on disk.
+    pub(crate) fn keep(&self, first: u64, seed: &Seed) -> Result<(), FileError> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(SEED_FILE_BYTES));
         bytes.extend_from_slice(SEED_MAGIC);
         bytes.extend_from_slice(&first.to_be_bytes());
         bytes.extend_from_slice(seed.bytes());
         let hash = sha256(&bytes);
         bytes.extend_from_slice(&hash);
-        self.replace(&self.seed(first), &bytes, "beginning")?;
-        Ok(seed)
+        self.replace(&self.seed(first), &bytes, "beginning")
     }
 
     /// Writes the keys of a closed segment, then destroys its seed.
