@@ -187,16 +187,15 @@ read_checkpoint() {
     [ -n "$found" ] || refuse 'not signed by this key'
 }
 
-# whether the path leads from the record in the file $1 to the root (RFC 9162, section 2.1.3.2)
-check_path() {
-    [ "$index" -lt "$size" ] || refuse 'the index is behind the end of the log'
-    node=$( { printf '\000'; cat <"$1"; } | sha256)
-    place=$index
-    last=$((size - 1))
+# climbs the path from node, the leaf $1 of $2, and leaves in node where it ends (RFC 9162, 2.1.3.2)
+climb() {
+    [ "$1" -lt "$2" ] || refuse "$3 is behind the end"
+    place=$1
+    last=$(($2 - 1))
     climbed=' '
     for sibling in $path; do
         sibling=${sibling##*:}
-        [ "$last" -gt 0 ] || refuse 'the path is too long'
+        [ "$last" -gt 0 ] || refuse "the path of $3 is too long"
         if [ $((place % 2)) -eq 1 ] || [ "$place" -eq "$last" ]; then
             pair=$sibling$node
             while [ $((place % 2)) -eq 0 ]; do
@@ -213,7 +212,13 @@ check_path() {
         place=$((place / 2)) last=$((last / 2))
     done
     hashed=$climbed
-    [ "$last" -eq 0 ] || refuse 'the path is too short'
+    [ "$last" -eq 0 ] || refuse "the path of $3 is too short"
+}
+
+# whether the path leads from the record in the file $1 to the root
+check_path() {
+    node=$( { printf '\000'; cat <"$1"; } | sha256)
+    climb "$index" "$size" "record $index"
     [ "$node" = "$root" ] || refuse "record $index is not in the log, or not at this place"
 }
 
@@ -270,15 +275,16 @@ while IFS= read -r line; do
         README.txt | verify.sh | selection | key.pub | witnesses.pub) ;;
         checkpoint | checkpoint.tsr) ;;
         records.jsonl | context.jsonl | clock.jsonl | programs.jsonl | policies.jsonl) ;;
-        records/*/* | context/*/* | policies/*/*) refuse "$file has no place in a bundle" ;;
+        records/*/* | context/*/* | policies/*/* | completeness/*/*) refuse "$file has no place in a bundle" ;;
         records/*.leaf | context/*.leaf) name=${name%.leaf} ;;
         records/*.tlog-proof | context/*.tlog-proof) name=${name%.tlog-proof} ;;
+        completeness/*.index-proof) name=${name%.index-proof} ;;
         policies/*.toml)
             [ "$name" = "$hash.toml" ] || refuse "$file is not the policy of its name" ;;
         *) refuse "$file has no place in a bundle" ;;
     esac
     case $file in
-        records/* | context/*)
+        records/* | context/* | completeness/*)
             case $name in *[!0-9]*) refuse "$file has no place in a bundle" ;; esac
             [ ${#name} -eq 20 ] || refuse "$file has no place in a bundle" ;;
     esac
@@ -476,9 +482,328 @@ if [ "$what" != numbers ]; then
     fi
 fi
 
+# ---- that no record of a trail was withheld: the index of each segment, which the log vouches for
+
+# the IPv4 network $1 of $2 bits, its other bits zero
+network4() {
+    rest=$1
+    a=${rest%%.*} rest=${rest#*.}
+    b=${rest%%.*} rest=${rest#*.}
+    c=${rest%%.*} d=${rest#*.}
+    for part in "$a" "$b" "$c" "$d"; do
+        number "$part" && [ "$part" -le 255 ] || refuse 'the selection is not understood'
+    done
+    bits=$(((a << 24 | b << 16 | c << 8 | d) & (4294967295 << (32 - $2)) & 4294967295))
+    printf '%d.%d.%d.%d/%d' $((bits >> 24)) $((bits >> 16 & 255)) $((bits >> 8 & 255)) $((bits & 255)) "$2"
+}
+
+# the IPv6 network $1 of $2 bits, written as RFC 5952 says
+network6() {
+    case $1 in
+        *[!0-9a-f:]* | *:::* | *::*::* ) refuse 'the selection is not understood' ;;
+        *::*)
+            front=${1%%::*} back=${1#*::}
+            groups='' missing=8
+            IFS=:
+            for part in $front $back; do missing=$((missing - 1)); done
+            for part in $front; do groups="$groups $part"; done
+            while [ "$missing" -gt 0 ]; do groups="$groups 0" missing=$((missing - 1)); done
+            for part in $back; do groups="$groups $part"; done
+            unset IFS ;;
+        *)
+            groups=''
+            IFS=:
+            for part in $1; do groups="$groups $part"; done
+            unset IFS ;;
+    esac
+    left=$2 masked='' count=0
+    for part in $groups; do
+        count=$((count + 1))
+        [ ${#part} -le 4 ] || refuse 'the selection is not understood'
+        kept=$left
+        [ "$kept" -le 16 ] || kept=16
+        left=$((left - kept))
+        masked="$masked $((0x$part & (65535 << (16 - kept)) & 65535))"
+    done
+    [ "$count" -eq 8 ] || refuse 'the selection is not understood'
+    # the first of the longest runs of zeroes
+    place=0 run=0 best=1 begins=8
+    for part in $masked; do
+        place=$((place + 1))
+        if [ "$part" -eq 0 ]; then run=$((run + 1)); else run=0; fi
+        if [ "$run" -gt "$best" ]; then best=$run begins=$((place - run)); fi
+    done
+    text='' place=0
+    for part in $masked; do
+        if [ "$place" -eq "$begins" ]; then text="$text::"
+        elif [ "$place" -gt "$begins" ] && [ "$place" -lt $((begins + best)) ]; then :
+        else
+            case $text in '' | *:) ;; *) text="$text:" ;; esac
+            text=$text$(printf '%x' "$part")
+        fi
+        place=$((place + 1))
+    done
+    printf '%s/%d' "$text" "$2"
+}
+
+# the names under which an index keeps what the selection wants, `kind name` a line, in their order;
+# $1 and $2 are the lengths of the networks that the segment knows
+names() {
+    selector=${what#trail }
+    value=${selector#*:}
+    case $selector in
+        fingerprint:*) printf 'fingerprint %s\n' "$value" ;;
+        incident:*) printf 'incident %s\nincident change\n' "$value" ;;
+        key:*) printf 'key %s\n' "$value" ;;
+        principal:key:*)
+            value=${value#key:}
+            case $value in
+                *[!A-Za-z0-9]*) printf 'principal key:%s\n' "$value" ;;
+                ????????????) printf 'key %s\n' "$value" ;;
+                *) printf 'principal key:%s\n' "$value" ;;
+            esac ;;
+        principal:*) printf 'principal %s\n' "$value" ;;
+        request:*) printf 'request %s\n' "$value" ;;
+        route:*) printf 'route %s\n' "$value" ;;
+        rule:*) printf 'rule %s\n' "$value" ;;
+        token:*) printf 'token %s\n' "$value" ;;
+        B-*) printf 'block %s\n' "$selector" ;;
+        *.*.*.* | *:*)
+            address=${selector%/*}
+            case $address in
+                *:*) family=6 whole=128 lengths=$2 rungs='128 64 48 32' ;;
+                *) family=4 whole=32 lengths=$1 rungs='32 24 16 8' ;;
+            esac
+            case $selector in */*) length=${selector#*/} ;; *) length=$whole ;; esac
+            number "$length" && [ "$length" -le "$whole" ] || refuse 'the selection is not understood'
+            for shorter in $lengths; do
+                [ "$shorter" -ge "$length" ] || printf 'network %s\n' "$(network$family "$address" "$shorter")"
+            done | sort
+            for rung in $rungs; do
+                if [ "$rung" -le "$length" ]; then
+                    printf 'place %s\n' "$(network$family "$address" "$rung")"
+                    break
+                fi
+            done ;;
+        *)
+            [ ${#selector} -eq 32 ] || refuse 'the selection is not understood'
+            printf 'fingerprint %s\nrequest %s\n' "$selector" "$selector" ;;
+    esac
+}
+
+# the value of the field $1 in the statement
+field() {
+    value=${statement#*"\"$1\":"}
+    [ "$value" != "$statement" ] || refuse "the statement about a segment has no $1"
+    value=${value%%[],\}]*}
+    value=${value#[}
+    value=${value#'"'}
+    value=${value%'"'}
+}
+
+# the list of numbers in the field $1 of the statement
+list() {
+    value=${statement#*"\"$1\":["}
+    [ "$value" != "$statement" ] || refuse "the statement about a segment has no $1"
+    value=$(printf '%s' "${value%%]*}" | tr ',' ' ')
+    case $value in *[!0-9\ ]*) refuse "the statement about a segment has no $1" ;; esac
+}
+
+# reads the next line of the proof
+next() {
+    IFS= read -r line <&3 || { line='' ended=yes; return 0; }
+    all="$all$line$newline"
+}
+
+# the hashes that follow, as a path
+read_path() {
+    path='' count=0
+    while [ -z "$ended" ] && [ ${#line} -eq 44 ]; do
+        case $line in *\ *) break ;; esac
+        count=$((count + 1))
+        [ "$count" -le 40 ] || refuse "$proof has too long a path"
+        hash=$(unbase64 "$line") && [ ${#hash} -eq 64 ] || refuse "$proof has a hash that is none"
+        path="$path $line:$hash"
+        next
+    done
+}
+
+# whether the entry $1, of the name $2 and the records $3, is in the index that the log vouches for
+entry() {
+    node=$(printf '00%s%s' "$2" "$3" | xxd -r -p | sha256)
+    climb "$1" "$entries" "an entry of $proof"
+    [ "$node" = "$index_root" ] || refuse "$proof names an entry that the log does not vouch for"
+}
+
+# one side of where a name is not: at, id
+read_beside() {
+    at='' id=''
+    case $line in "$1 "*) ;; *) return 0 ;; esac
+    rest=${line#* }
+    at=${rest%% *} rest=${rest#* }
+    id=${rest%% *}
+    number "$at" && [ ${#id} -eq 10 ] || refuse "$proof is not in the form of a proof"
+    case $id in *[!0-9a-f]*) refuse "$proof is not in the form of a proof" ;; esac
+    beside=$(unbase64 "${rest#* }") && [ ${#beside} -eq 64 ] || refuse "$proof is not in the form of a proof"
+    next
+    read_path
+    entry "$at" "$id" "$beside"
+}
+
+# the claim about the name that the index calls $1
+claim() {
+    case $line in
+        'present '*)
+            rest=${line#present }
+            at=${rest%% *}
+            number "$at" || refuse "$proof is not in the form of a proof"
+            nonce=$(unbase64 "${rest#* }") && [ ${#nonce} -eq 32 ] || refuse "$proof is not in the form of a proof"
+            next
+            case $line in 'records '?*) ;; *) refuse "$proof is not in the form of a proof" ;; esac
+            numbers=${line#records }
+            case $numbers in *\ \ * | \ * | *\ ) refuse "$proof is not in the form of a proof" ;; esac
+            previous=-1
+            for found in $numbers; do
+                number "$found" && [ "$found" -gt "$previous" ] && [ "$found" -ge "$first" ] &&
+                    [ "$found" -lt "$end" ] || refuse "$proof has records out of place"
+                previous=$found
+                printf '%016x' "$found"
+            done >"$work/numbers" || exit
+            committed=$( { printf '%s' "$nonce"; cat "$work/numbers"; } | xxd -r -p | sha256)
+            next
+            read_path
+            entry "$at" "$1" "$committed"
+            for found in $numbers; do
+                [ "$found" -ge "$from" ] && [ "$found" -lt "$to" ] || continue
+                digits=$found
+                while [ ${#digits} -lt 20 ]; do digits=0$digits; done
+                [ -f "$folder/records/$digits.leaf" ] || [ -f "$folder/context/$digits.leaf" ] ||
+                    refuse "record $found, which the log names for the selection, is missing"
+            done ;;
+        absent)
+            next
+            read_beside before
+            before=$at
+            [ -z "$id" ] || expr "x$id" '<' "x$1" >/dev/null || refuse "$proof is about another name"
+            read_beside after
+            [ -z "$id" ] || expr "x$1" '<' "x$id" >/dev/null || refuse "$proof is about another name"
+            case $before,$at in
+                ,) [ "$entries" -eq 0 ] ;;
+                ,*) [ "$at" -eq 0 ] ;;
+                *,) [ $((before + 1)) -eq "$entries" ] ;;
+                *) [ $((before + 1)) -eq "$at" ] ;;
+            esac || refuse "$proof leaves something out" ;;
+        *) refuse "$proof is not in the form of a proof" ;;
+    esac
+}
+
+# what the file of a segment proves; reached is how far the ones before went
+check_segment() {
+    all='' ended=''
+    exec 3<"$folder/$proof"
+    next
+    [ "$line" = 'enforcer-index-proof/1' ] || refuse "$proof is not in the form of a proof"
+    next
+    first=${line#segment } end=${line##* }
+    first=${first%% *}
+    [ "$line" = "segment $first $end" ] && number "$first" && number "$end" ||
+        refuse "$proof is not in the form of a proof"
+    digits=$first
+    while [ ${#digits} -lt 20 ]; do digits=0$digits; done
+    [ "$proof" = "completeness/$digits.index-proof" ] || refuse "$proof is of another segment"
+    if [ -n "$segments" ]; then [ "$first" -eq "$reached" ]; else [ "$first" -le "$reached" ]; fi &&
+        [ "$end" -gt "$reached" ] && [ "$reached" -lt "$to" ] || refuse "$proof is misplaced"
+    segments=yes reached=$end
+    next
+    if [ "$line" = uncovered ]; then
+        next
+        [ -n "$ended" ] || refuse "$proof is not in the form of a proof"
+        begins=$first ends=$end
+        [ "$begins" -ge "$from" ] || begins=$from
+        [ "$ends" -le "$to" ] || ends=$to
+        printf 'NOT PROVEN COMPLETE: records %s to before %s\n' "$begins" "$ends" >>"$work/uncovered"
+    else
+        index=${line#statement }
+        [ "$line" = "statement $index" ] && number "$index" || refuse "$proof is not in the form of a proof"
+        digits=$index
+        while [ ${#digits} -lt 20 ]; do digits=0$digits; done
+        if [ -f "$folder/context/$digits.leaf" ]; then json_of "$folder/context/$digits.leaf"
+        elif [ -f "$folder/records/$digits.leaf" ]; then json_of "$folder/records/$digits.leaf"
+        else refuse "record $index, which vouches for a segment, is missing"
+        fi
+        statement=${json#*'"class":"segment","body":'}
+        case ${json%"$statement"} in
+            *'"class":"segment","body":') ;;
+            *) refuse "record $index vouches for no segment" ;;
+        esac
+        field first
+        [ "$value" = "$first" ] || refuse "record $index is about another segment"
+        field end
+        [ "$value" = "$end" ] || refuse "record $index is about another segment"
+        field keys
+        entries=$value
+        number "$entries" || refuse "record $index has no number of entries"
+        field index_root
+        index_root=$value
+        list v4
+        lengths4=$value
+        list v6
+        lengths6=$value
+        keys=' '
+        next
+        while case $line in 'key '*) [ -z "$ended" ] ;; *) false ;; esac; do
+            rest=${line#key }
+            kind=${rest%% *}
+            case $kind in '' | *[!a-z]*) refuse "$proof has a key that is none" ;; esac
+            name_key=$(unbase64 "${rest#* }") && [ ${#name_key} -eq 64 ] || refuse "$proof has a key that is none"
+            kinds=${statement#*'"kinds":'}
+            case $kinds in
+                *"\"$kind\":\"$(printf '%s' "$name_key" | xxd -r -p | sha256)\""*) ;;
+                *) refuse "$proof has a key that the log does not vouch for" ;;
+            esac
+            keys="$keys$kind=$name_key "
+            next
+        done
+        names "$lengths4" "$lengths6" >"$work/names" || exit
+        while IFS= read -r wanted <&4; do
+            kind=${wanted%% *} name=${wanted#* }
+            [ -z "$line" ] && [ -z "$ended" ] || refuse "$proof leaves something out"
+            next
+            case $keys in
+                *" $kind="*) name_key=${keys#*" $kind="} name_key=${name_key%% *} ;;
+                *) refuse "$proof has no key for a $kind" ;;
+            esac
+            named=$(printf '%s' "$name" | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$name_key" -r) ||
+                unable 'openssl cannot hash with a key'
+            named=${named%% *}
+            claim "${named%"${named#??????????}"}"
+        done 4<"$work/names"
+        [ -n "$ended" ] || refuse "$proof says more than it should"
+    fi
+    exec 3<&-
+    [ "$(printf '%s' "$all" | sha256)" = "$(sha256 <"$folder/$proof")" ] ||
+        refuse "$proof has bytes that are no text"
+}
+
+reached=$from segments=''
+: >"$work/uncovered"
+while IFS= read -r entry; do
+    proof=${entry#*  }
+    case $proof in completeness/*) ;; *) continue ;; esac
+    case $what in trail*) ;; *) refuse 'a proof of completeness has no place in this bundle' ;; esac
+    check_segment
+done <"$work/manifest"
+case $what in
+    trail*) [ "$reached" -ge "$to" ] || refuse "nothing is said about the records from $reached on" ;;
+esac
+
 printf 'VERIFIED: %s records of %s in the log %s\n' "$told" "$size" "$origin"
 case $what in
     everything) printf 'COMPLETE: every record from %s to before %s\n' "$from" "$to" ;;
     numbers) printf 'CHOSEN: nothing is said about other records\n' ;;
+    *)
+        if [ -s "$work/uncovered" ]; then cat "$work/uncovered"
+        else printf 'COMPLETE: every record of %s from %s to before %s\n' "${what#trail }" "$from" "$to"
+        fi ;;
 esac
 [ -z "$own" ] || printf 'The key came with the bundle. Compare it with one from elsewhere: %s\n' "$whole_key"

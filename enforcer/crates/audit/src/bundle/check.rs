@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{self, Entry, Role, sha256};
 use super::selection::{Selection, What};
 use super::write::stamps;
 use super::{
-    CHECKPOINT, KEY, MANIFEST, Part, README, SCRIPT, SELECTION, TOKEN, WITNESSES, json_of,
+    CHECKPOINT, KEY, MANIFEST, Part, README, SCRIPT, SELECTION, TOKEN, WITNESSES, complete,
+    json_of, segment_file,
 };
 use crate::anchor::{SignedNote, WitnessKey};
 use crate::evidence::parse_proof;
 use crate::files::FileError;
+use crate::index::SegmentProof;
 use crate::merkle::{leaf_hash, root_from_inclusion};
 use crate::note::{Checkpoint, VerifierKey};
+use crate::select::Selector;
 use crate::stored::Header;
 
 /// Longest file that is read: as many records as a bundle may hold, each of some length.
@@ -40,6 +44,9 @@ pub struct BundleReport {
     pub context: u64,
     /// Who else has signed the checkpoint.
     pub witnesses: Vec<Witnessed>,
+    /// Of these records nothing shows that none was withheld: the log does not vouch for an index of
+    /// them yet.
+    pub uncovered: Vec<Range<u64>>,
     /// Whether a timestamp over the checkpoint is there. Whether it holds, its authority's
     /// certificate tells.
     pub has_token: bool,
@@ -107,7 +114,8 @@ pub fn check_bundle(
     if len(&context) != selection.context || len(&records) != selection.records {
         return Err(refused("the selection has another number of records"));
     }
-    complete(&selection, &records)?;
+    belong(&selection, &records)?;
+    let uncovered = bundle.uncovered(&selection, records.iter().chain(&context))?;
     bundle.not_cut_short(&selection)?;
     Ok(BundleReport {
         what: selection.what.to_string(),
@@ -118,6 +126,7 @@ pub fn check_bundle(
         key,
         checkpoint,
         witnesses,
+        uncovered,
         has_token,
     })
 }
@@ -129,7 +138,7 @@ struct Head<'a> {
 }
 
 /// No record of the selection is missing, none is there that does not belong to it.
-fn complete(selection: &Selection, records: &[u64]) -> Result<(), CheckError> {
+fn belong(selection: &Selection, records: &[u64]) -> Result<(), CheckError> {
     match &selection.what {
         What::Numbers => Ok(()),
         What::Everything => {
@@ -259,7 +268,11 @@ impl<'a> Bundle<'a> {
                     proofs += 1;
                     continue;
                 }
-                Role::Leaf(..) | Role::Proof(..) | Role::Policy | Role::Other => continue,
+                Role::Leaf(..)
+                | Role::Proof(..)
+                | Role::Policy
+                | Role::Segment(_)
+                | Role::Other => continue,
             };
             let leaf = self.bytes(path)?;
             self.prove(part, index, &leaf, head)?;
@@ -299,6 +312,44 @@ impl<'a> Bundle<'a> {
         } else {
             Err(refused(format!("record {index} is not in the log, or not at this place")))
         }
+    }
+
+    /// Every record that the log names for a trail is there; gives of which nothing is known.
+    fn uncovered<'i>(
+        &self,
+        selection: &Selection,
+        there: impl Iterator<Item = &'i u64>,
+    ) -> Result<Vec<Range<u64>>, CheckError> {
+        let roles = self.entries.iter();
+        let files: Vec<&String> = roles
+            .filter(|(_, (_, role))| matches!(role, Role::Segment(_)))
+            .map(|(path, _)| path)
+            .collect();
+        let What::Trail(selector) = &selection.what else {
+            let misplaced = || refused("a proof of completeness has no place in this bundle");
+            return if files.is_empty() { Ok(Vec::new()) } else { Err(misplaced()) };
+        };
+        let odd = || refused("the selection is not understood");
+        let selector: Selector = selector.parse().map_err(|_selector| odd())?;
+        if What::Trail(selector.to_string()) != selection.what {
+            return Err(odd());
+        }
+        let mut proofs = Vec::new();
+        for path in files {
+            let proof = SegmentProof::parse(&self.text(path)?)
+                .map_err(|error| refused(format!("{path} is {error}")))?;
+            if *path != segment_file(proof.first) {
+                return Err(refused(format!("{path} is of another segment")));
+            }
+            proofs.push(proof);
+        }
+        let there = there.copied().collect();
+        let leaf = |index| {
+            let leaf = Part::ALL.into_iter().find_map(|part| self.bytes(&part.leaf(index)).ok())?;
+            String::from_utf8(json_of(&leaf).to_vec()).ok()
+        };
+        complete::check(&proofs, &selector, selection.from..selection.to, &there, leaf)
+            .map_err(CheckError::Refused)
     }
 
     /// The records beside a span of time are outside of it.

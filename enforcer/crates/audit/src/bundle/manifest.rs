@@ -22,6 +22,8 @@ pub(super) enum Role {
     Leaf(Part, u64),
     Proof(Part, u64),
     Policy,
+    /// Which records the segment from there on has.
+    Segment(u64),
     Other,
 }
 
@@ -60,6 +62,9 @@ fn role_of(entry: &Entry) -> Option<Role> {
     let (folder, name) = path.split_once('/')?;
     if folder == "policies" {
         return (name.strip_suffix(".toml")? == entry.sha256).then_some(Role::Policy);
+    }
+    if folder == "completeness" {
+        return name.strip_suffix(".index-proof").and_then(index).map(Role::Segment);
     }
     let part = Part::ALL.into_iter().find(|part| part.folder() == folder)?;
     let leaf = name.strip_suffix(".leaf").and_then(index);

@@ -6,6 +6,7 @@
 //! [`check_bundle`] verifies one, and agrees with the script about every folder.
 
 mod check;
+mod complete;
 mod gather;
 mod manifest;
 mod selection;
@@ -125,6 +126,11 @@ impl Part {
             Self::Context => "context.jsonl",
         }
     }
+}
+
+/// The file that says which records of the segment from `first` on a selector selects.
+fn segment_file(first: u64) -> String {
+    format!("completeness/{first:0INDEX_DIGITS$}.index-proof")
 }
 
 /// The JSON in the bytes of a record.

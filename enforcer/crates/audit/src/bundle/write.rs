@@ -12,7 +12,7 @@ use super::manifest::{Entry, print, sha256};
 use super::selection::{Selection, What};
 use super::{
     BundleError, CHECKPOINT, CLOCK, Choice, KEY, MANIFEST, POLICIES, PROGRAMS, Part, README,
-    SCRIPT, SELECTION, TOKEN, WITNESSES, Wanted, json_of, story,
+    SCRIPT, SELECTION, TOKEN, WITNESSES, Wanted, complete, json_of, segment_file, story,
 };
 use crate::anchor::{Anchors, SignedNote, WitnessKey};
 use crate::evidence::VERIFY_SH;
@@ -43,6 +43,8 @@ pub struct Bundled {
     pub witnesses: Vec<String>,
     /// Whether a timestamp is with it.
     pub has_token: bool,
+    /// Whether the bundle shows of all of its span that no record was withheld.
+    pub is_complete: bool,
     /// The log's key.
     pub key: VerifierKey,
 }
@@ -73,16 +75,25 @@ impl Log {
             return Err(BundleError::Exists(folder.to_owned()));
         }
         let Gathered { records, context, from, to } = gather(self, wanted)?;
-        let context: Vec<Stored> = context.into_values().collect();
-        let indices = records.iter().chain(&context).map(|stored| stored.index);
-        let head = Head::choose(self, indices.max().unwrap_or_default())?;
+        let mut context = context;
+        let newest = records.last().map_or(0, |stored| stored.index);
+        let newest = newest.max(context.keys().next_back().copied().unwrap_or_default());
+        let head = Head::choose(self, newest)?;
         let size = head.log.size();
+        let (from, to) = (from.min(size), to.min(size));
+        let proofs = match &wanted.what {
+            Choice::Trail(selector) => {
+                complete::proofs(&head.log, selector, from..to, &records, &mut context)?
+            }
+            Choice::Everything | Choice::Numbers(_) => Vec::new(),
+        };
+        let context: Vec<Stored> = context.into_values().collect();
         let selection = Selection {
             origin: head.log.checkpoint().origin.clone(),
             size,
             what,
-            from: from.min(size),
-            to: to.min(size),
+            from,
+            to,
             since: wanted.since.map(|time| time.to_string()),
             until: wanted.until.map(|time| time.to_string()),
             records: count(records.len()),
@@ -92,6 +103,9 @@ impl Log {
         let mut folder = Folder::make(folder)?;
         folder.put_records(Part::Records, &records, &head.log)?;
         folder.put_records(Part::Context, &context, &head.log)?;
+        for proof in &proofs {
+            folder.put(&segment_file(proof.first), proof.to_text().as_bytes())?;
+        }
         folder.put_head(&head)?;
         folder.put_story(&records, &context, extras)?;
         folder.put(SELECTION, selection.to_string().as_bytes())?;
@@ -104,6 +118,7 @@ impl Log {
             size,
             witnesses: head.witnesses.iter().map(|key| key.name().to_owned()).collect(),
             has_token: head.token.is_some(),
+            is_complete: proofs.iter().all(|proof| proof.statement().is_some()),
             key: self.key().clone(),
         })
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use enforcer_audit::index::Keeper;
 use enforcer_audit::{
     Anchors, BundleError, Bundled, CheckError, Choice, Cosigner, Extras, Log, Record, Selector,
     SignedNote, Wanted, check_bundle, leaf_hash,
@@ -286,6 +287,120 @@ async fn whoever_tampers_and_lists_again_is_refused_all_the_same() {
     assert_eq!(verdicts(&no_bundle), (Some(2), Some(2)));
 }
 
+/// Every kind of selector, each with and without something to find.
+#[tokio::test]
+async fn a_trail_that_the_log_vouches_for_is_complete_and_no_record_of_it_can_be_withheld() {
+    let lab = vouched_for(600).await;
+    let selectors = [
+        "key:k7Qx2mP9aB3c",
+        "principal:key:k7Qx2mP9aB3c",
+        "203.0.113.7",
+        "203.0.113.0/27",
+        "198.51.100.9",
+        "198.51.0.0/16",
+        "2001:db8::7",
+        "2001:db8:0:1::/64",
+        "2001:db8:5:0:0:1::",
+        "route:orders",
+        "rule:orders.allow[1]",
+        "incident:2",
+        "B-7K2Q4XW",
+        "abababababababababababababababab",
+        "fingerprint:abababababababababababababababab",
+        "request:00000000000000000000000000000003",
+    ];
+    for (place, selector) in selectors.iter().enumerate() {
+        let folder = lab.beside(&format!("trail-{place}"));
+        let to = lab.log().record(6).unwrap().header().unwrap().time;
+        let what = Choice::Trail(selector.parse().unwrap());
+        // A part of it: a script takes its time.
+        let wanted = Wanted { what, since: None, until: Some(to) };
+        match lab.log().bundle(&wanted, &extras(&[]), &folder) {
+            Ok(bundled) => assert!(bundled.is_complete, "{selector}"),
+            Err(BundleError::Nothing) => continue,
+            Err(error) => panic!("{selector}: {error}"),
+        }
+
+        let report = check_bundle(&folder, None).unwrap();
+        assert_eq!(report.uncovered, [], "{selector}");
+        let said = script(&folder, &[]);
+        assert_eq!(said.0, Some(0), "{selector}: {}", said.1);
+        assert!(said.1.contains("COMPLETE: every record of "), "{selector}: {}", said.1);
+
+        let withheld = fs::read_dir(folder.join("records")).unwrap().next().unwrap().unwrap();
+        let index = withheld.path().file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let bad = lab.copy_of(&folder, "bad");
+        withhold(&bad, index);
+        let count = format!("records {}\n", report.records);
+        replace(&bad.join("selection"), &count, &format!("records {}\n", report.records - 1));
+        list_again(&bad);
+        assert_eq!(verdicts(&bad), (Some(7), Some(7)), "{selector} without record {index}");
+        let why = check_bundle(&bad, None).unwrap_err().to_string();
+        assert!(why.contains("which the log names for the selection"), "{why}");
+    }
+    assert!(lab.beside("trail-0").exists() && lab.beside("trail-7").exists());
+}
+
+#[tokio::test]
+async fn a_proof_of_completeness_that_was_altered_is_refused() {
+    let lab = vouched_for(600).await;
+    let (folder, bundled) = lab.bundle(
+        "bundle",
+        Choice::Trail("request:00000000000000000000000000000007".parse().unwrap()),
+    );
+    assert!(bundled.records > 0);
+    let proofs: Vec<_> = files(&folder.join("completeness"));
+    assert!(proofs.len() > 1, "{proofs:?}");
+    let name = proofs[0].strip_prefix(&folder).unwrap().to_owned();
+    let text = fs::read_to_string(&proofs[0]).unwrap();
+    let records = text.lines().find(|line| line.starts_with("records ")).unwrap().to_owned();
+    let fewer = records.rsplit_once(' ').unwrap().0.to_owned();
+    let (head, _) = text.split_once("\n\n").unwrap();
+    let other = fs::read_to_string(&proofs[1]).unwrap();
+
+    let tamperings = [
+        ("a record fewer", text.replace(&records, &fewer)),
+        ("no claim", format!("{head}\n")),
+        ("an empty line too many", format!("{text}\n")),
+        ("a line too many", format!("{text}more\n")),
+        ("of another segment", other),
+        ("another form", text.replace("index-proof/1", "index-proof/2")),
+        ("a padded number", text.replacen("segment ", "segment 0", 1)),
+        ("another place", text.replacen("present ", "present 1", 1)),
+        ("a key altered", text.replacen("key request ", "key request A", 1)),
+        ("without its key", text.replacen("key request ", "key route ", 1)),
+        ("empty", String::new()),
+    ];
+    for (tampering, altered) in tamperings {
+        assert_ne!(altered, text, "{tampering}");
+        let bad = lab.copy_of(&folder, "bad");
+        fs::write(bad.join(&name), altered).unwrap();
+        list_again(&bad);
+        assert_eq!(verdicts(&bad), (Some(7), Some(7)), "{tampering}");
+    }
+    let bad = lab.copy_of(&folder, "bad");
+    fs::remove_file(bad.join(&name)).unwrap();
+    list_again(&bad);
+    assert_eq!(verdicts(&bad), (Some(7), Some(7)), "left out");
+    let bad = lab.copy_of(&folder, "bad");
+    replace(&bad.join("selection"), "0007\n", "0008\n");
+    list_again(&bad);
+    assert_eq!(verdicts(&bad), (Some(7), Some(7)), "of somebody else");
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_vouch_for_yet_is_not_called_complete() {
+    let lab = mixed(12).await;
+    let (folder, bundled) = lab.bundle("bundle", Choice::Trail(key_of_requests()));
+
+    assert!(!bundled.is_complete);
+    assert_eq!(check_bundle(&folder, None).unwrap().uncovered, [0..13]);
+    let said = script(&folder, &[]);
+    assert_eq!(said.0, Some(0), "{}", said.1);
+    assert!(said.1.contains("NOT PROVEN COMPLETE: records 0 to before 13\n"), "{}", said.1);
+    assert!(!said.1.contains("COMPLETE: every"), "{}", said.1);
+}
+
 #[tokio::test]
 async fn a_span_of_time_that_was_cut_short_is_refused() {
     let lab = Lab::new().with_records(5).await;
@@ -414,6 +529,37 @@ async fn mixed(count: u64) -> Lab {
     for ticket in tickets {
         ticket.committed().await.unwrap();
     }
+    audit.close().await.unwrap();
+    lab
+}
+
+/// A log of several segments, each with an index that the log vouches for.
+async fn vouched_for(count: u64) -> Lab {
+    let lab = Lab::in_memory_with_segments(40_000);
+    let (audit, _) = lab.open().unwrap();
+    for number in 0..count {
+        let peer = match number % 5 {
+            0 => "203.0.113.7:4711",
+            1 => "[2001:db8::7]:4711",
+            2 => "[2001:db8:5::1:0:0]:4711",
+            _ => "[2001:db8:0:1::9]:80",
+        };
+        let mut exchange = request(number.into(), peer);
+        exchange.incident = u8::from(number % 7 == 0) * 2;
+        let record = match number % 6 {
+            3 => Record::Block(block("B-7K2Q4XW", "198.51.100.0/24")),
+            4 => Record::Block(block("B-7K2Q4XX", "2001:db8::/48")),
+            _ => Record::Http(exchange.into()),
+        };
+        audit.reserve().unwrap().write(record).committed().await.unwrap();
+    }
+    audit.close().await.unwrap();
+    let (audit, _) = lab.open().unwrap();
+    let mut keeper = Keeper::new(audit.clone(), lab.directory());
+    let report = keeper.pass(&|| false).unwrap();
+    assert!(report.segments > 1, "{report:?}");
+    audit.append(note(0)).await.unwrap();
+    drop(keeper);
     audit.close().await.unwrap();
     lab
 }
