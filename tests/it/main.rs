@@ -49,3 +49,4 @@ mod tokens;
 mod trouble;
 mod upgrade;
 mod upstreams;
+mod verifiers;

@@ -27,8 +27,8 @@ enum Remedy {
     Package(&'static str),
     /// The test runner, built into the cache folder.
     Nextest,
-    /// The identity provider of the lab, installed below `target`.
-    Provider,
+    /// Packages of npm, installed below `target`.
+    Node(&'static Node),
     /// Packages of `PyPI`, installed below `target`.
     Python(&'static Python),
     /// Packages of Debian or Ubuntu, unpacked below `target` with the libraries that are not there.
@@ -41,6 +41,24 @@ struct Python {
     requirements: &'static str,
     folder: &'static str,
 }
+
+/// Packages of npm, each with its hash, and the folder for them.
+#[derive(PartialEq, Eq)]
+struct Node {
+    lock: &'static str,
+    folder: &'static str,
+}
+
+/// The identity provider of the lab.
+const PROVIDER: Node = Node { lock: "tests/src/lab/idp/package-lock.json", folder: "target/idp" };
+
+/// A verifier of transparency logs.
+const NODE_VERIFIER: Node =
+    Node { lock: "tests/src/lab/verifiers/package-lock.json", folder: "target/verifiers-npm" };
+
+/// Verifiers of transparency logs, and the published schema of OCSF with a validator.
+const VERIFIERS: Python =
+    Python { requirements: "tests/src/lab/verifiers/requirements.txt", folder: "target/verifiers" };
 
 /// `gRPC` and `WebSockets`, as nobody here wrote them.
 const CLIENTS: Python =
@@ -66,6 +84,12 @@ const NEEDS: &[Need] = &[
         probe: &["nghttp", "--version"],
         remedy: Remedy::Package("nghttp2-client"),
     },
+    Need { name: "go", probe: &["go", "version"], remedy: Remedy::Package("golang-go") },
+    Need {
+        name: "sumdb of Go",
+        probe: &["test", "-d", "/usr/share/gocode/src/golang.org/x/mod/sumdb"],
+        remedy: Remedy::Package("golang-golang-x-mod-dev"),
+    },
     Need { name: "node", probe: &["node", "--version"], remedy: Remedy::Package("nodejs") },
     Need { name: "npm", probe: &["npm", "--version"], remedy: Remedy::Package("npm") },
     Need { name: "python3", probe: &["python3", "--version"], remedy: Remedy::Package("python3") },
@@ -90,8 +114,18 @@ const NEEDS: &[Need] = &[
     },
     Need {
         name: "the lab's identity provider",
-        probe: &["cmp", "--silent", PROVIDER_LOCK, "target/idp/installed.json"],
-        remedy: Remedy::Provider,
+        probe: &["cmp", "--silent", PROVIDER.lock, "target/idp/installed.json"],
+        remedy: Remedy::Node(&PROVIDER),
+    },
+    Need {
+        name: "verifiers of transparency logs",
+        probe: &["cmp", "--silent", VERIFIERS.requirements, "target/verifiers/installed.txt"],
+        remedy: Remedy::Python(&VERIFIERS),
+    },
+    Need {
+        name: "sigstore's verifier of npm",
+        probe: &["cmp", "--silent", NODE_VERIFIER.lock, "target/verifiers-npm/installed.json"],
+        remedy: Remedy::Node(&NODE_VERIFIER),
     },
     Need {
         name: "cargo-nextest",
@@ -99,9 +133,6 @@ const NEEDS: &[Need] = &[
         remedy: Remedy::Nextest,
     },
 ];
-
-/// Which packages the identity provider is, each with its hash.
-const PROVIDER_LOCK: &str = "tests/src/lab/idp/package-lock.json";
 
 /// What `cargo xtask bench kernel` measures beside us, and what it switches offloads with.
 const FILTERS: &[Need] = &[
@@ -206,21 +237,19 @@ fn meet(workshop: &Workshop, needs: impl Iterator<Item = &'static Need>) -> Resu
         .iter()
         .filter_map(|need| match need.remedy {
             Remedy::Package(package) => Some(package),
-            Remedy::Nextest | Remedy::Provider | Remedy::Python(_) | Remedy::Unpacked(_) => None,
+            Remedy::Nextest | Remedy::Node(_) | Remedy::Python(_) | Remedy::Unpacked(_) => None,
         })
         .collect();
     install_packages(workshop, &packages)?;
     if missing.iter().any(|need| need.remedy == Remedy::Nextest) {
         install_nextest(workshop)?;
     }
-    if missing.iter().any(|need| need.remedy == Remedy::Provider) {
-        install_provider(workshop)?;
-    }
     for need in &missing {
         match need.remedy {
             Remedy::Python(packages) => install_python(workshop, packages)?,
             Remedy::Unpacked(packages) => unpack(workshop, packages)?,
-            Remedy::Package(_) | Remedy::Nextest | Remedy::Provider => {}
+            Remedy::Node(packages) => install_node(workshop, packages)?,
+            Remedy::Package(_) | Remedy::Nextest => {}
         }
     }
 
@@ -280,11 +309,11 @@ fn install_nextest(workshop: &Workshop) -> Result<()> {
 /// Installs exactly what the lock file names, none of whose packages may run anything meanwhile.
 ///
 /// A copy of the lock file, written last, says that the folder holds all of it.
-fn install_provider(workshop: &Workshop) -> Result<()> {
-    let home = workshop.root.join("target/idp");
+fn install_node(workshop: &Workshop, packages: &Node) -> Result<()> {
+    let home = workshop.root.join(packages.folder);
     println!("setup: npm ci into {} (seconds)", home.display());
     fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
-    let lock = workshop.root.join(PROVIDER_LOCK);
+    let lock = workshop.root.join(packages.lock);
     fs::copy(&lock, home.join("package-lock.json"))?;
     fs::copy(lock.with_file_name("package.json"), home.join("package.json"))?;
     let _there = workshop.shell.push_dir(&home);
@@ -295,7 +324,7 @@ fn install_provider(workshop: &Workshop) -> Result<()> {
     .quiet()
     .ignore_stdout()
     .run()
-    .context("installing the identity provider of the lab")?;
+    .with_context(|| format!("installing {}", packages.lock))?;
     fs::copy(lock, home.join("installed.json"))?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 #   sh verify.sh RECORD PROOF KEY      one record
 #
 # FOLDER  what `enforcer audit export` wrote
-# RECORD  the record's bytes (record.json)
+# RECORD  the record's bytes (record.leaf), or the JSON in them (record.json) beside record.leaf
 # PROOF   its proof in the form of C2SP tlog-proof@v1 (record.tlog-proof)
 # KEY     the log's public key, `origin+id+base64`, or a file with it. Have it from somebody you
 #         trust: a key that came with the records only shows that they belong together.
@@ -44,8 +44,8 @@ trap 'exit 2' HUP INT TERM
 
 newline='
 '
-# Bytes before the JSON of a record: none of anybody's business, they keep its hash from being guessed.
-salt=0
+# Random bytes before the JSON of a record: they keep its hash from being guessed.
+salt=16
 
 # sha256 of standard input, in hexadecimal
 sha256() {
@@ -243,7 +243,16 @@ if [ -z "$folder" ]; then
     [ "$( { printf '%s' "$head"; cat "$work/note"; } | sha256)" = "$(sha256 <"$2")" ] ||
         refuse 'the proof has bytes that are no text'
     read_checkpoint "$work/note"
-    check_path "$1"
+    record=$1
+    case $1 in
+        *.json)
+            if [ -f "${1%.json}.leaf" ]; then
+                record=${1%.json}.leaf
+                [ "$(tail -c +$((salt + 1)) "$record" | sha256)" = "$(sha256 <"$1")" ] ||
+                    refuse "$1 is not the JSON in $record"
+            fi ;;
+    esac
+    check_path "$record"
     printf 'VERIFIED: record %s of %s in the log %s\n' "$index" "$size" "$origin"
     exit 0
 fi

@@ -15,6 +15,7 @@ use crate::merkle::{
 };
 use crate::note::{Checkpoint, NoteError, VerifierKey, decode, encode, parse_number};
 use crate::read::{Log, ReadError};
+use crate::sealing::SALT_BYTES;
 use crate::segment::Leaves;
 use crate::stored::Stored;
 
@@ -97,8 +98,10 @@ impl Evidence {
     pub fn write_to(&self, directory: &Path) -> Result<(), FileError> {
         fs::create_dir_all(directory).map_err(FileError::on("create directory", directory))?;
         let key = format!("{}\n", self.key);
-        let files: [(&str, &[u8]); 4] = [
-            ("record.json", &self.record),
+        let json = self.record.get(SALT_BYTES..).unwrap_or_default();
+        let files: [(&str, &[u8]); 5] = [
+            ("record.leaf", &self.record),
+            ("record.json", json),
             ("record.tlog-proof", self.proof.as_bytes()),
             ("key.pub", key.as_bytes()),
             ("verify.sh", VERIFY_SH.as_bytes()),

@@ -19,6 +19,7 @@ use enforcer_model::Timestamp;
 
 use crate::files::FileError;
 use crate::read::ReadError;
+use crate::sealing::SALT_BYTES;
 use crate::select::Selector;
 
 pub use check::{BundleReport, CheckError, Witnessed, check_bundle};
@@ -29,9 +30,6 @@ pub const BUNDLE_RECORDS_MAX: usize = 100_000;
 
 /// Most records that a bundle holds besides, to tell what enforced meanwhile.
 const CONTEXT_MAX: usize = 10_000;
-
-/// Bytes before the JSON of a record in its leaf.
-const SALT_BYTES: usize = 0;
 
 /// Digits of an index in the name of a file.
 const INDEX_DIGITS: usize = 20;

@@ -177,6 +177,7 @@ async fn whoever_tampers_and_lists_again_is_refused_all_the_same() {
     type Tampering<'a> = (&'a str, &'a dyn Fn(&Path));
     let tamperings: &[Tampering<'_>] = &[
         ("a byte of a record", &|bad| flip(&bad.join(leaf(7)), 60)),
+        ("a byte of a record's salt", &|bad| flip(&bad.join(leaf(7)), 3)),
         ("two records exchanged", &|bad| {
             swap(&bad.join(leaf(7)), &bad.join(leaf(8)));
         }),

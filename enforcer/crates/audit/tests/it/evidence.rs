@@ -34,10 +34,14 @@ async fn the_script_accepts_what_was_exported_and_says_which_record_of_which_log
         let bundle = lab.beside(&format!("bundle-{index}"));
         log.export(index).unwrap().write_to(&bundle).unwrap();
 
-        for key in [log.key().to_string(), bundle.join("key.pub").display().to_string()] {
+        let json = fs::read_to_string(bundle.join("record.json")).unwrap();
+        assert!(json.starts_with(&format!("{{\"v\":1,\"index\":{index},")), "{json}");
+        let leaf = (log.key().to_string(), "record.leaf");
+        let json = (bundle.join("key.pub").display().to_string(), "record.json");
+        for (key, record) in [leaf, json] {
             let output = Command::new("sh")
                 .arg(bundle.join("verify.sh"))
-                .args([bundle.join("record.json"), bundle.join("record.tlog-proof")])
+                .args([bundle.join(record), bundle.join("record.tlog-proof")])
                 .arg(key)
                 .output()
                 .unwrap();
@@ -152,6 +156,18 @@ async fn the_script_tells_a_forgery_from_what_it_cannot_do() {
 
     assert_eq!(script(&bundle, record, proof, ""), Some(7), "no key");
     assert_eq!(script(&bundle, record, proof, &key.replace("host.", "post.")), Some(7), "its id");
+    fs::write(bundle.join("record.leaf"), record).unwrap();
+    fs::write(bundle.join("record.json"), &record[16..]).unwrap();
+    fs::write(bundle.join("record.tlog-proof"), proof).unwrap();
+    let by_name = |name: &str| {
+        let mut command = Command::new("sh");
+        command.arg(bundle.join("verify.sh")).arg(bundle.join(name));
+        command.arg(bundle.join("record.tlog-proof")).arg(&key).stderr(Stdio::null());
+        command.status().unwrap().code()
+    };
+    assert_eq!(by_name("record.json"), Some(0));
+    fs::write(bundle.join("record.json"), &record[17..]).unwrap();
+    assert_eq!(by_name("record.json"), Some(7), "JSON that is not the record's");
     fs::remove_file(bundle.join("record.json")).unwrap();
     let missing = Command::new("sh")
         .args([bundle.join("verify.sh"), bundle.join("record.json"), bundle.join("key.pub")])
@@ -204,7 +220,7 @@ fn the_documented_test_vector_holds() {
 
 /// What the script in `bundle` says about these bytes.
 fn script(bundle: &Path, record: &[u8], proof: &[u8], key: &str) -> Option<i32> {
-    let paths: [PathBuf; 2] = [bundle.join("record.json"), bundle.join("record.tlog-proof")];
+    let paths: [PathBuf; 2] = [bundle.join("record.leaf"), bundle.join("record.tlog-proof")];
     fs::write(&paths[0], record).unwrap();
     fs::write(&paths[1], proof).unwrap();
     let mut command = Command::new("sh");
