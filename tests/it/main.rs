@@ -10,6 +10,7 @@
     reason = "a test that cannot go on fails, in its helpers too"
 )]
 
+mod anchor;
 mod block;
 mod budget;
 mod bypass;

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::cli::chain;
 use crate::daemon::{control_runtime, thread};
@@ -413,6 +413,9 @@ impl Anchoring {
                 warn!(witness, why, "a witness did not cosign");
             }
         }
+        if why.is_none() && row.trouble.is_some() {
+            info!(witness = row.name, "a witness cosigns again");
+        }
         if why.is_none() {
             row.cosigned = Some(Anchored { size, at: now.wall });
         }
@@ -468,6 +471,7 @@ impl Anchoring {
             round.is_settled = true;
             if is_lost {
                 self.is_wanted = self.is_wanted || round.is_wanted;
+                self.audit.witnesses_lost();
                 self.next_try = now.monotonic + TICK;
             }
             let is_asked = !round.replies.is_empty() && !self.is_stamping;
@@ -517,7 +521,7 @@ fn keep(
     if !round.is_met {
         round.is_met = true;
         audit.witnessed(size);
-        info!(records = size, "enough witnesses know the log");
+        debug!(records = size, "enough witnesses know the log");
     }
     let mut status = status.lock();
     let newest = status.witnessed.map_or(0, |witnessed| witnessed.at.unix_seconds());

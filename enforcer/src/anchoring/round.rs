@@ -14,7 +14,7 @@ use super::submit::Submitted;
 /// After the first failure, and twice as long after each further one.
 const REST: Duration = Duration::from_secs(1);
 /// No witness rests longer: it may be the one that is needed.
-const REST_MAX: Duration = Duration::from_secs(30);
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Who waits for the outcome of a round.
 pub(super) type Reply = oneshot::Sender<AnchorRound>;

@@ -173,7 +173,38 @@ fn told(status: &call::Status) -> Vec<String> {
         ),
         Some(failed) => format!("audit    FAILED: {failed}"),
     });
+    lines.extend(told_anchors(&status.audit.anchors));
     lines.extend(counters("requests", &status.requests));
+    lines
+}
+
+/// Whom the log is shown to, and how far they know it.
+fn told_anchors(status: &call::AnchorStatus) -> Vec<String> {
+    let Some(bound) = status.age_bound_seconds else { return Vec::new() };
+    let now = SystemClock.now().wall;
+    let told = |what: &str, newest: &Option<call::Anchored>| match newest {
+        Some(call::Anchored { size, at }) => {
+            format!("anchors  {what} {size} records, {} ago", span(now.since(*at)))
+        }
+        None => format!("anchors  {what} nothing yet"),
+    };
+    let mut lines = Vec::new();
+    if !status.witnesses.is_empty() {
+        let of = format!("{} of {} witnesses know", status.quorum, status.witnesses.len());
+        lines.push(told(&of, &status.witnessed));
+    }
+    lines.extend(status.stamped.is_some().then(|| told("a timestamp is over", &status.stamped)));
+    if status.is_overdue {
+        let bound = span(Duration::from_secs(bound));
+        lines.push(format!("anchors  OVERDUE: the newest should be no older than {bound}"));
+    }
+    for row in &status.witnesses {
+        if let Some(why) = &row.trouble {
+            let word = if row.contradicts { "CONTRADICTS the log" } else { "does not cosign" };
+            lines.push(format!("anchors  witness {} {word}: {why}", row.name));
+        }
+    }
+    lines.extend(status.stamp_trouble.iter().map(|why| format!("anchors  no timestamp: {why}")));
     lines
 }
 

@@ -232,6 +232,16 @@ impl Audit {
         self.0.shared.witnessed.raise(size);
     }
 
+    /// Somebody waited for the witnesses, and enough of them did not answer.
+    pub fn witnesses_lost(&self) {
+        self.0.shared.witnessed.lose();
+    }
+
+    /// Whether waiting for the witnesses is of use, as far as is known.
+    pub fn are_witnesses_reachable(&self) -> bool {
+        self.0.shared.witnessed.is_reachable()
+    }
+
     /// Commits what was written so far and leaves the directory to another process. From here on
     /// records go to that one by `outlet`, and their tickets wait for its answers; no slot is lost,
     /// and service goes on.

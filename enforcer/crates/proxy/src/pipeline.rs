@@ -16,7 +16,7 @@ use enforcer_authn::{Asked, Identity, Presented, Proof, ProofTarget, Scheme};
 use enforcer_cache::Found;
 use enforcer_inspect::{self as inspect, Head, Host};
 use enforcer_model::{CacheUse, Moment, Reason, Rejection, RequestId, Thumbprint};
-use enforcer_policy::{Errors, Policy, Serves};
+use enforcer_policy::{Durability, Errors, Policy, Serves};
 use enforcer_upstream::{Fault, Opened, Pools};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -77,6 +77,11 @@ const ROOM_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[error("no route matches host and path")]
 struct NoRoute;
+
+/// An answer would wait for witnesses that do not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("too few witnesses answer, and the record must be witnessed")]
+struct Unwitnessed;
 
 impl Engine {
     /// An engine without connections; needs a `LocalSet` around it.
@@ -269,6 +274,13 @@ impl Engine {
         if !body.is_whole(route.buffer) {
             let mut gathering = Box::pin(body.gather(route.buffer, &self.gathered));
             within(total, pin!(unless_cut(in_flight, gathering.as_mut()))).await???;
+        }
+
+        // What could not be witnessed is not begun.
+        if matches!(policy.audit().allowed, Some(Durability::Witnessed { .. }))
+            && !shared.audit.are_witnesses_reachable()
+        {
+            return Err(Reason::AuditUnavailable.because(Unwitnessed));
         }
 
         // The caller pays last: a refusal for another reason costs it nothing.

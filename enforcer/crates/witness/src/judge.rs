@@ -161,10 +161,10 @@ fn empty_root() -> [u8; 32] {
     digest(&SHA256, &[]).as_ref().try_into().unwrap_or_default()
 }
 
-fn hex_sha256(text: &str) -> String {
+pub(crate) fn hex_sha256(text: &str) -> String {
     digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 #[path = "judge_tests.rs"]
-mod tests;
+pub(crate) mod tests;

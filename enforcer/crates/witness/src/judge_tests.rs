@@ -10,7 +10,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
 
-const ORIGIN: &str = "host.example/enforcer";
+pub(crate) const ORIGIN: &str = "host.example/enforcer";
 
 #[test]
 fn a_log_that_grows_is_cosigned_each_time() {
@@ -177,10 +177,10 @@ proptest! {
 }
 
 /// The key of a log, which signs whatever it is given.
-struct LogKey(Ed25519KeyPair);
+pub(crate) struct LogKey(Ed25519KeyPair);
 
 impl LogKey {
-    fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
     }
 
@@ -189,13 +189,13 @@ impl LogKey {
         digest(&SHA256, &named).as_ref()[..4].to_vec()
     }
 
-    fn key(&self, origin: &str) -> VerifierKey {
+    pub(crate) fn key(&self, origin: &str) -> VerifierKey {
         let id: String = self.id(origin).iter().map(|byte| format!("{byte:02x}")).collect();
         let public = base64(&[&[1], self.0.public_key().as_ref()].concat());
         format!("{origin}+{id}+{public}").parse().unwrap()
     }
 
-    fn note(&self, origin: &str, size: u64, root: &[u8; 32]) -> String {
+    pub(crate) fn note(&self, origin: &str, size: u64, root: &[u8; 32]) -> String {
         let text = format!("{origin}\n{size}\n{}\n", base64(root));
         let signature = self.0.sign(text.as_bytes());
         let signature = [self.id(origin), signature.as_ref().to_vec()].concat();
@@ -216,7 +216,7 @@ fn start_for(log: &LogKey) -> (tempfile::TempDir, Witness) {
     (folder, Witness::open(&home, [log.key(ORIGIN)]).unwrap())
 }
 
-fn ask(old: u64, proof: &[[u8; 32]], note: &str) -> Vec<u8> {
+pub(crate) fn ask(old: u64, proof: &[[u8; 32]], note: &str) -> Vec<u8> {
     AddCheckpoint { old, proof: proof.to_vec(), note: note.to_owned() }.to_string().into_bytes()
 }
 
@@ -225,7 +225,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 /// RFC 6962, section 2.1, word for word.
-fn tree(from: u64, until: u64) -> [u8; 32] {
+pub(crate) fn tree(from: u64, until: u64) -> [u8; 32] {
     match until - from {
         0 => empty_root(),
         1 => leaf_hash(&from.to_be_bytes()),
@@ -260,7 +260,7 @@ fn proof_of(first: u64, old: u64, new: u64) -> Vec<[u8; 32]> {
     if old == 0 { Vec::new() } else { subproof(old, first, first + new, true) }
 }
 
-fn proof(old: u64, new: u64) -> Vec<[u8; 32]> {
+pub(crate) fn proof(old: u64, new: u64) -> Vec<[u8; 32]> {
     proof_of(0, old, new)
 }
 

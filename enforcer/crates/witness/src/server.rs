@@ -230,3 +230,7 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

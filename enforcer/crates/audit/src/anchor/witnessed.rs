@@ -1,5 +1,7 @@
 //! How far the witnesses know the log, and who waits for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::{Notify, watch};
 
 /// Between those who wait and whoever asks the witnesses.
@@ -7,11 +9,13 @@ pub(crate) struct Witnessed {
     /// Records under a checkpoint that the quorum has cosigned.
     covered: watch::Sender<u64>,
     wanted: Notify,
+    /// Somebody waited, and enough of them did not answer.
+    lost: AtomicBool,
 }
 
 impl Witnessed {
     pub(crate) fn new() -> Self {
-        Self { covered: watch::Sender::new(0), wanted: Notify::new() }
+        Self { covered: watch::Sender::new(0), wanted: Notify::new(), lost: AtomicBool::new(false) }
     }
 
     /// Waits until the quorum knows the record at `index`. Only a time limit of the caller's ends it
@@ -31,8 +35,19 @@ impl Witnessed {
         self.wanted.notified().await;
     }
 
+    /// Whether the last who waited got what he waited for.
+    pub(crate) fn is_reachable(&self) -> bool {
+        !self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Enough of the witnesses did not answer.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
     /// The quorum knows the first `size` records.
     pub(crate) fn raise(&self, size: u64) {
+        self.lost.store(false, Ordering::Relaxed);
         self.covered.send_if_modified(|covered| {
             let more = size > *covered;
             *covered = size.max(*covered);
@@ -58,8 +73,12 @@ mod tests {
         assert!(early.is_err(), "record 7 is the eighth");
         timeout(Duration::ZERO, witnessed.wanted()).await.unwrap();
 
+        witnessed.lose();
+        assert!(!witnessed.is_reachable());
+
         witnessed.raise(8);
         witnessed.raise(3);
+        assert!(witnessed.is_reachable());
         timeout(Duration::ZERO, witnessed.covers(7)).await.unwrap();
         assert!(timeout(Duration::ZERO, witnessed.wanted()).await.is_err());
     }
