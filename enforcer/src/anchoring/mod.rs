@@ -348,7 +348,8 @@ impl Anchoring {
 
     /// The log as of a checkpoint over everything that was acknowledged.
     async fn newest(&self) -> Result<Log, ReadError> {
-        let committed = self.audit.state().size;
+        // While another agent writes the log, this one knows no more than who waits.
+        let committed = self.audit.state().size.max(self.audit.witnesses_needed());
         let (tries, pause) = LAG;
         for _ in 1..tries {
             let log = Log::open_read_only(&self.folder)?;
@@ -469,6 +470,7 @@ impl Anchoring {
         let is_lost = round.pending == 0 && !round.is_met;
         if (round.is_met || is_lost) && !round.is_settled {
             round.is_settled = true;
+            self.is_wanted = self.is_wanted || round.log.size() < self.audit.witnesses_needed();
             if is_lost {
                 self.is_wanted = self.is_wanted || round.is_wanted;
                 self.audit.witnesses_lost();

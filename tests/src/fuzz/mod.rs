@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod anchors;
 mod cached;
 mod canonical;
 mod condition;
@@ -42,6 +43,9 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 pub use admin::admin_call;
+pub use anchors::{
+    consistency_proof, cosignature, timestamp_answer, witness_policy, witness_request,
+};
 pub use cached::cache_key;
 pub use canonical::canonical_request;
 pub use condition::condition;
@@ -84,6 +88,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cache_key", run: cache_key },
     Target { name: "canonical_request", run: canonical_request },
     Target { name: "condition", run: condition },
+    Target { name: "consistency_proof", run: consistency_proof },
+    Target { name: "cosignature", run: cosignature },
     Target { name: "credential", run: credential },
     Target { name: "dpop_proof", run: dpop_proof },
     Target { name: "forwarded", run: forwarded },
@@ -101,7 +107,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "request_head", run: request_head },
     Target { name: "route_table", run: route_table },
     Target { name: "selector", run: selector },
+    Target { name: "timestamp_answer", run: timestamp_answer },
     Target { name: "token", run: token },
+    Target { name: "witness_policy", run: witness_policy },
+    Target { name: "witness_request", run: witness_request },
 ];
 
 /// A method that no policy of a corpus names.

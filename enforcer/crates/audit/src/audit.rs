@@ -232,6 +232,11 @@ impl Audit {
         self.0.shared.witnessed.raise(size);
     }
 
+    /// How many records a checkpoint must cover for everybody who ever waited for the witnesses.
+    pub fn witnesses_needed(&self) -> u64 {
+        self.0.shared.witnessed.needed()
+    }
+
     /// Somebody waited for the witnesses, and enough of them did not answer.
     pub fn witnesses_lost(&self) {
         self.0.shared.witnessed.lose();

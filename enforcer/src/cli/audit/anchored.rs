@@ -52,6 +52,8 @@ pub(super) struct Anchored {
     stamped_at: Option<Timestamp>,
     /// Checkpoints that the log continues.
     checkpoints_held: u64,
+    /// Checkpoints whose records were pruned, so that nothing can be held against them.
+    checkpoints_pruned: u64,
     anchor_age_seconds: Option<u64>,
     anchor_age_bound_seconds: Option<u64>,
     anchor_overdue: bool,
@@ -146,6 +148,7 @@ impl Believed {
             stamped_records: 0,
             stamped_at: None,
             checkpoints_held: 0,
+            checkpoints_pruned: 0,
             anchor_age_seconds: None,
             anchor_age_bound_seconds: bound.map(|bound| bound.as_secs()),
             anchor_overdue: false,
@@ -156,8 +159,10 @@ impl Believed {
             let bad = |error| contradicted(format!("the checkpoint in {told} is {error}"));
             let checkpoint = report.key.open(&note.text).map_err(bad)?;
             let cosigned = policy.check(&note.text).map_err(bad)?;
-            continues(&log, report, &checkpoint, &cosigned.by, &told.to_string())?;
-            anchored.checkpoints_held += 1;
+            match continues(&log, report, &checkpoint, &cosigned.by, &told.to_string())? {
+                Held::Continued => anchored.checkpoints_held += 1,
+                Held::Pruned => anchored.checkpoints_pruned += 1,
+            }
             if policy.needs_nobody() {
                 continue;
             }
@@ -186,6 +191,14 @@ impl Believed {
     }
 }
 
+/// A checkpoint that does not contradict the log.
+enum Held {
+    /// The log has grown from it.
+    Continued,
+    /// The hashes that would show it are gone with the records.
+    Pruned,
+}
+
 /// The log must have the records of `checkpoint`, and no others in their place.
 fn continues(
     log: &Log,
@@ -193,7 +206,7 @@ fn continues(
     checkpoint: &Checkpoint,
     by: &[String],
     file: &str,
-) -> Result<(), Failure> {
+) -> Result<Held, Failure> {
     let size = checkpoint.size;
     let known = match by {
         [] => format!("the checkpoint of {size} records in {file}"),
@@ -206,14 +219,18 @@ fn continues(
              put back"
         )));
     }
-    let root = log.root_at(size).map_err(|error| unreadable(&error))?;
+    let root = match log.root_at(size) {
+        Ok(root) => root,
+        Err(_) if size < report.first => return Ok(Held::Pruned),
+        Err(error) => return Err(unreadable(&error)),
+    };
     if root != checkpoint.root {
         return Err(contradicted(format!(
             "{known} has another root than the first {size} records of the log: its history was \
              rewritten"
         )));
     }
-    Ok(())
+    Ok(Held::Continued)
 }
 
 impl Token {

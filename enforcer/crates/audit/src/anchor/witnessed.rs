@@ -1,6 +1,6 @@
 //! How far the witnesses know the log, and who waits for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, watch};
 
@@ -9,13 +9,20 @@ pub(crate) struct Witnessed {
     /// Records under a checkpoint that the quorum has cosigned.
     covered: watch::Sender<u64>,
     wanted: Notify,
+    /// So many records must be under a checkpoint for everybody who ever waited.
+    needed: AtomicU64,
     /// Somebody waited, and enough of them did not answer.
     lost: AtomicBool,
 }
 
 impl Witnessed {
     pub(crate) fn new() -> Self {
-        Self { covered: watch::Sender::new(0), wanted: Notify::new(), lost: AtomicBool::new(false) }
+        Self {
+            covered: watch::Sender::new(0),
+            wanted: Notify::new(),
+            needed: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// Waits until the quorum knows the record at `index`. Only a time limit of the caller's ends it
@@ -24,6 +31,7 @@ impl Witnessed {
         let mut covered = self.covered.subscribe();
         let is_covered = |size: &u64| *size > index;
         if !is_covered(&covered.borrow_and_update()) {
+            self.needed.fetch_max(index.saturating_add(1), Ordering::Relaxed);
             self.wanted.notify_one();
             // The sender lives as long as this.
             drop(covered.wait_for(is_covered).await);
@@ -33,6 +41,11 @@ impl Witnessed {
     /// Waits until somebody waits.
     pub(crate) async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// How many records a checkpoint must cover for everybody who ever waited.
+    pub(crate) fn needed(&self) -> u64 {
+        self.needed.load(Ordering::Relaxed)
     }
 
     /// Whether the last who waited got what he waited for.
@@ -73,6 +86,7 @@ mod tests {
         assert!(early.is_err(), "record 7 is the eighth");
         timeout(Duration::ZERO, witnessed.wanted()).await.unwrap();
 
+        assert_eq!(witnessed.needed(), 8);
         witnessed.lose();
         assert!(!witnessed.is_reachable());
 
