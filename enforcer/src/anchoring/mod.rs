@@ -408,9 +408,9 @@ impl Anchoring {
             && row.trouble.as_ref() != Some(why)
         {
             let witness = &row.name;
-            if submitted.contradicts() {
+            if submitted.contradicts() && !row.contradicts {
                 error!(witness, why, "a witness contradicts the log");
-            } else {
+            } else if !submitted.contradicts() {
                 warn!(witness, why, "a witness did not cosign");
             }
         }
