@@ -108,7 +108,7 @@ pub fn consistency_proof(bytes: &[u8]) {
 /// SUBPROOF of RFC 6962, section 2.1.2, read backwards: both roots of a subtree of `new` leaves, of
 /// which `old` are old. `known` is its old root where the proof leaves it out.
 fn follow(old: u64, new: u64, known: Option<Hash>, path: &mut &[Hash]) -> Option<(Hash, Hash)> {
-    let mut pop = |path: &mut &[Hash]| {
+    let pop = |path: &mut &[Hash]| {
         let (last, rest) = path.split_last()?;
         *path = rest;
         Some(*last)
