@@ -23,7 +23,7 @@ pub(super) fn proofs(
     for proof in &mut proofs {
         let statement = proof.statement().map(|index| log.record(index)).transpose()?;
         let vouched = statement.as_ref().and_then(|stored| Statement::of(&stored.text));
-        let named = vouched.and_then(|vouched| proof.verify(selector, &[], &vouched).ok());
+        let named = vouched.and_then(|vouched| proof.verify(selector, &vouched).ok());
         let (Some(statement), Some(named)) = (statement, named) else {
             // What cannot be shown is not claimed.
             proof.coverage = Coverage::Uncovered;
@@ -68,7 +68,7 @@ pub(super) fn check(
         let statement = leaf(statement).as_deref().and_then(Statement::of).ok_or_else(|| {
             format!("record {statement}, which vouches for a segment, is missing or another")
         })?;
-        let named = proof.verify(selector, &[], &statement).map_err(|error| error.to_string())?;
+        let named = proof.verify(selector, &statement).map_err(|error| error.to_string())?;
         let missing =
             named.into_iter().find(|index| range.contains(index) && !there.contains(index));
         if let Some(index) = missing {

@@ -183,7 +183,7 @@ pub fn prove(
             Ok(index) => match statement_of(log, &span, &index)? {
                 Some(record) => claims(log, &span, selector, &index)
                     .ok()
-                    .map(|(keys, claims)| Coverage::Proven(Proven { record, keys, claims })),
+                    .map(|proven| Coverage::Proven(Proven { record, ..proven })),
                 None => None,
             },
             Err(_) => None,
@@ -212,14 +212,13 @@ fn statement_of(log: &Log, span: &Span, index: &Index) -> Result<Option<u64>, Re
     Ok(None)
 }
 
-type Claims = (Vec<(Kind, [u8; 32])>, Vec<Claim>);
-
+/// Everything but the record that vouches for it.
 fn claims(
     log: &Log,
     span: &Span,
     selector: &Selector,
     index: &Index,
-) -> Result<Claims, IndexError> {
+) -> Result<Proven, IndexError> {
     let handles = log.handles(span.first, selector).ok_or(IndexError::Locked)?;
     let words = words_for(selector, &index.frame.lengths, &handles).ok_or(IndexError::Missing)?;
     let mut kinds: Vec<Kind> = words.iter().map(|word| word.kind).collect();
@@ -228,7 +227,7 @@ fn claims(
     let mut leaves = Leaves::new(index);
     let claims =
         words.iter().map(|word| claim(index, &mut leaves, word)).collect::<Result<_, _>>()?;
-    Ok((keys, claims))
+    Ok(Proven { record: 0, handles, keys, claims })
 }
 
 fn claim(index: &Index, leaves: &mut Leaves<'_>, word: &Word) -> Result<Claim, IndexError> {

@@ -4,6 +4,7 @@
 //! enforcer-index-proof/1
 //! segment FIRST END
 //! statement RECORD            or: uncovered
+//! handle HANDLE               for each that stands for what the selector wants
 //! key KIND BASE64             for each kind of names that follow
 //!                             an empty line before each name
 //! present PLACE NONCE         or: absent
@@ -21,6 +22,7 @@ use super::keys::{ID_BITS, Kind, commitment, id_of, words_for};
 use crate::merkle::{HASH_BYTES, Hash, root_from_inclusion};
 use crate::note::{decode, encode, parse_number};
 use crate::select::Selector;
+use crate::term::handle;
 
 const HEADER: &str = "enforcer-index-proof/1";
 
@@ -55,6 +57,8 @@ pub enum Coverage {
 pub struct Proven {
     /// The record of class `segment` that does so.
     pub(super) record: u64,
+    /// What stands in records for values that the selector wants.
+    pub(super) handles: Vec<String>,
     /// The keys under which names are made, as far as they are needed.
     pub(super) keys: Vec<(Kind, [u8; 32])>,
     /// One for each name that the selector has.
@@ -134,21 +138,29 @@ impl SegmentProof {
         }
     }
 
+    /// Handles that, by the prover's word, stand for values that the selector wants; the `subject`
+    /// records of the segment show whether they do.
+    pub fn handles(&self) -> &[String] {
+        match &self.coverage {
+            Coverage::Proven(proven) => &proven.handles,
+            Coverage::Uncovered => &[],
+        }
+    }
+
     /// The records that `selector` selects among those of the segment, once everything holds: each
-    /// of them belongs into a bundle, and no other record of the segment names what it selects.
+    /// of them belongs into a bundle, and no other record of the segment names what it selects, in
+    /// clear or by one of [`Self::handles`].
     ///
     /// `statement` is the body of the record [`Self::statement`], whose place in the log was proven.
-    /// `handles` are those that the bundle itself ties to values that the selector wants.
     ///
     /// A few may name something else: those of the next wider network that an index knows, and those
     /// of another name with the same hash. Each record says so itself.
     pub fn verify(
         &self,
         selector: &Selector,
-        handles: &[String],
         statement: &Statement,
     ) -> Result<Vec<u64>, ProofError> {
-        let Coverage::Proven(Proven { keys, claims, .. }) = &self.coverage else {
+        let Coverage::Proven(Proven { record: _, handles, keys, claims }) = &self.coverage else {
             return Err(ProofError::Uncovered { first: self.first, end: self.end });
         };
         if (statement.first, statement.end) != (self.first, self.end) {
@@ -177,11 +189,12 @@ impl SegmentProof {
     pub fn to_text(&self) -> String {
         let Self { first, end, coverage } = self;
         let mut text = format!("{HEADER}\nsegment {first} {end}\n");
-        let Coverage::Proven(Proven { record, keys, claims }) = coverage else {
+        let Coverage::Proven(Proven { record, handles, keys, claims }) = coverage else {
             text.push_str("uncovered\n");
             return text;
         };
         text.push_str(&format!("statement {record}\n"));
+        handles.iter().for_each(|handle| text.push_str(&format!("handle {handle}\n")));
         for (kind, key) in keys {
             text.push_str(&format!("key {} {}\n", kind.as_str(), encode(key)));
         }
@@ -218,8 +231,20 @@ fn read(text: &str) -> Option<SegmentProof> {
         return is_end.then_some(SegmentProof { first, end, coverage: Coverage::Uncovered });
     }
     let record = parse_number(coverage.strip_prefix("statement ")?)?;
+    let mut head = head.peekable();
+    let mut handles = Vec::new();
+    while let Some(named) = head.peek().and_then(|line| line.strip_prefix("handle ")) {
+        if handles.len() == CLAIMS_MAX || handle(named) != Some(named) {
+            return None;
+        }
+        handles.push(named.to_owned());
+        head.next();
+    }
     let mut keys = Vec::new();
     for line in head {
+        if keys.len() == Kind::ALL.len() {
+            return None;
+        }
         let (kind, key) = line.strip_prefix("key ")?.split_once(' ')?;
         keys.push((Kind::named(kind)?, decode(key)?.try_into().ok()?));
     }
@@ -230,7 +255,7 @@ fn read(text: &str) -> Option<SegmentProof> {
         }
         claims.push(Claim::read(part)?);
     }
-    let coverage = Coverage::Proven(Proven { record, keys, claims });
+    let coverage = Coverage::Proven(Proven { record, handles, keys, claims });
     Some(SegmentProof { first, end, coverage })
 }
 

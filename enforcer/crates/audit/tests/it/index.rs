@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use crate::lab::{Lab, block, note, refused, request};
 
 /// Records in a segment; no multiple of anything.
-const SEGMENT_RECORDS: usize = 411;
+const SEGMENT_RECORDS: usize = 203;
 
 /// One record, by a few small choices.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +154,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_index_answers_as_reading_everything_does(choices in choices(1_500)) {
+    fn an_index_answers_as_reading_everything_does(choices in choices(700)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let lab = runtime.block_on(filled(&choices));
         runtime.block_on(keep(&lab));
@@ -179,11 +179,9 @@ proptest! {
 
                 let (found, unindexed) = numbers(&log, query.clone());
                 prop_assert_eq!(&found, &expected, "{}", selector);
-                if selector.to_string() != "0.0.0.0/0" || !filter.is_empty() {
-                    let verdict_alone = matches!(filter.as_slice(), [Condition::Verdict(_)])
-                        && selector.to_string() == "0.0.0.0/0";
-                    prop_assert!(unindexed == 0 || verdict_alone, "{selector}");
-                }
+                // Networks of addresses that lie apart are looked for in the records.
+                let is_read = matches!(selector, Selector::Network(network) if !network.is_single());
+                prop_assert!(unindexed == 0 || is_read, "{selector}");
                 let since = Query { since: Some(half), ..query.clone() };
                 prop_assert_eq!(numbers(&log, since.clone()).0, scanned(&all, &since));
                 let until = Query { until: Some(half), ..query.clone() };
@@ -196,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn a_proof_names_exactly_the_records_of_its_selector(choices in choices(1_200)) {
+    fn a_proof_names_exactly_the_records_of_its_selector(choices in choices(700)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let lab = runtime.block_on(filled(&choices));
         runtime.block_on(keep(&lab));
@@ -209,6 +207,7 @@ proptest! {
             };
             let expected = scanned(&all, &query);
             let proofs = index::prove(&log, &selector, 0..log.size()).unwrap();
+            let is_read = matches!(selector, Selector::Network(network) if !network.is_single());
             let mut covered = 0;
             for proof in proofs {
                 let proof = SegmentProof::parse(&proof.to_text()).unwrap();
@@ -216,21 +215,23 @@ proptest! {
                 let Some(statement) = proof.statement() else { continue };
                 covered += 1;
                 let statement = Statement::of(&log.record(statement).unwrap().text).unwrap();
-                let proven = proof.verify(&selector, &[], &statement).unwrap();
+                let proven = proof.verify(&selector, &statement).unwrap();
 
                 let mut here = expected.iter().filter(|number| range.contains(number));
                 prop_assert!(here.all(|number| proven.contains(number)), "{selector}: withheld");
                 let other: Selector = "principal:somebody".parse().unwrap();
                 if !matches!(selector, Selector::Principal(_)) {
-                    prop_assert!(proof.verify(&other, &[], &statement).is_err());
+                    prop_assert!(proof.verify(&other, &statement).is_err());
                 }
-                // An exact name proves exactly its records.
-                if !matches!(selector, Selector::Network(_) | Selector::Principal(_)) {
-                    let here = expected.iter().filter(|number| range.contains(number));
-                    prop_assert!(here.eq(&proven), "{selector}");
+                // What is more than the selector selects tells what handles stand for, is of a
+                // caller's key, or of the next wider network.
+                let more = proven.iter().filter(|number| !expected.contains(number));
+                for record in more.map(|number| log.record(*number).unwrap()) {
+                    let is_wider = matches!(selector, Selector::Network(_) | Selector::Principal(_));
+                    prop_assert!(is_wider || record.text.contains("subject"), "{selector}");
                 }
             }
-            prop_assert!(covered > 1 || selector.to_string() == "0.0.0.0/0", "{selector}");
+            prop_assert!(covered > 1 || is_read, "{selector}");
         }
     }
 }
@@ -254,30 +255,30 @@ async fn a_proof_with_a_record_withheld_added_or_moved_is_refused() {
     let line = text.lines().find(|line| line.starts_with("records ")).unwrap();
     let numbers: Vec<&str> = line.split(' ').skip(1).collect();
     assert!(numbers.len() > 2);
-    assert!(proof.verify(&selector, &[], &statement).is_ok());
+    assert!(proof.verify(&selector, &statement).is_ok());
 
     for gone in 0..numbers.len() {
         let mut fewer = numbers.clone();
         fewer.remove(gone);
         let forged = text.replace(line, &format!("records {}", fewer.join(" ")));
         let forged = SegmentProof::parse(&forged).unwrap();
-        assert_eq!(forged.verify(&selector, &[], &statement), Err(ProofError::Path));
+        assert_eq!(forged.verify(&selector, &statement), Err(ProofError::Path));
     }
     let more = text.replace(line, &format!("{line} {}", proof.end - 1));
     let more = SegmentProof::parse(&more).unwrap();
-    assert!(more.verify(&selector, &[], &statement).is_err());
+    assert!(more.verify(&selector, &statement).is_err());
     for (name, forged) in [
         ("keys", text.replace("key fingerprint ", "key request ")),
         ("place", text.replacen("present ", "present 1", 1)),
     ] {
         let verified =
-            SegmentProof::parse(&forged).and_then(|proof| proof.verify(&selector, &[], &statement));
+            SegmentProof::parse(&forged).and_then(|proof| proof.verify(&selector, &statement));
         assert!(verified.is_err(), "{name}");
     }
     let nobody: Selector = "fingerprint:99999999999999999999999999999999".parse().unwrap();
     let absent = index::prove(&log, &nobody, 0..1).unwrap().remove(0);
-    assert_eq!(absent.verify(&nobody, &[], &statement), Ok(vec![]));
-    assert_eq!(absent.verify(&selector, &[], &statement), Err(ProofError::Names));
+    assert_eq!(absent.verify(&nobody, &statement), Ok(vec![]));
+    assert_eq!(absent.verify(&selector, &statement), Err(ProofError::Names));
 }
 
 #[tokio::test]
