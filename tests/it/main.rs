@@ -36,6 +36,7 @@ mod lease;
 mod limits;
 mod listeners;
 mod lists;
+mod looks;
 mod mtls;
 mod operator;
 mod oracle;

@@ -732,6 +732,7 @@ check_segment() {
         [ "$ends" -le "$to" ] || ends=$to
         printf 'NOT PROVEN COMPLETE: records %s to before %s\n' "$begins" "$ends" >>"$work/uncovered"
     else
+        covered=yes
         index=${line#statement }
         [ "$line" = "statement $index" ] && number "$index" || refuse "$proof is not in the form of a proof"
         digits=$index
@@ -794,7 +795,7 @@ check_segment() {
         refuse "$proof has bytes that are no text"
 }
 
-reached=$from segments=''
+reached=$from segments='' covered=''
 : >"$work/uncovered"
 while IFS= read -r entry; do
     proof=${entry#*  }
@@ -811,7 +812,10 @@ case $what in
     everything) printf 'COMPLETE: every record from %s to before %s\n' "$from" "$to" ;;
     numbers) printf 'CHOSEN: nothing is said about other records\n' ;;
     *)
-        if [ -s "$work/uncovered" ]; then cat "$work/uncovered"
+        if [ -s "$work/uncovered" ]; then
+            cat "$work/uncovered"
+            [ -z "$covered" ] || printf 'COMPLETE otherwise: every other record of %s from %s to before %s\n' \
+                "${what#trail }" "$from" "$to"
         else printf 'COMPLETE: every record of %s from %s to before %s\n' "${what#trail }" "$from" "$to"
         fi ;;
 esac

@@ -22,13 +22,20 @@ impl Clerk {
                 .hint(format!("at most {ARGUMENTS_MAX} words of {ARGUMENT_MAX} characters each")));
         }
         let verb = look.verb.as_str().to_owned();
+        let close = look.close;
         let done = Ok((Answer::Looked(Looked { audit: None }), None));
         match self.recorded(&verb, arguments(look), by, done).await? {
             Answer::Looked(Looked { audit: None }) => {
                 Err(Refusal::new(RefusalKind::Failed, "the audit log takes no records, so nobody may look into it")
                     .hint("`enforcer status` says why; a named copy (`--log FOLDER`) is read without a record"))
             }
-            answer => Ok(answer),
+            answer => {
+                if close {
+                    // Without that the evidence is less complete, and says so.
+                    drop(self.audit.roll().await);
+                }
+                Ok(answer)
+            }
         }
     }
 }
@@ -42,7 +49,7 @@ pub(crate) fn looked(look: Look, by: Author) -> Record {
 }
 
 fn arguments(look: Look) -> Vec<String> {
-    let Look { verb: _, mut arguments, records } = look;
+    let Look { verb: _, mut arguments, records, close: _ } = look;
     arguments.push(crate::cli::counted(records, "record"));
     arguments
 }

@@ -197,7 +197,8 @@ pub(crate) fn bundle(
     if count == 0 {
         return Err(nothing());
     }
-    place.look(context, &log, verb, arguments(wanted), count)?;
+    place.look_for_evidence(context, &log, verb, arguments(wanted), count)?;
+    let log = place.open(context)?;
     let previous = context.state().ok().map(|state| state.join("policy.previous.toml"));
     let policies: Vec<PathBuf> = previous.into_iter().chain([context.policy_file()]).collect();
     let extras = Extras { policies: &policies, now: SystemClock.now().wall };
@@ -228,7 +229,7 @@ pub(crate) fn bundle(
     let answer = serde_json::json!({
         "folder": out, "records": bundled.records, "context": bundled.context,
         "size": bundled.size, "witnesses": bundled.witnesses, "timestamp": bundled.has_token,
-        "key": bundled.key.to_string(),
+        "complete": bundled.is_complete, "key": bundled.key.to_string(),
     });
     context.printer.item(&answer, &lines)?;
     Ok(Exit::Done)

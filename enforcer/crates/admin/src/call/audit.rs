@@ -14,6 +14,9 @@ pub struct Look {
     pub arguments: Vec<String>,
     /// How many records will be seen.
     pub records: u64,
+    /// Whether the segment that they are in shall be closed, so that the log vouches for its index.
+    #[serde(default)]
+    pub close: bool,
 }
 
 /// The verbs that show records.
