@@ -761,6 +761,14 @@ check_segment() {
         lengths6=$value
         keys=' '
         next
+        : >"$work/handles"
+        while case $line in 'handle '*) [ -z "$ended" ] ;; *) false ;; esac; do
+            value=${line#handle }
+            case $value in '~'???????????) ;; *) refuse "$proof has a handle that is none" ;; esac
+            case ${value#'~'} in *[!A-Za-z0-9_-]*) refuse "$proof has a handle that is none" ;; esac
+            printf 'handle %s\n' "$value" >>"$work/handles"
+            next
+        done
         while case $line in 'key '*) [ -z "$ended" ] ;; *) false ;; esac; do
             rest=${line#key }
             kind=${rest%% *}
@@ -774,7 +782,12 @@ check_segment() {
             keys="$keys$kind=$name_key "
             next
         done
-        names "$lengths4" "$lengths6" >"$work/names" || exit
+        names "$lengths4" "$lengths6" >"$work/plain" || exit
+        sort -u "$work/handles" >"$work/sorted"
+        case $what in
+            'trail B-'*) cat "$work/plain" "$work/sorted" ;;
+            *) cat "$work/sorted" "$work/plain" ;;
+        esac >"$work/names"
         while IFS= read -r wanted <&4; do
             kind=${wanted%% *} name=${wanted#* }
             [ -z "$line" ] && [ -z "$ended" ] || refuse "$proof leaves something out"
