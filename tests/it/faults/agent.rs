@@ -1,12 +1,11 @@
-//! The real agent: killed while it answers, robbed of its log, at a disk that is full.
+//! The real agent, killed while it answers.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use enforcer_tests::lab::{DEADLINE, Family, Http, wait_until};
+use enforcer_tests::lab::{Family, Http};
 
 use crate::stage::{LAYER_7, Stage, orders};
 
@@ -35,7 +34,8 @@ fn every_request_that_an_agent_answered_before_it_was_killed_is_on_record() {
         let mut connection = client.connect(Http::One).unwrap();
         while let Ok(answer) = connection.ask(&orders().key(&reader)) {
             assert_eq!(answer.status, 200);
-            drop(told.send(()));
+            // Once it has been killed, nobody counts any more.
+            told.send(()).unwrap_or_default();
             answered.insert(answer.headers["x-request-id"].to_str().unwrap().to_owned());
         }
         killer.join().unwrap().unwrap();
@@ -51,23 +51,4 @@ fn every_request_that_an_agent_answered_before_it_was_killed_is_on_record() {
     assert!(answered.len() >= 50, "only {} answers", answered.len());
     let missing: Vec<_> = answered.difference(&ids).collect();
     assert!(missing.is_empty(), "answered and not on record: {missing:?}");
-}
-
-#[test]
-#[ignore = "needs root; run by `cargo xtask test`"]
-fn an_agent_whose_live_segment_is_removed_serves_nothing_more_and_says_why() {
-    let stage = Stage::with_policy(&format!("{LAYER_7}{DURABLE}"));
-    let reader = stage.key("client", "reader");
-    let ask = || stage.client(Family::V4).ask(&orders().key(&reader));
-    assert_eq!(ask().unwrap().status, 200);
-    let segments = stage.site.state().join("audit/segments");
-    let live = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
-
-    fs::remove_file(&live).unwrap();
-
-    wait_until("requests are refused", DEADLINE, || ask().is_ok_and(|answer| answer.status == 503))
-        .unwrap();
-    assert!(stage.json(&["status"]).to_string().contains("moved away"));
-    let verified = stage.offline(&["audit", "verify"]);
-    assert!(!verified.is_success(), "{verified}");
 }

@@ -2,7 +2,8 @@
 //!
 //! `strace` first shows which calls the log makes on which of its files. Then each of these calls,
 //! one in a run, fails with EIO or ENOSPC, tells of a shorter write than it was asked for, or is
-//! the last thing that the process does. That goes on until there is no such call any more.
+//! the last thing that the process does. That goes on until there is no such call any more; in CI with
+//! some of the calls.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -105,7 +106,7 @@ fn sweep(since: Since) {
         let workers = [scope.spawn(work), scope.spawn(work)];
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
-    assert!(hits > 30, "only {hits} calls were hit");
+    assert!(hits > 20, "only {hits} calls were hit");
 }
 
 /// A log in a place of its own, the same for every run.
@@ -208,7 +209,10 @@ impl Sweep {
         let (Self { call, fault }, since) = (self, bench.since);
         let seen = bench.history.home.path().join("seen");
         let mut hits = 0;
-        for turn in 1.. {
+        // In CI the first of a kind and a third of the others, which of them by the fault.
+        let offset = Fault::ALL.iter().position(|it| it == fault).unwrap();
+        let is_wanted = |turn: &usize| is_long() || *turn == 1 || (turn + offset).is_multiple_of(3);
+        for turn in (1..).filter(is_wanted) {
             let what = format!("{since:?}: {call} {turn}: {fault:?}");
             let inject = format!("inject={call}:{}:when={turn}", fault.word());
             let mut flags = vec!["-e", &*inject];

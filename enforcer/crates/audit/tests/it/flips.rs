@@ -27,6 +27,18 @@ async fn changed_bytes_are_found_in_a_log_of_many_segments_and_tiles() {
     assert!(changed > 1_000, "{changed}");
 }
 
+/// With `--profile long` every byte of them all.
+#[tokio::test]
+async fn changed_bytes_are_found_in_a_log_of_10_000_records() {
+    let lab = Lab::in_memory_with_segments(400_000).with_records(10_000).await;
+    #[expect(clippy::disallowed_methods, reason = "the runner says how long it may take")]
+    let is_long = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "long");
+
+    let changed = flip_everything(&lab, if is_long { 1 } else { 19_997 });
+
+    assert!(changed > if is_long { 500_000 } else { 20 }, "{changed}");
+}
+
 /// Changes every `stride`-th byte of every file; how many there were.
 fn flip_everything(lab: &Lab, stride: u64) -> u64 {
     lab.verify().unwrap();

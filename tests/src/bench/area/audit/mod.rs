@@ -16,6 +16,7 @@ use super::super::{Effort, Row, Samples};
 use super::Area;
 use crate::traffic::Traffic;
 
+mod history;
 mod loggers;
 mod ours;
 mod rows;

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use enforcer_audit::{Audit, Config, Log, Record, Ticket, verify};
-use enforcer_model::SystemClock;
+use enforcer_audit::{Audit, Config, Expected, Log, Record, Ticket, verify};
+use enforcer_model::{Exchange, SystemClock};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{World, figure};
@@ -17,6 +17,8 @@ use crate::bench::Samples;
 
 /// Room in the queue while as much as possible is written.
 const QUEUE: usize = 65_536;
+/// Whom segments are sealed to.
+const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 /// Threads that write, each with a share of the queue under way.
 const WRITERS: u64 = 2;
 /// A millisecond's worth of records is offered at a time.
@@ -33,7 +35,8 @@ pub(super) struct Latency {
 
 /// Opens a log with a long queue.
 fn open(folder: &Path) -> Result<Audit> {
-    let config = Config { queue: QUEUE, ..Config::new(folder, "bench.example/audit") };
+    let recipients = vec![RECIPIENT.parse()?];
+    let config = Config { queue: QUEUE, recipients, ..Config::new(folder, "bench.example/audit") };
     let (audit, _) = Audit::open(config, Arc::new(SystemClock))?;
     Ok(audit)
 }
@@ -45,7 +48,17 @@ fn close(audit: Audit) -> Result<u64> {
 
 /// Writes `count` records, all of which are acknowledged at the end; records a second.
 pub(super) fn write(world: &World, folder: &Path, count: u64) -> Result<f64> {
+    write_each(folder, count, |number| world.request(number))
+}
+
+/// The same of other requests.
+pub(super) fn write_each(
+    folder: &Path,
+    count: u64,
+    request: impl Fn(u64) -> Result<Arc<Exchange>> + Sync,
+) -> Result<f64> {
     let audit = open(folder)?;
+    let request = &request;
     let begun = Instant::now();
     thread::scope(|scope| {
         let writers = (0..WRITERS).map(|writer| {
@@ -61,7 +74,7 @@ pub(super) fn write(world: &World, folder: &Path, count: u64) -> Result<f64> {
                             ticket.wait()?;
                         }
                     }
-                    let record = Record::Http(world.request(number)?);
+                    let record = Record::Http(request(number)?);
                     waiting.push_back(audit.reserve()?.write(record));
                     number += WRITERS;
                 }
@@ -136,7 +149,7 @@ pub(super) fn on_the_thread(world: &World, folder: &Path, bursts: u64) -> Result
 /// Audits the whole log; records a second.
 pub(super) fn audit(folder: &Path) -> Result<(f64, u64)> {
     let begun = processor_time();
-    let report = verify(folder, &enforcer_audit::Expected::default(), |_, _| ())?;
+    let report = verify(folder, &Expected::default(), |_, _| ())?;
     let spent = processor_time().saturating_sub(begun);
     let size = report.checkpoint.size;
     Ok((figure(size)? / spent.as_secs_f64(), size))

@@ -1,8 +1,11 @@
 //! The rows of the report.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 
 use super::super::super::{Effort, Order, Row, Samples, Target};
+use super::history::{self, Cache};
 use super::loggers::{self, Logger};
 use super::{REQUESTS, World, by, bytes_below, figure, in_turns, ours, row, sqlite};
 
@@ -10,11 +13,13 @@ use super::{REQUESTS, World, by, bytes_below, figure, in_turns, ours, row, sqlit
 const AUDITED: f64 = 100e6;
 /// Offered while it is measured how long records take.
 const RATE: u64 = 100_000;
+/// More than a record takes of the disk, with index and tiles.
+const BYTES_EACH: u64 = 160;
 /// Files in a log's folder that are there once, however many records there are.
 const ONCE: [&str; 1] = ["reserve"];
 
 /// A name that the order can ask for.
-const NAMES: [&str; 5] = ["write", "latency", "thread", "bytes", "audit"];
+const NAMES: [&str; 6] = ["write", "latency", "thread", "bytes", "audit", "history"];
 
 pub(super) fn measure(order: &Order) -> Result<Vec<Row>> {
     let world = World::new(REQUESTS)?;
@@ -25,7 +30,8 @@ pub(super) fn measure(order: &Order) -> Result<Vec<Row>> {
             "latency" => latency(&world, order),
             "thread" => thread(&world, order),
             "bytes" => bytes(&world, order),
-            _ => audit(&world, order),
+            "audit" => audit(&world, order),
+            _ => history(&world, order),
         };
         rows.extend(
             measured.unwrap_or_else(|error| vec![Row::refused(name, "", format!("{error:#}"))]),
@@ -48,9 +54,9 @@ fn rounds(order: &Order) -> usize {
 /// Whom we are written beside, and how many records each gets: a second or two of work.
 const PEERS: [(&str, usize); 4] = [
     ("SQLite WAL FULL, batch 1024", 100_000),
-    ("SQLite WAL FULL, batch 1", 2_000),
-    ("rsyslog, synced", 60_000),
-    ("syslog-ng slog, synced", 10_000),
+    ("SQLite WAL FULL, batch 1", 1_000),
+    ("rsyslog, synced", 30_000),
+    ("syslog-ng slog, synced", 5_000),
 ];
 
 fn peer(world: &World, place: usize) -> Result<f64> {
@@ -138,7 +144,7 @@ fn audit(world: &World, order: &Order) -> Result<Vec<Row>> {
     let folder = world.fresh("ours")?.join("log");
     ours::write(world, &folder, by(order.effort, 400_000, 5_000_000))?;
     let peer = world.fresh("peer")?;
-    loggers::write(world, &peer, Logger::SyslogNg, 20_000)?;
+    loggers::write(world, &peer, Logger::SyslogNg, 5_000)?;
     let (mut mine, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..rounds(order) {
         mine.push(ours::audit(&folder)?.0);
@@ -151,6 +157,38 @@ fn audit(world: &World, order: &Order) -> Result<Vec<Row>> {
         in_turns(rate, "slogverify", &mine, &theirs)?,
         Row::new("audit: 100 M records at that rate", "s", seconds).target(Target::AtMost(90.0)),
     ])
+}
+
+/// One log of as many records as there shall be and fit, which is audited whole and searched.
+fn history(world: &World, order: &Order) -> Result<Vec<Row>> {
+    let most = by(order.effort, 1_000_000, 100_000_000);
+    let count = history::that_fit(world.folder.path(), most, BYTES_EACH)?;
+    let folder = world.fresh("ours")?.join("log");
+    history::build(world, &folder, count)?;
+    let size = history::millions(count)?;
+    let mut rows = Vec::new();
+    for rare in history::RARE {
+        for cache in [Cache::Cold, Cache::Warm] {
+            let figures = (0..rounds(order)).map(|_| history::find(&folder, rare, cache));
+            let figures: Vec<f64> = figures.collect::<Result<_>>()?;
+            let state = if cache == Cache::Cold { "cold" } else { "warm" };
+            let uses = rare.uses;
+            let name = format!("history: {uses} records of a token in {size}, {state}");
+            let row = row(name, "ms", &figures)?;
+            rows.push(match (uses, cache) {
+                (10, Cache::Cold) => row.target(Target::AtMost(10.0)),
+                (1_000, Cache::Warm) => row.target(Target::AtMost(50.0)),
+                _ => row,
+            });
+        }
+    }
+    let begun = Instant::now();
+    let (_, audited) = ours::audit(&folder)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let name = format!("history: audit of all {audited} of them, one core");
+    let row = Row::new(name, "s", seconds);
+    rows.push(if count == 100_000_000 { row.target(Target::AtMost(90.0)) } else { row });
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -168,6 +206,20 @@ mod tests {
         assert!(ours::size(&folder).unwrap() >= 3_000);
         assert_eq!(ours::audit(&folder).unwrap().1, ours::size(&folder).unwrap());
         assert!(bytes_below(&folder, &ONCE).unwrap() > 3_000 * 40);
+    }
+
+    #[test]
+    fn every_use_of_a_rare_token_is_found_with_its_proof() {
+        let world = World::new(500).unwrap();
+        let folder = world.fresh("ours").unwrap().join("log");
+
+        history::build(&world, &folder, 6_000).unwrap();
+
+        for rare in history::RARE {
+            for cache in [Cache::Cold, Cache::Warm] {
+                assert!(history::find(&folder, rare, cache).unwrap() > 0.0);
+            }
+        }
     }
 
     #[test]
