@@ -283,7 +283,7 @@ while IFS= read -r line; do
         *[!A-Za-z0-9./-]*) refuse 'MANIFEST has an odd name' ;;
         README.txt | verify.sh | selection | key.pub | witnesses.pub) ;;
         checkpoint | checkpoint.tsr) ;;
-        records.jsonl | context.jsonl | clock.jsonl | programs.jsonl | policies.jsonl) ;;
+        records.jsonl | readable.jsonl | context.jsonl | clock.jsonl | programs.jsonl | policies.jsonl) ;;
         records/*/* | context/*/* | policies/*/* | completeness/*/*) refuse "$file has no place in a bundle" ;;
         records/*.leaf | context/*.leaf) name=${name%.leaf} ;;
         records/*.tlog-proof | context/*.tlog-proof) name=${name%.tlog-proof} ;;

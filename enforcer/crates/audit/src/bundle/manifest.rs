@@ -3,8 +3,8 @@
 use ring::digest::{SHA256, digest};
 
 use super::{
-    CHECKPOINT, CLOCK, INDEX_DIGITS, KEY, POLICIES, PROGRAMS, Part, README, SCRIPT, SELECTION,
-    TOKEN, WITNESSES,
+    CHECKPOINT, CLOCK, INDEX_DIGITS, KEY, POLICIES, PROGRAMS, Part, READABLE, README, SCRIPT,
+    SELECTION, TOKEN, WITNESSES,
 };
 
 /// One file of a bundle.
@@ -53,8 +53,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Role)>, String> {
 }
 
 fn role_of(entry: &Entry) -> Option<Role> {
-    const NAMES: [&str; 10] =
-        [README, SCRIPT, SELECTION, CHECKPOINT, TOKEN, KEY, WITNESSES, CLOCK, PROGRAMS, POLICIES];
+    const NAMES: [&str; 11] = [
+        READABLE, README, SCRIPT, SELECTION, CHECKPOINT, TOKEN, KEY, WITNESSES, CLOCK, PROGRAMS,
+        POLICIES,
+    ];
     let path = entry.path.as_str();
     if NAMES.contains(&path) || Part::ALL.iter().any(|part| part.lines() == path) {
         return Some(Role::Other);

@@ -43,6 +43,7 @@ const KEY: &str = "key.pub";
 const TOKEN: &str = "checkpoint.tsr";
 const WITNESSES: &str = "witnesses.pub";
 const CLOCK: &str = "clock.jsonl";
+const READABLE: &str = "readable.jsonl";
 const PROGRAMS: &str = "programs.jsonl";
 const POLICIES: &str = "policies.jsonl";
 

@@ -11,8 +11,8 @@ use super::gather::{Gathered, gather};
 use super::manifest::{Entry, print, sha256};
 use super::selection::{Selection, What};
 use super::{
-    BundleError, CHECKPOINT, CLOCK, Choice, KEY, MANIFEST, POLICIES, PROGRAMS, Part, README,
-    SCRIPT, SELECTION, TOKEN, WITNESSES, Wanted, complete, json_of, segment_file, story,
+    BundleError, CHECKPOINT, CLOCK, Choice, KEY, MANIFEST, POLICIES, PROGRAMS, Part, READABLE,
+    README, SCRIPT, SELECTION, TOKEN, WITNESSES, Wanted, complete, json_of, segment_file, story,
 };
 use crate::anchor::{Anchors, SignedNote, WitnessKey};
 use crate::evidence::VERIFY_SH;
@@ -242,6 +242,8 @@ impl<'a> Folder<'a> {
     ) -> Result<(), BundleError> {
         let mut all: Vec<&Stored> = records.iter().chain(context).collect();
         all.sort_unstable_by_key(|stored| stored.index);
+        let readable: String = records.iter().map(|stored| format!("{}\n", stored.text)).collect();
+        self.put(READABLE, readable.as_bytes())?;
         self.put(CLOCK, story::clock(&all).as_bytes())?;
         self.put(PROGRAMS, story::programs(&all).as_bytes())?;
         let kept: BTreeMap<String, Vec<u8>> = extras
