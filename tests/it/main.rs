@@ -48,6 +48,7 @@ mod request;
 mod retention;
 mod stage;
 mod tokens;
+mod trail;
 mod trouble;
 mod upgrade;
 mod upstreams;
