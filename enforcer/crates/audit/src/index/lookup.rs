@@ -49,9 +49,12 @@ const DAMAGED: IndexError = IndexError::Damaged("what it says does not fit toget
 impl Index {
     /// The index in the file at `path` of the segment that begins with record `first`.
     pub(super) fn open(path: &Path, first: u64, key: &[u8; 32]) -> Result<Self, IndexError> {
-        let file = File::open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => IndexError::Missing,
-            _ => IndexError::Io(error),
+        let file = File::open(path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                IndexError::Missing
+            } else {
+                IndexError::Io(error)
+            }
         })?;
         Self::read(file, first, key)
     }
@@ -90,7 +93,7 @@ impl Index {
         let (mut from, mut until) = (0, self.frame.groups());
         // Names are hashes: the place is known but for a few groups. Whatever a file says, each turn
         // leaves less.
-        let guess = u128::from(id) * u128::try_from(until).unwrap_or_default() >> ID_BITS;
+        let guess = (u128::from(id) * u128::try_from(until).unwrap_or_default()) >> ID_BITS;
         let mut middle = usize::try_from(guess).unwrap_or_default();
         while from < until {
             let low = middle.saturating_sub(WINDOW / 2).clamp(from, until - 1);

@@ -67,7 +67,6 @@ impl Statement {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn to_hex<S: Serializer>(hash: &Hash, serializer: S) -> Result<S::Ok, S::Error> {
     Hex(*hash).serialize(serializer)
 }
