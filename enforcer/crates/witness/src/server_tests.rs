@@ -39,7 +39,9 @@ async fn each_answer_has_the_status_that_the_protocol_gives_it() {
 async fn whoever_monitors_gets_the_newest_cosigned_checkpoint() {
     let (address, _folder, log) = start().await;
     let origin = judge::hex_sha256(ORIGIN);
-    let get = |path: String| exchange(address, format!("GET {path} HTTP/1.1\r\nHost: w\r\n\r\n"));
+    let get = |path: String| {
+        exchange(address, format!("GET {path} HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n"))
+    };
     let missing = get(format!("/{origin}/checkpoint")).await;
     assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
 
@@ -56,7 +58,9 @@ async fn whoever_monitors_gets_the_newest_cosigned_checkpoint() {
         ("GET /", 404),
         ("GET /add-checkpoint/", 404),
     ] {
-        let request = format!("{request} HTTP/1.1\r\nHost: w\r\nContent-Length: 0\r\n\r\n");
+        let request = format!(
+            "{request} HTTP/1.1\r\nHost: w\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
         let answer = exchange(address, request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
     }
@@ -120,7 +124,10 @@ async fn start() -> (SocketAddr, tempfile::TempDir, LogKey) {
 }
 
 async fn post(address: SocketAddr, path: &str, body: Vec<u8>) -> String {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: w\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: w\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     exchange(address, [head.into_bytes(), body].concat()).await
 }
 
@@ -128,7 +135,6 @@ async fn post(address: SocketAddr, path: &str, body: Vec<u8>) -> String {
 async fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let Ok(mut stream) = TcpStream::connect(address).await else { return String::new() };
     drop(stream.write_all(request.as_ref()).await);
-    drop(stream.shutdown().await);
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer).await);
     String::from_utf8_lossy(&answer).into_owned()
