@@ -438,6 +438,8 @@ fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(
     let plan = policy.audit();
     let mut config = enforcer_audit::Config::new(&folder, audit_origin(policy));
     config.queue = plan.queue.get();
+    config.recipients = plan.recipients.clone();
+    config.hot = plan.hot;
     let (audit, opened) = Audit::open(config, Arc::clone(clock)).map_err(|error| {
         let hint = error.hint();
         anyhow!("the audit log cannot be opened: {}\nhint: {hint}", crate::cli::chain(&error))

@@ -75,7 +75,7 @@ pub use record::{
     Gap, GapReason, KernelCount, KernelSummary, KeyChange, Layer, ListChange, ListCounts,
     ListEvent, Outcome, Record,
 };
-pub use sealing::age::{AgeKeyError, Identity, Recipient};
+pub use sealing::age::{AgeKeyError, Identity, RECIPIENTS_MAX, Recipient};
 pub use segment::Fault;
 pub use select::{Selector, SelectorError};
 pub use shared::Health;

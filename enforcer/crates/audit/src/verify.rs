@@ -735,3 +735,7 @@ impl fmt::Display for Whose {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

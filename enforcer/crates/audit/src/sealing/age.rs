@@ -28,7 +28,7 @@ const TAG_BYTES: usize = 16;
 /// The nonce of the first chunk of a payload, which is also the last.
 const ONLY_CHUNK: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 /// Recipients of one log; more would only make headers long.
-pub(crate) const RECIPIENTS_MAX: usize = 16;
+pub const RECIPIENTS_MAX: usize = 16;
 
 /// Who can read sealed records: `age1…`, as `age-keygen` prints it.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use enforcer_audit::WitnessKey;
+use enforcer_audit::{Recipient, WitnessKey};
 use enforcer_authn::jwt::Algorithm;
 use enforcer_authn::{Endpoint, KeyPrefix};
 use enforcer_authz::{Days, Grant, Hours};
@@ -443,6 +443,20 @@ pub(crate) static ORIGIN: Form = Form {
             format!("`{}` cannot be the name of an audit log", brief(text)),
             "at most 128 bytes without spaces and `+`, such as `host.example/enforcer`",
         ))
+    },
+};
+
+pub(crate) static RECIPIENT: Form = Form {
+    what: "a public key of age",
+    example: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+    pattern: "^age1[02-9ac-hj-np-z]{58}$",
+    check: |text| match text.parse::<Recipient>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Refused::with(
+            format!("`{}` is not a public key of age", brief(text)),
+            "`age-keygen --output FILE` makes a pair and prints the public half, `age1…`; keep FILE \
+             away from this host",
+        )),
     },
 };
 

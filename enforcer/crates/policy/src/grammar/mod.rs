@@ -17,8 +17,8 @@ pub(crate) use fields::{Fields, Mixed, Named};
 pub(crate) use forms::{
     ALGORITHM, ALLOTMENT, BYTES_PER_SECOND, CALLERS, CLAIM, CONDITION, COST, DAYS, ENDPOINT, Form,
     GRANT, HOST, HOURS, INTERFACE, ISSUER, KEY_PREFIX, LEVEL, METHOD, NAME, NETWORK, ORIGIN, PATH,
-    PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, RATE, SIGNED_ENDPOINT, VALUE, WITNESS_KEY, WORDS,
-    ZONE, brief, claim_path, parse_bytes_per_second, parse_duration,
+    PATH_PREFIX, PATTERN, PER_SECOND, PERCENT, RATE, RECIPIENT, SIGNED_ENDPOINT, VALUE,
+    WITNESS_KEY, WORDS, ZONE, brief, claim_path, parse_bytes_per_second, parse_duration,
 };
 pub(crate) use places::{
     BALANCE, HASH_KEY, HOST_ADDRESS, MODE, PLACE, PROXIES, SERVER_NAME, TARGET,

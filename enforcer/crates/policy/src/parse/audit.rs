@@ -4,10 +4,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use enforcer_audit::{RECIPIENTS_MAX, Recipient};
+
 use super::anchoring::{self, Anchoring};
-use super::{DAY, HOUR, SECOND};
-use crate::codes::MISSING_PART;
-use crate::grammar::{Fields, Key, Need, ORIGIN, Shape};
+use super::{DAY, HOUR, MINUTE, SECOND};
+use crate::codes::{MISSING_PART, TOO_MANY};
+use crate::grammar::{Fields, Key, Need, ORIGIN, RECIPIENT, Shape};
 use crate::parse::Base;
 use crate::problem::Report;
 
@@ -26,6 +28,10 @@ pub struct AuditPlan {
     pub heartbeat: Duration,
     /// Records older than this are removed; `None`: they are kept for ever.
     pub keep: Option<Duration>,
+    /// Who can read sealed segments when the host cannot any more.
+    pub recipients: Vec<Recipient>,
+    /// For how long the host can read a closed segment by itself.
+    pub hot: Duration,
     /// Whom the log is shown to, so that it cannot be changed behind their backs.
     pub anchoring: Anchoring,
 }
@@ -85,6 +91,20 @@ pub(super) static KEYS: &[Key] = &[
         "Segments whose records are all older than this are removed; their proofs stay. Without it: \
          everything is kept.",
     ),
+    Key::optional(
+        "recipients",
+        Shape::List(&Shape::Text(&RECIPIENT)),
+        "Who can read the records when the host has destroyed a segment's key: at most 16 public keys \
+         of age, as `age-keygen` prints them. Without it the keys stay beside the log, and a copy of \
+         the state can be read.",
+    ),
+    Key::with_default(
+        "hot",
+        Shape::Span(MINUTE, KEEP_MAX),
+        Need::Text("1d"),
+        "For how long after its end the host keeps the key of a segment that recipients can open; \
+         later it is read with `--identity`.",
+    ),
     anchoring::WITNESS,
     anchoring::QUORUM,
     anchoring::EVERY,
@@ -115,8 +135,23 @@ pub(super) fn read(fields: Fields<'_>, base: Base<'_>, report: &mut Report) -> O
         queue: super::size(fields.count("queue"))?,
         heartbeat: fields.duration("heartbeat")?,
         keep: fields.duration("keep"),
+        recipients: recipients(fields, report)?,
+        hot: fields.duration("hot")?,
         anchoring,
     })
+}
+
+fn recipients(fields: Fields<'_>, report: &mut Report) -> Option<Vec<Recipient>> {
+    let texts = fields.texts("recipients");
+    if let Some((_, span)) = texts.get(RECIPIENTS_MAX) {
+        let message = format!("more than {RECIPIENTS_MAX} recipients");
+        let hint =
+            "each segment names all of them; share an identity among those who belong together";
+        report.add(&TOO_MANY, *span, message, hint.to_owned());
+        return None;
+    }
+    // What is no recipient was told by its form.
+    texts.into_iter().map(|(text, _)| text.parse().ok()).collect()
 }
 
 fn durability(word: &str, anchoring: &Anchoring) -> Option<Durability> {
