@@ -78,7 +78,7 @@ async fn a_commit_of_an_epoch_that_is_over_needs_its_key() {
 
 #[tokio::test]
 async fn without_data_keys_the_records_are_sealed_and_every_changed_byte_is_found() {
-    let log = log(5).await;
+    let log = log(2).await;
     let layout = Layout::new(log.path());
     fs::remove_dir_all(layout.data_keys()).unwrap();
     fs::remove_file(layout.key()).unwrap();
