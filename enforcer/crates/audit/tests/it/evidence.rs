@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use enforcer_audit::{
-    Evidence, EvidenceError, Log, ReadError, VERIFY_SH, VerifierKey, verify_evidence,
+    Evidence, EvidenceError, Expected, Log, ReadError, VERIFY_SH, VerifierKey, verify,
+    verify_evidence,
 };
 
 use crate::lab::{Lab, header_bytes};
@@ -192,7 +195,7 @@ async fn a_damaged_log_exports_nothing() {
     assert!(refused.to_string().contains("audit verify"), "{refused}");
 }
 
-/// The vector of `docs/audit-format.md`.
+/// The vector of `docs/audit-format.md`: somebody who has only that page has this log.
 #[test]
 fn the_documented_test_vector_holds() {
     let document = fs::read_to_string(
@@ -204,17 +207,36 @@ fn the_documented_test_vector_holds() {
         let (_, rest) = document.split_once(&fence).unwrap_or_else(|| panic!("no {name}"));
         rest.split_once("```").unwrap().0.to_owned()
     };
-    let key: VerifierKey = block("key").trim_end().parse().unwrap();
-    let (record, proof) = (block("record"), block("proof"));
-    let record = record.trim_end().as_bytes();
+    let home = tempfile::tempdir().unwrap();
+    for folder in ["segments", "keys"] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+    }
+    let segment = STANDARD.decode(block("segment").replace('\n', "")).unwrap();
+    for (name, bytes) in [
+        ("key.pub", block("key.pub").into_bytes()),
+        ("epochs", block("epochs").into_bytes()),
+        ("checkpoint", block("checkpoint").into_bytes()),
+        ("keys/00000000000000000000.key", block("data-key").into_bytes()),
+        ("segments/00000000000000000000.seg", segment),
+    ] {
+        fs::write(home.path().join(name), bytes).unwrap();
+    }
 
-    let (index, checkpoint) = verify_evidence(record, &proof, &key).unwrap();
+    let report = verify(home.path(), &Expected::default(), |_, _| ()).unwrap();
+    let evidence = Log::open_read_only(home.path()).unwrap().export(2).unwrap();
 
-    assert_eq!((index, checkpoint.size), (2, 5));
+    assert_eq!((report.checkpoint.size, report.sealed, report.epochs), (5, 0, 1));
+    let (salt, record) = evidence.record.split_at(16);
+    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(salt, block("salt").trim_end());
+    assert_eq!(String::from_utf8_lossy(record), block("record").trim_end());
+    assert_eq!(evidence.proof, block("proof"));
+    let key = evidence.key.to_string();
     let bundle = tempfile::tempdir().unwrap();
     fs::write(bundle.path().join("verify.sh"), VERIFY_SH).unwrap();
-    assert_eq!(script(bundle.path(), record, proof.as_bytes(), &key.to_string()), Some(0));
-    let altered = verify_evidence(b"{}", &proof, &key).unwrap_err();
+    let proof = evidence.proof.as_bytes();
+    assert_eq!(script(bundle.path(), &evidence.record, proof, &key), Some(0));
+    let altered = verify_evidence(b"{}", &evidence.proof, &evidence.key).unwrap_err();
     assert_eq!(altered, EvidenceError::Path);
 }
 
