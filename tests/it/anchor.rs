@@ -1,5 +1,11 @@
 //! What others know of the log, its owner cannot change in silence.
 
+#![expect(
+    clippy::panic,
+    clippy::panic_in_result_fn,
+    reason = "what helpers of tests find wrong fails the test"
+)]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

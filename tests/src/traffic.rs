@@ -60,7 +60,7 @@ impl Traffic {
             software: (0..SOFTWARE).map(ja4).collect(),
             agents: (0..SOFTWARE).map(user_agent).collect(),
             routes: ROUTES.iter().map(|(name, _)| (*name).into()).collect(),
-            roles: ROLES.iter().map(|name| Role::new(*name)).collect(),
+            roles: ROLES.iter().map(|name| Role::new(name)).collect(),
             upstreams: (0..8).map(|host| format!("10.20.0.{}:9000", 11 + host).into()).collect(),
             listener: "public".into(),
             policy: format!("{:016x}", mix(seed)).repeat(4).into(),
@@ -190,7 +190,7 @@ fn key(mut bits: u64) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let digits = (0..12).map(|_| {
         let digit = *pick(DIGITS, bits % 62);
-        bits = bits / 62 ^ bits << 60;
+        bits = (bits / 62) ^ (bits << 60);
         char::from(digit)
     });
     digits.collect()

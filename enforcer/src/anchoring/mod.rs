@@ -222,7 +222,7 @@ impl Anchoring {
         (self.next, self.next_try, self.next_stamp) = (now, now, now);
         let mut status = AnchorStatus {
             quorum: u64::try_from(self.plan.quorum).unwrap_or(u64::MAX),
-            age_bound_seconds: self.plan.is_any().then(|| self.plan.age.as_secs()),
+            age_bound_seconds: self.plan.is_any().then_some(self.plan.age.as_secs()),
             ..AnchorStatus::default()
         };
         status.witnesses.extend(self.plan.witnesses.iter().map(|plan| WitnessRow {
@@ -285,7 +285,7 @@ impl Anchoring {
     async fn begin(&mut self) {
         let now = self.clock.now();
         let is_under_way = self.rounds.last().is_some_and(|round| !round.is_settled);
-        if !self.plan.is_any() || is_under_way || !(self.is_due() || !self.asked.is_empty()) {
+        if !self.plan.is_any() || is_under_way || !self.is_due() && self.asked.is_empty() {
             return;
         }
         let log = match self.newest().await {

@@ -203,7 +203,7 @@ impl Counts {
     /// The most frequent first; then by name.
     pub(crate) fn top(&self) -> Vec<(&str, &Count)> {
         let mut top: Vec<_> = self.things.iter().map(|(thing, count)| (&**thing, count)).collect();
-        top.sort_by(|(_, one), (_, other)| other.records.cmp(&one.records));
+        top.sort_by_key(|(_, count)| std::cmp::Reverse(count.records));
         top
     }
 

@@ -24,19 +24,18 @@ impl Clerk {
         let verb = look.verb.as_str().to_owned();
         let close = look.close;
         let done = Ok((Answer::Looked(Looked { audit: None }), None));
-        match self.recorded(&verb, arguments(look), by, done).await? {
-            Answer::Looked(Looked { audit: None }) => {
-                Err(Refusal::new(RefusalKind::Failed, "the audit log takes no records, so nobody may look into it")
-                    .hint("`enforcer status` says why; a named copy (`--log FOLDER`) is read without a record"))
-            }
-            answer => {
-                if close {
-                    // Without that the evidence is less complete, and says so.
-                    drop(self.audit.roll().await);
-                }
-                Ok(answer)
-            }
+        let answer = self.recorded(&verb, arguments(look), by, done).await?;
+        if matches!(answer, Answer::Looked(Looked { audit: None })) {
+            let message = "the audit log takes no records, so nobody may look into it";
+            return Err(Refusal::new(RefusalKind::Failed, message).hint(
+                "`enforcer status` says why; a named copy (`--log FOLDER`) is read without a record",
+            ));
         }
+        if close {
+            // Without that the evidence is less complete, and says so.
+            drop(self.audit.roll().await);
+        }
+        Ok(answer)
     }
 }
 

@@ -37,7 +37,7 @@ fn a_clock_that_steps_while_a_log_is_full_of_refusals_counts_them_all() {
     assert!(end.closed);
     let content = history.expect_whole("a step amid refusals");
     assert!(content.counted > 0);
-    assert_eq!(content.stored.len() as u64 + content.counted, 3_000);
+    assert_eq!(u64::try_from(content.stored.len()).unwrap() + content.counted, 3_000);
     verify(&history.directory(), &Expected::default(), |_, _| ()).unwrap();
 }
 

@@ -7,6 +7,8 @@
 //!
 //! `cargo nextest run --profile long` does everything that CI does a part of.
 
+#![expect(clippy::panic, reason = "what helpers of tests find wrong fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

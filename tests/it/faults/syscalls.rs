@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::thread;
+
+use parking_lot::Mutex;
 
 use super::{History, copy_log, is_long};
 
@@ -98,7 +99,7 @@ fn sweep(since: Since) {
         let work = || {
             let (mut bench, mut hits) = (Bench::new(since), 0);
             loop {
-                let next = waiting.lock().unwrap().pop();
+                let next = waiting.lock().pop();
                 let Some(sweep) = next else { return hits };
                 hits += sweep.run(&mut bench);
             }
@@ -161,7 +162,7 @@ impl Bench {
             let Some(call) = call.split_whitespace().next_back() else { continue };
             self.calls.insert(call.to_owned());
             for (at, _) in line.match_indices(&log) {
-                let path = line[at..].split(['"', '>']).next().unwrap();
+                let path = line.get(at..).unwrap().split(['"', '>']).next().unwrap();
                 self.paths.insert(path.to_owned());
             }
         }
@@ -230,9 +231,6 @@ impl Sweep {
             if bench.history.directory().exists() {
                 bench.history.expect_whole(&what);
             }
-        }
-        if is_long() {
-            println!("{since:?}: {call}: {fault:?}: {hits} calls");
         }
         hits
     }

@@ -135,10 +135,11 @@ fn forgeries(evidence: &Evidence, foreign: &Evidence) -> Vec<Case> {
     let changed = |text: &str| {
         let first = text.chars().next().unwrap();
         let swapped = if first == 'A' { 'B' } else { 'A' };
-        format!("{swapped}{}", &text[1..])
+        format!("{swapped}{}", text.get(1..).unwrap())
     };
     let (head, signature) = lines[4].rsplit_once(' ').unwrap();
-    let bent = format!("{}{}{}", &signature[..20], changed(&signature[20..21]), &signature[21..]);
+    let (before, rest) = signature.split_at(20);
+    let bent = format!("{before}{}", changed(rest));
     let bigger = (size.parse::<u64>().unwrap() + 1).to_string();
     let leaf = |place: usize| {
         let mut leaf = evidence.record.to_vec();

@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     config.queue = arguments.queue;
     config.segment_bytes = arguments.segment_bytes.unwrap_or(config.segment_bytes);
     let clock = Arc::new(Steps::default());
-    let (audit, opened) = match Audit::open(config, Arc::clone(&clock) as Arc<dyn Clock>) {
+    let (audit, opened) = match Audit::open(config, Arc::<Steps>::clone(&clock)) {
         Ok(open) => open,
         Err(error) => return listener.tell(format!("unopened {error}")),
     };

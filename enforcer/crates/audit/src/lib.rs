@@ -41,6 +41,7 @@ mod sealing;
 mod segment;
 mod store;
 mod subject;
+mod tail;
 mod upkeep;
 
 pub use anchor::{

@@ -16,7 +16,7 @@ use enforcer_model::Moment;
 
 use crate::audit::Config;
 use crate::chain::{self, ChainError};
-use crate::epoch::{self, Epoch};
+use crate::epoch::Epoch;
 use crate::files::{self, Durable, FileError, Reserve};
 use crate::layout::Layout;
 use crate::merkle::{Tile, Tree};
@@ -25,10 +25,11 @@ use crate::note::{
 };
 use crate::prune;
 use crate::read::SUBJECT_CLASS;
-use crate::sealing::{Keyring, SegmentKeys, Vault};
-use crate::segment::{Fault, Footer, Frame, Frames, Previous, Step};
-use crate::store::{Extend, Extent, Opening, Segment, Store};
+use crate::sealing::{Keyring, Vault};
+use crate::segment::{Fault, Previous, Step};
+use crate::store::{Extent, Opening, Segment, Store};
 use crate::subject::{self, Names, VaultError};
+use crate::tail::read_tail;
 
 /// What was found when the log was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,19 +124,6 @@ pub(crate) struct Ready {
     pub(crate) reserved: bool,
 }
 
-/// The last segment, read to its end.
-struct Tail {
-    tree: Tree,
-    tiles: Vec<Tile>,
-    /// Where the last intact frame ends.
-    written: Extend,
-    /// Whether its last intact frame is no commit.
-    open_ended: bool,
-    footer: Footer,
-    closed: bool,
-    torn_bytes: u64,
-}
-
 fn which(index: Option<u64>) -> String {
     index.map_or_else(|| "no single record".to_owned(), |index| format!("record {index}"))
 }
@@ -172,7 +160,7 @@ impl OpenError {
         }
     }
 
-    fn altered(file: &Path, record: Option<u64>, why: &impl fmt::Display) -> Self {
+    pub(crate) fn altered(file: &Path, record: Option<u64>, why: &impl fmt::Display) -> Self {
         Self::Altered { file: file.to_owned(), record, why: why.to_string() }
     }
 }
@@ -424,127 +412,6 @@ fn check_public(
     }
 }
 
-/// What a segment's header says, and the keys that belong to it.
-struct Unlocked {
-    keys: SegmentKeys,
-    context: [u8; 32],
-}
-
-fn unlock(layout: &Layout, frames: &Frames) -> Result<Unlocked, OpenError> {
-    let path = layout.data_key(frames.header().first());
-    let missing = !path.exists();
-    match Keyring::default().find(layout, frames.header())? {
-        Some(keys) => Ok(Unlocked { keys, context: *frames.context() }),
-        None if missing => Err(OpenError::Missing(path)),
-        None => Err(OpenError::altered(&path, None, &"it is not the key of its segment")),
-    }
-}
-
-fn read_tail(
-    layout: &Layout,
-    first: u64,
-    signed: &Checkpoint,
-    epochs: &epoch::Chain,
-) -> Result<(Tail, Unlocked), OpenError> {
-    let path = layout.segment(first);
-    if signed.size < first {
-        let why = format!(
-            "it covers {} records, yet the log has a segment from {first} on, which begins only \
-             under a newer checkpoint",
-            signed.size
-        );
-        return Err(OpenError::altered(&layout.checkpoint(), Some(signed.size), &why));
-    }
-    let mut frames = chain::open_segment(&path, first)?;
-    let unlocked = unlock(layout, &frames)?;
-    let mut tail = Tail {
-        tree: frames.header().tree().clone(),
-        tiles: Vec::new(),
-        written: Extend { length: frames.offset(), hash: frames.hash() },
-        open_ended: false,
-        footer: Footer::default(),
-        closed: false,
-        torn_bytes: 0,
-    };
-    let mut last_commit = None;
-    loop {
-        if tail.tree.size() == signed.size && tail.tree.root() != signed.root {
-            let why = format!(
-                "the records {first} to {} do not have the root that the checkpoint signs",
-                signed.size.saturating_sub(1)
-            );
-            return Err(OpenError::altered(&path, Some(first), &why));
-        }
-        let offset = frames.offset();
-        tail.written = Extend { length: offset, hash: frames.hash() };
-        let step = frames.next().map_err(FileError::on("read", &path))?;
-        let taken = match step {
-            Step::Frame(Frame::Commit(commit)) => {
-                last_commit = Some((commit, offset));
-                tail.open_ended = false;
-                let fits = (commit.size, commit.root) == (tail.tree.size(), tail.tree.root());
-                if fits { Ok(()) } else { Err(Fault::Commit) }
-            }
-            Step::Frame(frame) => tail.take(&frame, offset, &unlocked),
-            Step::End if tail.tree.size() >= signed.size => break,
-            Step::End => Err(Fault::CutShort),
-            Step::Broken(fault) => Err(fault),
-        };
-        let Err(fault) = taken else { continue };
-        let size = tail.tree.size();
-        // Something stands behind what is broken that is written only after a sync.
-        let synced = frames.is_followed_by_commit().map_err(FileError::on("read", &path))?;
-        if size < signed.size || synced {
-            return Err(OpenError::altered(&path, Some(size), &fault));
-        }
-        let length = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
-        tail.torn_bytes = length.saturating_sub(tail.written.length);
-        break;
-    }
-    let committed = last_commit.as_ref().map_or(first, |(commit, _)| commit.size);
-    if committed < signed.size {
-        // A checkpoint is published only when the commit that says the same is on disk.
-        return Err(OpenError::altered(&path, Some(committed), &Fault::CutShort));
-    }
-    // Each commit covers those before it.
-    if let Some((commit, offset)) = last_commit {
-        let key = epochs.key(commit.epoch);
-        if !key.is_some_and(|key| commit.holds(key, &signed.origin, first, offset)) {
-            return Err(OpenError::altered(&path, Some(first), &Fault::Commit));
-        }
-    }
-    Ok((tail, unlocked))
-}
-
-impl Tail {
-    /// Takes up a block or a footer.
-    fn take(&mut self, frame: &Frame, offset: u64, unlocked: &Unlocked) -> Result<(), Fault> {
-        match frame {
-            Frame::Block(block) if !self.closed && block.first() == self.tree.size() => {
-                block.open(&unlocked.context, &unlocked.keys)?;
-                for leaf in block.leaves() {
-                    self.tree.append(*leaf, |tile| {
-                        if tile.level > 0 {
-                            self.tiles.push(tile);
-                        }
-                    });
-                }
-                self.footer.blocks.push((offset, block.first()));
-            }
-            Frame::Footer(footer)
-                if !self.closed
-                    && footer.blocks == self.footer.blocks
-                    && footer.end == self.tree.size() =>
-            {
-                self.closed = true;
-            }
-            Frame::Block(_) | Frame::Footer(_) | Frame::Commit(_) => return Err(Fault::Frame),
-        }
-        self.open_ended = true;
-        Ok(())
-    }
-}
-
 /// Tiles are written without a sync, because the records hold all that is in them: the newest may
 /// be missing or short after a power cut. One that is whole and different was altered.
 fn restore_tiles(layout: &Layout, tiles: &[Tile], signed: u64) -> Result<Vec<String>, OpenError> {
@@ -580,7 +447,9 @@ impl From<VaultError> for OpenError {
     fn from(error: VaultError) -> Self {
         match error {
             VaultError::File(error) => error.into(),
-            other => Self::Subjects(other),
+            other @ (VaultError::Value(_) | VaultError::Altered { .. } | VaultError::Random) => {
+                Self::Subjects(other)
+            }
         }
     }
 }

@@ -155,7 +155,15 @@ impl From<OpenError> for StoreError {
         match error {
             OpenError::File(error) => error.into(),
             OpenError::NoSpace => Self::NoSpace,
-            error => Self::Key(Box::new(error)),
+            error @ (OpenError::Altered { .. }
+            | OpenError::Missing(_)
+            | OpenError::KeyMode { .. }
+            | OpenError::Key { .. }
+            | OpenError::Locked(_)
+            | OpenError::Origin(_)
+            | OpenError::Subjects(_)
+            | OpenError::OtherOrigin { .. }
+            | OpenError::Thread(_)) => Self::Key(Box::new(error)),
         }
     }
 }

@@ -212,7 +212,7 @@ impl<'a> Folder<'a> {
         let mut lines = Vec::new();
         for stored in records {
             let leaf = stored.leaf();
-            let leaf: &[u8] = leaf.as_ref();
+            let leaf: &[u8] = leaf;
             self.put(&part.leaf(stored.index), leaf)?;
             self.put(&part.proof(stored.index), prover.prove(stored)?.as_bytes())?;
             lines.extend_from_slice(json_of(leaf));

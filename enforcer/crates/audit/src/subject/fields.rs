@@ -287,13 +287,13 @@ mod tests {
     fn text_that_ends_anywhere_is_no_harm() {
         let text = r#"{"time":"t","class":"admin","body":{"arguments":["203.0.113.7","\\"],"detail":"d"}}"#;
         for end in 0..text.len() {
-            assert!(values(&text[..end]).len() <= 3);
+            assert!(values(text.get(..end).unwrap()).len() <= 3);
         }
     }
 
     fn values(text: &str) -> Vec<&str> {
         let mut found = Vec::new();
         Fields::new().find(text.as_bytes(), &mut found);
-        found.into_iter().map(|field| &text[field.value]).collect()
+        found.into_iter().map(|field| text.get(field.value).unwrap()).collect()
     }
 }

@@ -311,7 +311,7 @@ fn a_segment_whose_writer_died_is_ended_from_its_records() {
     let text = visit("203.0.113.7");
     let mut concealer = Concealer::new(50, vault.begin(50).unwrap()).unwrap();
     let mut stored = text.clone().into_bytes();
-    let subject = subject_record(concealer.conceal(&mut stored, 50));
+    let subject = subject_record(&concealer.conceal(&mut stored, 50));
     let stored = String::from_utf8(stored).unwrap();
     drop(concealer);
     assert_eq!(vault.unfinished().unwrap(), [50]);
@@ -398,7 +398,7 @@ fn visit(address: &str) -> String {
     )
 }
 
-fn subject_record(subjects: Vec<Subjects>) -> String {
+fn subject_record(subjects: &[Subjects]) -> String {
     assert_eq!(subjects.len(), 1);
     record("subject", &serde_json::to_value(&subjects[0]).unwrap())
 }
@@ -417,7 +417,7 @@ fn closed(folder: &Path, first: u64, text: &str) -> (Vault, String, String) {
     vault.prepare().unwrap();
     let mut concealer = Concealer::new(first, vault.begin(first).unwrap()).unwrap();
     let mut stored = text.to_owned().into_bytes();
-    let subject = subject_record(concealer.conceal(&mut stored, first + 5));
+    let subject = subject_record(&concealer.conceal(&mut stored, first + 5));
     vault.close(&concealer.end()).unwrap();
     assert!(!vault.is_open(first));
     (vault, subject, String::from_utf8(stored).unwrap())
@@ -481,7 +481,7 @@ fn a_segment_that_was_left_open_is_ended_by_the_next_start() {
     vault.prepare().unwrap();
     let mut concealer = Concealer::new(0, vault.begin(0).unwrap()).unwrap();
     let mut stored = visit("203.0.113.7").into_bytes();
-    let subject = subject_record(concealer.conceal(&mut stored, 0));
+    let subject = subject_record(&concealer.conceal(&mut stored, 0));
 
     let asked = |first| (first == 0).then(|| vec![(0, subject.clone().into_boxed_str())]);
     drop(Names::open(vault.clone(), 2, asked).unwrap());
@@ -499,5 +499,5 @@ fn a_subject_record_has_the_envelope_of_the_record_that_needs_it() {
     let subjects = concealer.conceal(&mut stored, 0);
     let text = String::from_utf8(beside(&stored, &subjects[0])).unwrap();
 
-    assert_eq!(text, subject_record(subjects));
+    assert_eq!(text, subject_record(&subjects));
 }

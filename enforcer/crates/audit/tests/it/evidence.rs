@@ -8,8 +8,7 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use enforcer_audit::{
-    Evidence, EvidenceError, Expected, Log, ReadError, VERIFY_SH, VerifierKey, verify,
-    verify_evidence,
+    Evidence, EvidenceError, Expected, Log, ReadError, VERIFY_SH, verify, verify_evidence,
 };
 
 use crate::lab::{Lab, header_bytes};

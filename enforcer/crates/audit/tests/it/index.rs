@@ -67,9 +67,9 @@ fn asked(id: u16, who: u8, peer: &str) -> Exchange {
             caller.token = Some(format!("token \"{who}\"").into());
             caller
         }),
-        route: Some(if who % 2 == 0 { "orders".into() } else { "stock".into() }),
-        status: if id % 7 == 0 { 503 } else { 200 },
-        incident: u8::from(id % 11 == 0),
+        route: Some(if who.is_multiple_of(2) { "orders".into() } else { "stock".into() }),
+        status: if id.is_multiple_of(7) { 503 } else { 200 },
+        incident: u8::from(id.is_multiple_of(11)),
         ..request(1, peer)
     }
 }

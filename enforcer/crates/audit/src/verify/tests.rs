@@ -8,9 +8,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::audit::{Audit, Config};
 use crate::merkle::salted_leaf_hash;
+use crate::note::SigningKey;
 use crate::read::Log;
 use crate::record::{AdminAction, Outcome, Record};
 use crate::segment::{BlockBuilder, Hashing};
+use crate::segment::{Commit, Frame, Frames, Step};
 
 /// Records of one epoch here.
 const EPOCH: u64 = 10;

@@ -1,135 +1,45 @@
-//! The whole audit: every byte of the log against the signed root.
-//!
-//! Recomputes the tree from the leaf hashes, and these from the records wherever their key is at
-//! hand, and holds everything else against it: the checkpoint and its signature, the chain of
-//! epochs, every commit, every tile, the headers of the segments and their hashes, the keys, even
-//! the reserve. With the public key alone the records stay sealed and everything else is checked:
-//! each commit signs the very bytes of the file. Runs beside an agent that writes.
+//! One pass over all segments, from the first record that is left to the last.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
+use super::keys::is_gone_soon;
+use super::{Damage, VerifyError, broken, damage};
 use crate::chain::{self, ChainError};
 use crate::epoch;
 use crate::files::{self, FileError};
 use crate::layout::Layout;
 use crate::merkle::{HASH_BYTES, Hash, TILE_WIDTH, Tile, Tree, root_of};
-use crate::note::{Checkpoint, SigningKey, VerifierKey};
-use crate::open::OpenError;
-use crate::prune;
-use crate::read::{ReadError, read_keys};
-use crate::sealing::age::Identity;
+use crate::note::Checkpoint;
 use crate::sealing::{Keyring, SegmentKeys};
 use crate::segment::{Block, Commit, Fault, Footer, Frame, Frames, Header, Step};
-use crate::subject::{Vault, VaultError};
 
 /// How many records pass between two calls of `progress`.
 const PROGRESS_RECORDS: u64 = 8_192;
-/// A secret that is being destroyed is looked at again so often …
-const GONE_TRIES: u32 = 20;
-/// … after so long.
-const GONE_AFTER: Duration = Duration::from_millis(5);
-
-/// What whoever verifies knows from elsewhere.
-#[derive(Debug, Default)]
-pub struct Expected {
-    /// The log's key.
-    pub key: Option<VerifierKey>,
-    /// The key of its first epoch.
-    pub first_epoch: Option<VerifierKey>,
-    /// Tree heads that the log had, such as witnesses cosigned: it must have grown from each.
-    pub pins: Vec<Checkpoint>,
-    /// Keys for segments whose own the host has destroyed.
-    pub identities: Arc<[Identity]>,
-}
-
-impl Expected {
-    /// Nothing but the log's key.
-    pub fn of(key: &VerifierKey) -> Self {
-        Self { key: Some(key.clone()), ..Self::default() }
-    }
-}
-
-/// A log that holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The key that the checkpoint is signed with.
-    pub key: VerifierKey,
-    /// The tree head: all records below its size are what was signed.
-    pub checkpoint: Checkpoint,
-    /// The first record that is left; older ones were pruned.
-    pub first: u64,
-    /// Intact records behind the checkpoint, not signed yet: an agent is at work, or was killed.
-    pub tail_records: u64,
-    /// Bytes behind these: a write that is under way, or that a crash cut off.
-    pub tail_torn_bytes: u64,
-    /// Files of records.
-    pub segments: usize,
-    /// Of them, those whose records nobody here can open: their hashes were checked, and that the
-    /// file is as it was signed.
-    pub sealed: usize,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Full tiles that were compared.
-    pub tiles: u64,
-    /// Epochs, each of whose keys vouched for the next.
-    pub epochs: u32,
-}
-
-/// The log does not hold.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// Something is not as it was signed.
-    #[error("{0}")]
-    Damaged(Damage),
-    /// A call to the file system failed; nothing is said about the log.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// There is no log to verify.
-    #[error("there is no audit log in `{}`", .0.display())]
-    NoLog(PathBuf),
-}
-
-/// What does not fit, and how far the log is good.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The file.
-    pub file: PathBuf,
-    /// The first record that is not what was signed; none when it is not about records.
-    pub first_bad: Option<u64>,
-    /// The last record before it that was read and fits its own check. Whether it is what was signed
-    /// only the root of a whole log can say.
-    pub last_good: Option<u64>,
-    /// What does not fit.
-    pub why: String,
-}
-
 /// The audit under way.
-struct Audit<'a> {
+pub(super) struct Audit<'a> {
     layout: &'a Layout,
     signed: &'a Checkpoint,
     epochs: &'a epoch::Chain,
     keyring: Keyring,
-    tree: Tree,
+    pub(super) tree: Tree,
     /// Records that fit their hashes.
-    read: u64,
+    pub(super) read: u64,
     /// Tree heads that are still to come: size, root and whose they are.
-    heads: BTreeMap<u64, Vec<(Hash, Whose)>>,
+    pub(super) heads: BTreeMap<u64, Vec<(Hash, Whose)>>,
     next_head: u64,
-    tiles: u64,
-    sealed: usize,
+    pub(super) tiles: u64,
+    pub(super) sealed: usize,
     /// The first tile that does not fit the records; the root will say who is right.
     suspect: Option<Suspect>,
 }
 
 /// Who says that the log had a tree head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
+pub(super) enum Whose {
     Checkpoint,
     Epoch(u32),
     Pin,
@@ -154,99 +64,32 @@ struct Reading<'a> {
     /// Records under its last commit.
     committed: u64,
 }
-
-/// Verifies the log in `directory`. `progress` is told how many of the signed records are done.
-pub fn verify(
-    directory: &Path,
-    expected: &Expected,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Report, VerifyError> {
-    let layout = Layout::new(directory);
-    let (key, first_epoch) = check_keys(&layout, expected)?;
-    let epochs = epoch::Chain::read(&layout, &key, Some(&first_epoch)).map_err(unopened)?;
-    check_epoch_key(&layout, &epochs)?;
-    if !files::is_reserve_empty(&layout) {
-        return Err(damage(&layout.reserve(), None, &"it holds something").into());
-    }
-    check_subjects(directory)?;
-    let pruned = prune::until(&layout, &key).map_err(|error| broken(&layout, error))?;
-    let (signed, firsts) = head(&layout, &key)?;
-    let keyring = Keyring::new(expected.identities.clone());
-    let mut audit = Audit {
-        layout: &layout,
-        signed: &signed,
-        epochs: &epochs,
-        keyring,
-        tree: Tree::default(),
-        read: 0,
-        heads: BTreeMap::new(),
-        next_head: 0,
-        tiles: 0,
-        sealed: 0,
-        suspect: None,
-    };
-    audit.expect(&expected.pins)?;
-    let (mut previous, mut bytes, mut torn) = (None, 0, 0);
-    for (place, &first) in firsts.iter().enumerate() {
-        let path = layout.segment(first);
-        let next = firsts.get(place + 1).copied();
-        let read = audit.segment(first, previous, next, pruned, &mut progress);
-        let (length, end) = read.map_err(|error| error.up_to(audit.read))?;
-        let whole = fs::metadata(&path).map_err(FileError::on("examine", &path))?.len();
-        torn = whole.saturating_sub(length);
-        bytes += whole;
-        previous = Some((first, length, end));
-    }
-    let last = firsts.last().map(|first| layout.segment(*first));
-    let last = last.ok_or_else(|| damage(&layout.segment(0), Some(0), &"is missing"))?;
-    let size = audit.tree.size();
-    if let Some((missing, heads)) = audit.heads.first_key_value() {
-        let whose = heads.first().map_or(Whose::Checkpoint, |(_, whose)| *whose);
-        let why = format!("the log ends here, and {whose} {missing} records");
-        return Err(damage(&last, Some(size), &why).into());
-    }
-    audit.end_suspicion()?;
-    audit.pruned_tiles(pruned)?;
-    progress(signed.size, signed.size);
-    Ok(Report {
-        first: pruned,
-        tail_records: size - signed.size,
-        tail_torn_bytes: torn,
-        segments: firsts.len(),
-        sealed: audit.sealed,
-        bytes,
-        tiles: audit.tiles,
-        epochs: epochs.last().number.saturating_add(1),
-        key,
-        checkpoint: signed,
-    })
-}
-
-/// The signed tree head, and the segments as of that moment or later.
-fn head(layout: &Layout, key: &VerifierKey) -> Result<(Checkpoint, Vec<u64>), VerifyError> {
-    let path = layout.checkpoint();
-    let mut seen = None;
-    loop {
-        let note = files::read_text(&path)?;
-        let note = note.ok_or_else(|| damage(&path, None, &"it is missing"))?;
-        let signed = key.open(&note).map_err(|error| damage(&path, None, &error))?;
-        let firsts = chain::segments(layout)?;
-        if firsts.last().is_none_or(|last| *last <= signed.size) {
-            return Ok((signed, firsts));
+impl<'a> Audit<'a> {
+    pub(super) fn new(
+        layout: &'a Layout,
+        signed: &'a Checkpoint,
+        epochs: &'a epoch::Chain,
+        keyring: Keyring,
+    ) -> Self {
+        Self {
+            layout,
+            signed,
+            epochs,
+            keyring,
+            tree: Tree::default(),
+            read: 0,
+            heads: BTreeMap::new(),
+            next_head: 0,
+            tiles: 0,
+            sealed: 0,
+            suspect: None,
         }
-        // A segment begins only under a checkpoint: an agent has published one since, or this one
-        // was put back.
-        if seen.as_ref() == Some(&note) {
-            let why = "it is older than the newest segment, which begins under a newer one";
-            return Err(damage(&path, Some(signed.size), &why).into());
-        }
-        seen = Some(note);
     }
 }
 
 impl Audit<'_> {
     /// Every tree head that somebody has signed.
-    fn expect(&mut self, pins: &[Checkpoint]) -> Result<(), VerifyError> {
+    pub(super) fn expect(&mut self, pins: &[Checkpoint]) -> Result<(), VerifyError> {
         let Checkpoint { origin, size, root } = self.signed;
         self.heads.entry(*size).or_default().push((*root, Whose::Checkpoint));
         for link in self.epochs.heads() {
@@ -273,7 +116,7 @@ impl Audit<'_> {
     }
 
     /// Goes through one segment; gives how much of the file counts, and the hash of that.
-    fn segment(
+    pub(super) fn segment(
         &mut self,
         first: u64,
         previous: Option<(u64, u64, Hash)>,
@@ -324,7 +167,9 @@ impl Audit<'_> {
             ChainError::Missing(file) => {
                 damage(&file, Some(self.tree.size()), &"the segment is missing").into()
             }
-            other => broken(self.layout, other),
+            other @ (ChainError::Altered { .. } | ChainError::File(_)) => {
+                broken(self.layout, other)
+            }
         })
     }
 
@@ -343,7 +188,9 @@ impl Audit<'_> {
                 ChainError::Missing(file) => {
                     damage(&file, Some(reached), &"the segment is missing").into()
                 }
-                other => broken(self.layout, other.at(reached)),
+                other @ (ChainError::Altered { .. } | ChainError::File(_)) => {
+                    broken(self.layout, other.at(reached))
+                }
             },
         )?;
         if let Some((before, _, sha256)) = previous
@@ -526,7 +373,7 @@ impl Audit<'_> {
     }
 
     /// The root holds, so a tile that does not fit the records was altered.
-    fn end_suspicion(&mut self) -> Result<(), Damage> {
+    pub(super) fn end_suspicion(&mut self) -> Result<(), Damage> {
         match self.suspect.take() {
             None => Ok(()),
             Some(Suspect { tile, missing: true, record }) => {
@@ -541,7 +388,7 @@ impl Audit<'_> {
     }
 
     /// Tiles over records that are gone, each against the one above it.
-    fn pruned_tiles(&mut self, pruned: u64) -> Result<(), VerifyError> {
+    pub(super) fn pruned_tiles(&mut self, pruned: u64) -> Result<(), VerifyError> {
         let mut nodes = pruned;
         for level in 1.. {
             nodes /= TILE_WIDTH;
@@ -592,140 +439,6 @@ fn first_difference(tile: &Tile, found: &[u8]) -> u64 {
     let each = (tile.end() - tile.first()) / TILE_WIDTH;
     tile.first() + u64::try_from(same).unwrap_or_default() * each
 }
-
-/// The keys to verify with: the log's and the first epoch's. Copies in the log must be true ones.
-fn check_keys(
-    layout: &Layout,
-    expected: &Expected,
-) -> Result<(VerifierKey, VerifierKey), VerifyError> {
-    let path = layout.public_key();
-    let (key, first_epoch) = match read_keys(layout) {
-        Ok(keys) => keys,
-        Err(ReadError::NoLog(directory)) => return Err(VerifyError::NoLog(directory)),
-        Err(ReadError::File(error)) => return Err(error.into()),
-        Err(_) => return Err(damage(&path, None, &"it is no key, or was altered").into()),
-    };
-    let differs =
-        |wanted: &Option<VerifierKey>, found| wanted.as_ref().is_some_and(|it| it != found);
-    if differs(&expected.key, &key) || differs(&expected.first_epoch, &first_epoch) {
-        return Err(damage(&path, None, &"it is another key than the one given").into());
-    }
-    // An auditor's copy has no private key, and need not be able to read it.
-    check_private(&layout.key(), &key)?;
-    Ok((key, first_epoch))
-}
-
-/// The key of the epoch that is under way. While it is replaced there may be none.
-fn check_epoch_key(layout: &Layout, epochs: &epoch::Chain) -> Result<(), VerifyError> {
-    let path = layout.epoch();
-    match check_private(&path, &epochs.last().key) {
-        Ok(()) => Ok(()),
-        // An agent may have begun another epoch since.
-        Err(error) => {
-            let again = epoch::Chain::read(layout, &read_keys_again(layout)?, None);
-            let again = again.map_err(unopened)?;
-            if again.last().number > epochs.last().number { Ok(()) } else { Err(error.into()) }
-        }
-    }
-}
-
-fn read_keys_again(layout: &Layout) -> Result<VerifierKey, VerifyError> {
-    let keys = read_keys(layout);
-    let keys = keys.map_err(|_| damage(&layout.public_key(), None, &"it was altered"))?;
-    Ok(keys.0)
-}
-
-/// The keys of personal values, as far as whoever verifies has them.
-fn check_subjects(directory: &Path) -> Result<(), VerifyError> {
-    match Vault::of(directory).check() {
-        Ok(_) => Ok(()),
-        // An agent overwrites what it destroys before it removes it.
-        Err(VaultError::Altered { path, .. }) if is_gone_soon(&path) => check_subjects(directory),
-        Err(VaultError::Altered { path, source }) => Err(damage(&path, None, &source).into()),
-        Err(VaultError::File(error)) if error.source.kind() == io::ErrorKind::NotFound => {
-            check_subjects(directory)
-        }
-        Err(VaultError::File(error)) if error.source.kind() != io::ErrorKind::PermissionDenied => {
-            Err(error.into())
-        }
-        Err(_) => Ok(()),
-    }
-}
-
-/// Whether a file is removed within the moments that a destruction takes.
-fn is_gone_soon(path: &Path) -> bool {
-    (0..GONE_TRIES).any(|_| {
-        std::thread::sleep(GONE_AFTER);
-        !path.exists()
-    })
-}
-
-fn check_private(path: &Path, public: &VerifierKey) -> Result<(), Damage> {
-    let Ok(text) = fs::read(path) else { return Ok(()) };
-    let text = String::from_utf8(text).map(zeroize::Zeroizing::new).ok();
-    let key = text.as_ref().and_then(|text| SigningKey::parse(text.strip_suffix('\n')?).ok());
-    if key.is_none_or(|key| key.verifier() != public) {
-        return Err(damage(path, None, &"it does not belong to the public key"));
-    }
-    Ok(())
-}
-
-fn unopened(error: OpenError) -> VerifyError {
-    match error {
-        OpenError::Altered { file, record, why } => damage(&file, record, &why).into(),
-        OpenError::Missing(file) => damage(&file, None, &"it is missing").into(),
-        OpenError::File(error) => error.into(),
-        other => damage(Path::new("epochs"), None, &other).into(),
-    }
-}
-
-fn broken(layout: &Layout, error: ChainError) -> VerifyError {
-    match error {
-        ChainError::Altered { file, record, why } if file == layout.pruned() => {
-            let _ = record;
-            damage(&file, None, &why).into()
-        }
-        ChainError::Altered { file, record, why } => damage(&file, Some(record), &why).into(),
-        ChainError::File(error) => error.into(),
-        ChainError::Missing(file) => damage(&file, None, &"the segment is missing").into(),
-    }
-}
-
-fn damage(file: &Path, first_bad: Option<u64>, why: &impl fmt::Display) -> Damage {
-    let last_good = first_bad.and_then(|bad| bad.checked_sub(1));
-    Damage { file: file.to_owned(), first_bad, last_good, why: why.to_string() }
-}
-
-impl VerifyError {
-    /// The same, with nothing said about records from `read` on, which were not read.
-    fn up_to(mut self, read: u64) -> Self {
-        if let Self::Damaged(damage) = &mut self {
-            damage.last_good = damage.last_good.min(read.checked_sub(1));
-        }
-        self
-    }
-}
-
-impl From<Damage> for VerifyError {
-    fn from(damage: Damage) -> Self {
-        Self::Damaged(damage)
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.first_bad {
-            Some(bad) => write!(f, "record {bad} in `{}`: {}", self.file.display(), self.why)?,
-            None => write!(f, "`{}`: {}", self.file.display(), self.why)?,
-        }
-        match self.last_good {
-            Some(0) => write!(f, "; record 0 fits its check"),
-            Some(last) => write!(f, "; the records 0 to {last} fit their checks"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl fmt::Display for Whose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -735,7 +448,3 @@ impl fmt::Display for Whose {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "verify_tests.rs"]
-mod tests;
