@@ -210,9 +210,9 @@ impl Sweep {
         let (Self { call, fault }, since) = (self, bench.since);
         let seen = bench.history.home.path().join("seen");
         let mut hits = 0;
-        // In CI the first of a kind and a third of the others, which of them by the fault.
+        // In CI the first of a kind and an eighth of the others, which of them by the fault.
         let offset = Fault::ALL.iter().position(|it| it == fault).unwrap();
-        let is_wanted = |turn: &usize| is_long() || *turn == 1 || (turn + offset).is_multiple_of(3);
+        let is_wanted = |turn: &usize| is_long() || *turn == 1 || (turn + offset).is_multiple_of(8);
         for turn in (1..).filter(is_wanted) {
             let what = format!("{since:?}: {call} {turn}: {fault:?}");
             let inject = format!("inject={call}:{}:when={turn}", fault.word());

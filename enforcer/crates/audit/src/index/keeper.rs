@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -229,16 +228,8 @@ fn prepare(layout: &Layout) -> Result<(), FileError> {
 
 /// First indices of the segments that have an index, ascending.
 pub(super) fn files(layout: &Layout) -> Result<Vec<u64>, FileError> {
-    let folder = layout.indexes();
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(FileError::on("list", &folder))?,
-    };
-    let mut firsts = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(FileError::on("list", &folder))?;
-        firsts.extend(entry.file_name().to_str().and_then(index_first));
-    }
+    let names = crate::files::names(&layout.indexes())?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| index_first(name)).collect();
     firsts.sort_unstable();
     Ok(firsts)
 }

@@ -160,6 +160,12 @@ impl Block {
         self.first
     }
 
+    /// Whether the record at `index` is one of its.
+    pub(super) fn holds(&self, index: u64) -> bool {
+        let place = index.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        place.is_some_and(|place| place < self.leaves.len())
+    }
+
     pub(crate) fn leaves(&self) -> &[Hash] {
         &self.leaves
     }

@@ -237,7 +237,8 @@ impl Leaves {
             return Err(Fault::CutShort.into());
         };
         match parse(head, &body) {
-            Some(Frame::Block(block)) => Ok(Some(block)),
+            // A footer may say anything.
+            Some(Frame::Block(block)) if block.holds(index) => Ok(Some(block)),
             _ => Err(Fault::Frame.into()),
         }
     }

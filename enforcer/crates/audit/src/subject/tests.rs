@@ -454,12 +454,16 @@ fn a_writer_that_was_killed_goes_on_with_its_segment() {
         let subjects = subjects.iter().map(|it| String::from_utf8(beside(&stored, it)).unwrap());
         (subjects.collect::<Vec<_>>(), String::from_utf8(stored).unwrap())
     };
-    let (subjects, before) = write(&mut open(Vec::new()), "203.0.113.7", 50);
+    let mut killed = open(Vec::new());
+    let (subjects, before) = write(&mut killed, "203.0.113.7", 50);
+    killed.settle().unwrap();
+    drop(killed);
     let records = vec![(0, subjects[0].clone().into_boxed_str())];
 
     let mut names = open(records);
     let (again, after) = write(&mut names, "203.0.113.7", 52);
     names.begin_segment(54).unwrap();
+    names.settle().unwrap();
 
     assert_eq!(before, after, "the same person has the same handle");
     assert_eq!(again.len(), 1);
@@ -486,7 +490,7 @@ fn a_segment_that_was_left_open_is_ended_by_the_next_start() {
     let asked = |first| (first == 0).then(|| vec![(0, subject.clone().into_boxed_str())]);
     drop(Names::open(vault.clone(), 2, asked).unwrap());
 
-    assert_eq!(vault.unfinished().unwrap(), [2]);
+    assert!(vault.unfinished().unwrap().is_empty(), "nothing is written of the next one yet");
     let stored = String::from_utf8(stored).unwrap();
     assert_eq!(reread(&vault, 0, &subject, &stored), visit("203.0.113.7"));
 }

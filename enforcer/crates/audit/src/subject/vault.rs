@@ -19,7 +19,7 @@ use super::fields::is_address;
 use super::reveal::Keys;
 use super::seal::{Handle, SECRET_BYTES, SealError, Seed};
 use super::table::{Link, Table, TableError};
-use crate::files::{FileError, sync_directory};
+use crate::files::{self, FileError, sync_directory};
 use crate::merkle::{HASH_BYTES, sha256};
 
 const SEED_MAGIC: &[u8; 16] = b"enforcer-seed/1\n";
@@ -281,17 +281,9 @@ impl Vault {
 
     /// Every file, with the first index that its name tells; none: a file that a crash left.
     fn list(&self) -> Result<Vec<(PathBuf, Option<u64>)>, FileError> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(FileError::on("list", &self.directory))?,
-        };
-        let mut files = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(FileError::on("list", &self.directory))?.path();
-            let first = path.file_name().and_then(|name| name.to_str()).and_then(first_in);
-            files.push((path, first));
-        }
-        Ok(files)
+        let names = files::names(&self.directory)?.into_iter();
+        let names = names.filter(|name| name != "." && name != "..");
+        Ok(names.map(|name| (self.directory.join(&name), first_in(&name))).collect())
     }
 
     fn seed(&self, first: u64) -> PathBuf {
@@ -305,14 +297,14 @@ impl Vault {
     /// Puts `bytes` in the place of `path`, durably, and destroys what was there.
     fn replace(&self, path: &Path, bytes: &[u8], by: &str) -> Result<(), FileError> {
         let unfinished = self.directory.join(by);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&unfinished)
             .map_err(FileError::on("create", &unfinished))?;
-        file.write_all(bytes).map_err(FileError::on("write", &unfinished))?;
+        files::write_at(&file, bytes, 0).map_err(FileError::on("write", &unfinished))?;
         file.sync_all().map_err(FileError::on("sync", &unfinished))?;
         // A name of its own, so that a crash behind the renaming leaves it to be destroyed.
         let former = self.directory.join(format!("{by}-former"));

@@ -124,19 +124,18 @@ async fn a_checkpoint_that_witnesses_have_seen_is_the_one_that_a_bundle_leads_to
     let (folder, bundled) = lab.bundle("seen", Choice::Numbers(vec![5]));
     assert_eq!(
         (bundled.size, bundled.witnesses.as_slice()),
-        (31, ["witness.example/w1".to_owned()].as_slice())
+        (seen.size(), ["witness.example/w1".to_owned()].as_slice())
     );
     let report = check_bundle(&folder, None).unwrap();
     assert_eq!(report.witnesses[0].seconds, 1_800_000_000);
     assert!(report.has_token);
     let said = script(&folder, &[]);
-    assert!(
-        said.1.contains("witnessed: witness.example/w1 saw the log with 31 records"),
-        "{said:?}"
-    );
+    let words = format!("witnessed: witness.example/w1 saw the log with {} records", seen.size());
+    assert!(said.1.contains(&words), "{said:?}");
 
-    let (newer, bundled) = lab.bundle("newer", Choice::Numbers(vec![31]));
-    assert_eq!((bundled.size, bundled.witnesses.len()), (32, 0), "nobody has seen that one yet");
+    let (newer, bundled) = lab.bundle("newer", Choice::Numbers(vec![seen.size()]));
+    let unseen = (seen.size() + 1, 0);
+    assert_eq!((bundled.size, bundled.witnesses.len()), unseen, "nobody has seen that one yet");
     assert_eq!(verdicts(&newer), (Some(0), Some(0)));
 
     // A cosignature of another witness, of another time, none at all, another token.
@@ -207,11 +206,11 @@ async fn whoever_tampers_and_lists_again_is_refused_all_the_same() {
         ("the key of another log", &|bad| {
             fs::copy(other.join("key.pub"), bad.join("key.pub")).unwrap();
         }),
-        ("a wider selection", &|bad| replace(&bad.join("selection"), "\nto 17\n", "\nto 16\n")),
-        ("another size", &|bad| replace(&bad.join("selection"), "\nsize 17\n", "\nsize 18\n")),
-        ("another number", &|bad| replace(&bad.join("selection"), "records 17", "records 16")),
+        ("a narrower selection", &|bad| renumber(&bad.join("selection"), "to ", |to| to - 1)),
+        ("another size", &|bad| renumber(&bad.join("selection"), "size ", |size| size + 1)),
+        ("another number", &|bad| renumber(&bad.join("selection"), "records ", |count| count - 1)),
         ("another log's name", &|bad| replace(&bad.join("selection"), "log host", "log post")),
-        ("a padded number", &|bad| replace(&bad.join("selection"), "records 17", "records 017")),
+        ("a padded number", &|bad| replace(&bad.join("selection"), "records ", "records 0")),
         ("a time that is none", &|bad| replace(&bad.join("selection"), "made 20", "made x0")),
         ("a word too many", &|bad| append(&bad.join("selection"), "more 1\n")),
         ("a selection of something", &|bad| {
@@ -645,6 +644,14 @@ fn withhold(folder: &Path, index: u64) {
     let lines: String = text.lines().filter(other).map(|line| format!("{line}\n")).collect();
     assert_ne!(text, lines, "no record {index}");
     fs::write(&path, lines).unwrap();
+}
+
+/// Puts another number behind `name` at the beginning of a line.
+fn renumber(path: &Path, name: &str, change: impl Fn(u64) -> u64) {
+    let text = fs::read_to_string(path).unwrap();
+    let found = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let changed = change(found.parse().unwrap());
+    replace(path, &format!("{name}{found}\n"), &format!("{name}{changed}\n"));
 }
 
 fn replace(path: &Path, from: &str, to: &str) {

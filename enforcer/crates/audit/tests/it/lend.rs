@@ -86,9 +86,10 @@ async fn a_log_that_is_taken_back_has_what_the_other_wrote_and_did_not_answer_on
     append(&ours, 0..3).await;
     let (other, lender) = lend(&lab, &ours, 1).await;
     append(&ours, 3..4).await;
+    let size = Log::open_read_only(&lab.directory()).unwrap().size();
 
     let unanswered = ours.reserve().unwrap().write(record(4));
-    while Log::open_read_only(&lab.directory()).unwrap().size() < 5 {
+    while Log::open_read_only(&lab.directory()).unwrap().size() == size {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let waiting = ours.reserve().unwrap().write(record(5));

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use enforcer_audit::{Audit, Config};
+use enforcer_audit::{Audit, Config, Log};
 use enforcer_authn::{
     Assertions, DpopProofs, FingerprintKey, KeyStore, NewKey, Pepper, RevocationStore, Tokens,
 };
@@ -273,7 +273,13 @@ impl House {
         for thread in self.threads.drain(..) {
             thread.join().unwrap();
         }
-        self.shared.audit.clone().close().await.unwrap()
+        let size = self.shared.audit.clone().close().await.unwrap();
+        let log = Log::open_read_only(&self.folder.path().join("audit")).unwrap();
+        assert_eq!(log.size(), size);
+        let records = log.records(0..size).unwrap().map(|record| record.unwrap().header().unwrap());
+        // What their handles stand for has records of its own.
+        let requests = records.filter(|header| header.class != "subject").count();
+        u64::try_from(requests).unwrap()
     }
 
     pub(super) fn has_ended(&self) -> bool {
