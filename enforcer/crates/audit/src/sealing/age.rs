@@ -89,6 +89,11 @@ impl Identity {
         if identities.is_empty() { Err(AgeKeyError::Identity) } else { Ok(identities) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(byte: u8) -> Self {
+        Self(StaticSecret::from([byte; SHARE_BYTES]))
+    }
+
     /// Whom one encrypts to for this identity.
     pub fn recipient(&self) -> Recipient {
         Recipient(PublicKey::from(&self.0).to_bytes())
@@ -241,14 +246,10 @@ mod tests {
     // The example of the X25519 recipient in the documentation of age.
     const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 
-    fn identity(byte: u8) -> Identity {
-        Identity(StaticSecret::from([byte; 32]))
-    }
-
     #[test]
     fn a_key_reaches_every_recipient_and_nobody_else() {
         let key = DataKey::generate().unwrap();
-        let (alice, bob, eve) = (identity(1), identity(2), identity(3));
+        let (alice, bob, eve) = (Identity::of(1), Identity::of(2), Identity::of(3));
 
         let file = wrap(&key, &[alice.recipient(), bob.recipient()]).unwrap();
 
@@ -261,12 +262,12 @@ mod tests {
     #[test]
     fn every_changed_byte_of_a_file_is_refused() {
         let key = DataKey::generate().unwrap();
-        let file = wrap(&key, &[identity(1).recipient()]).unwrap();
+        let file = wrap(&key, &[Identity::of(1).recipient()]).unwrap();
 
         for place in 0..file.len() {
             let mut bytes = file.clone();
             bytes[place] ^= 1;
-            assert!(unwrap(&bytes, &[identity(1)]).is_none(), "byte {place}");
+            assert!(unwrap(&bytes, &[Identity::of(1)]).is_none(), "byte {place}");
         }
     }
 

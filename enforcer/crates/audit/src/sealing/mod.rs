@@ -6,6 +6,8 @@
 
 pub(crate) mod age;
 mod keyring;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
