@@ -40,6 +40,7 @@ mod prune;
 mod sealing;
 mod segment;
 mod store;
+mod store_error;
 mod subject;
 mod tail;
 mod upkeep;

@@ -21,7 +21,8 @@ use crate::lend::{Lending, Relay};
 use crate::open::{self, OpenError, Opened};
 use crate::record::{Gap, GapReason, KeyChange, Record};
 use crate::shared::{Health, Published, Shared};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
+use crate::store_error::StoreError;
 use crate::stored::Stored;
 
 /// A group is committed at the latest when it has this many records …
