@@ -321,7 +321,13 @@ impl Store {
         let (size, root) = (self.tree.size(), self.tree.root());
         let checkpoint = self.key.sign(size, root);
         let path = self.layout.checkpoint();
-        files::replace(&self.layout, &path, checkpoint.as_bytes(), 0o644, Durable::Derived)?;
+        let published =
+            files::replace(&self.layout, &path, checkpoint.as_bytes(), 0o644, Durable::Derived);
+        if published.is_err() {
+            // The whole directory may have gone meanwhile, which says more.
+            self.check_in_place()?;
+        }
+        published?;
         self.committed = self.tree.clone();
         self.signed = size;
         Ok(Published { size, root, checkpoint: Arc::from(checkpoint), at: now.wall })
