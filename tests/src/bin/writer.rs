@@ -1,7 +1,7 @@
 //! `writer DIRECTORY SOCKET`: appends to an audit log, and tells what was promised of each record.
 //!
 //! It is made to be killed, to be denied what it asks of the system, and to be believed: every word
-//! of [`Word`] is sent before the next thing is done, over a socket, whose calls no test disturbs.
+//! of `Word` is sent before the next thing is done, over a socket, whose calls no test disturbs.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
