@@ -8,7 +8,7 @@ use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
-use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Finding, Prefix};
+use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix};
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
@@ -165,7 +165,7 @@ fn throttle(
     orders: &mpsc::Sender<Order>,
     audit: &Audit,
 ) {
-    let finding = |target: Prefix, seen, window, ttl| Finding {
+    let finding = |target: Prefix, seen, window, ttl| Offence {
         rule: THROTTLE.to_owned(),
         target,
         through: exchange.through(),
@@ -201,7 +201,7 @@ fn throttle(
 }
 
 /// Orders the block, and records the finding once it is known what came of it.
-fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &Audit) {
+fn respond(finding: Offence, mode: Mode, orders: &mpsc::Sender<Order>, audit: &Audit) {
     info!(rule = finding.rule, failures = %finding.failures, "finding");
     let answer = match mode {
         Mode::Observe => None,
@@ -237,7 +237,7 @@ fn respond(finding: Finding, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
 
 /// Orders the blocks for what a predecessor still finds.
 pub(crate) async fn answer(
-    mut found: mpsc::Receiver<Finding>,
+    mut found: mpsc::Receiver<Offence>,
     orders: mpsc::Sender<Order>,
     audit: Audit,
 ) {
@@ -247,7 +247,7 @@ pub(crate) async fn answer(
 }
 
 fn record(
-    finding: Finding,
+    finding: Offence,
     mode: Mode,
     outcome: Result<BlockId, String>,
     audit: &Audit,

@@ -3,7 +3,7 @@
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use enforcer_model::{FailureCount, Failures, Finding, RequestId, Source};
+use enforcer_model::{FailureCount, Failures, Offence, RequestId, Source};
 use tokio::sync::mpsc;
 
 use super::words::{Found, FoundOf, Word};
@@ -27,7 +27,7 @@ pub(crate) fn forward(mut orders: mpsc::Receiver<Order>, successor: &SyncSender<
     }
 }
 
-fn written(finding: &Finding) -> Found {
+fn written(finding: &Offence) -> Found {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Found {
         rule: finding.rule.clone(),
@@ -45,9 +45,9 @@ fn written(finding: &Finding) -> Found {
 }
 
 /// The finding behind the word; requests that cannot be read are left out.
-pub(super) fn read(found: Found) -> Finding {
+pub(super) fn read(found: Found) -> Offence {
     let ids = found.evidence.iter().filter_map(|id| u128::from_str_radix(id, 16).ok());
-    Finding {
+    Offence {
         rule: found.rule,
         target: found.target,
         through: found.through.map(Source::new),
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_the_same_on_the_other_side() {
-        let finding = Finding {
+        let finding = Offence {
             rule: "key-guessing".to_owned(),
             target: "192.0.2.7".parse().unwrap(),
             through: Some(Source::new("10.0.0.9".parse().unwrap())),

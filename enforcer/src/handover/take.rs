@@ -15,7 +15,7 @@ use enforcer_admin::call::{HandOver, Shared};
 use enforcer_admin::{Answer, Call};
 use enforcer_audit::Audit;
 use enforcer_limits::{Limits, Period, QuotaSpent};
-use enforcer_model::Finding;
+use enforcer_model::Offence;
 use enforcer_policy::{Address, Policy};
 use enforcer_proxy::{Connections, Inherited};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -184,7 +184,7 @@ impl Predecessor {
         attended: &mut Attended,
         limits: Arc<Limits>,
         connections: &Arc<Connections>,
-    ) -> Result<mpsc::Receiver<Finding>> {
+    ) -> Result<mpsc::Receiver<Offence>> {
         let (findings, found) = mpsc::channel(FINDINGS_MAX);
         if self.is_gone {
             return Ok(found);
@@ -249,7 +249,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     })
 }
 
-fn listen(mut conversation: Conversation, limits: &Limits, findings: &mpsc::Sender<Finding>) {
+fn listen(mut conversation: Conversation, limits: &Limits, findings: &mpsc::Sender<Offence>) {
     loop {
         match conversation.hear() {
             Ok(Word::Spent { spent }) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use enforcer_admin::call::{self, Blocked, Released, Which};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{BlockEvent, Layer, Ticket};
-use enforcer_model::{Author, Block, BlockId, Expiry, Finding, Moment, Source, Target};
+use enforcer_model::{Author, Block, BlockId, Expiry, Moment, Offence, Source, Target};
 use tracing::{info, warn};
 
 use super::closing::Closed;
@@ -60,7 +60,7 @@ impl Responder {
     ///
     /// Open connections are closed a moment later, by [`super::Order::Close`]: the answer to the
     /// request that crossed the threshold may still wait for its record to be on disk.
-    pub(super) fn answer(&mut self, finding: &Finding) -> Result<BlockId, String> {
+    pub(super) fn answer(&mut self, finding: &Offence) -> Result<BlockId, String> {
         let now = self.now();
         let target = Target::Network(finding.target);
         let objections = self.objections(target, &self.around, now);

@@ -8,7 +8,7 @@ use enforcer_admin::call::{
     ListReleased, ListRow, Place, Released, Talkers, Which, Why,
 };
 use enforcer_audit::Ticket;
-use enforcer_model::{Author, BlockId, Finding, KeyId, PerSecond, Prefix};
+use enforcer_model::{Author, BlockId, KeyId, Offence, PerSecond, Prefix};
 use enforcer_policy::WhenFull;
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -29,7 +29,7 @@ pub(crate) enum Order {
         reply: Reply<(Blocked, Option<Ticket>)>,
     },
     Answer {
-        finding: Finding,
+        finding: Offence,
         reply: oneshot::Sender<Result<BlockId, String>>,
     },
     Release {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use enforcer_admin::RefusalKind;
 use enforcer_admin::call::{self, Imported, Which};
 use enforcer_model::{
-    Author, Expiry, FailureCount, Failures, Finding, Reason, Source, SystemClock,
+    Author, Expiry, FailureCount, Failures, Offence, Reason, Source, SystemClock,
 };
 use parking_lot::Mutex;
 
@@ -273,7 +273,7 @@ async fn a_never_block_list_that_grows_lifts_the_blocks_that_it_covers() {
 async fn whoever_came_through_a_proxy_is_refused_at_layer_7_and_the_kernel_hears_nothing_of_it() {
     let mut house = House::new();
     let proxy = Source::new([10, 0, 0, 5].into());
-    let found = |target: &str, through| Finding {
+    let found = |target: &str, through| Offence {
         rule: "key-guessing".into(),
         target: prefix(target),
         through,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Finding, Timestamp, Who};
+use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Offence, Timestamp, Who};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -251,7 +251,7 @@ pub enum ConfigEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FindingRecord {
     /// What the rule saw.
-    pub finding: Finding,
+    pub finding: Offence,
     /// Whether the rule may act.
     pub mode: FindingMode,
     /// The block that answered it.
@@ -482,7 +482,7 @@ fn cut_list(list: &mut Vec<String>, longest: usize) {
 impl Serialize for FindingRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Naming every field: a new one in the model must find its place in the format.
-        let Finding { rule, target, through, failures, ttl, evidence } = &self.finding;
+        let Offence { rule, target, through, failures, ttl, evidence } = &self.finding;
         let mut body = serializer.serialize_struct("Finding", 10)?;
         body.serialize_field("rule", rule)?;
         body.serialize_field("target", target)?;

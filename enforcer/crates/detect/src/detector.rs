@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use enforcer_model::{Exchange, FailureCount, Failures, Finding, Prefix, RequestId, Source};
+use enforcer_model::{Exchange, FailureCount, Failures, Offence, Prefix, RequestId, Source};
 
 use crate::{Mode, Rule};
 
@@ -101,7 +101,7 @@ impl Detector {
     /// A finding clears what was counted: the next one needs a whole threshold again. One IPv6
     /// address that failed alone is found by itself; as soon as a second one of its /64 is found
     /// while the first finding lasts, the whole /64 is.
-    pub fn observe(&mut self, failure: Failure) -> Vec<(Finding, Mode)> {
+    pub fn observe(&mut self, failure: Failure) -> Vec<(Offence, Mode)> {
         self.watches.iter_mut().filter_map(|watch| watch.observe(failure)).collect()
     }
 
@@ -123,7 +123,7 @@ impl Watch {
         Self { rule, recent: HashMap::new(), found: HashMap::new() }
     }
 
-    fn observe(&mut self, failure: Failure) -> Option<(Finding, Mode)> {
+    fn observe(&mut self, failure: Failure) -> Option<(Offence, Mode)> {
         let threshold = usize::try_from(self.rule.failures.get()).unwrap_or(usize::MAX);
         let named = failure.through.is_some();
         let around = Around { network: failure.source.neighbourhood(), named };
@@ -167,9 +167,9 @@ impl Watch {
         target
     }
 
-    fn finding(&self, target: Prefix, failures: &VecDeque<Failure>) -> Finding {
+    fn finding(&self, target: Prefix, failures: &VecDeque<Failure>) -> Offence {
         let surplus = failures.len().saturating_sub(EVIDENCE_MAX);
-        Finding {
+        Offence {
             rule: self.rule.id.to_string(),
             target,
             through: failures.back().and_then(|last| last.through),

@@ -1,14 +1,21 @@
-//! What it means: failures in, findings out.
+//! What it means: what happened in, findings out.
 //!
-//! Pure and single-owner: one task feeds [`Detector`] and reads its findings, nothing here touches a
-//! socket, a clock or a map. Our own denials (quarantine, limits, overload) are never evidence, so a
-//! block cannot feed itself. Memory is bounded by [`SOURCES_MAX`], twice for each rule,
-//! and [`CLIENTS_MAX`].
+//! Pure and single-owner: one task feeds it and reads its findings, nothing here touches a socket, a
+//! clock or a map. Our own denials (quarantine, limits, overload) are never evidence, so a block
+//! cannot feed itself. Every table has a bound, named beside it.
 
 mod clients;
 mod detector;
+mod entity;
+mod event;
+mod finding;
+mod response;
 mod rule;
 
 pub use clients::{CLIENTS_MAX, Clients};
 pub use detector::{Detector, EVIDENCE_MAX, Failure, SOURCES_MAX};
+pub use entity::{Entity, EntityError};
+pub use event::{Event, Packets, Request, object};
+pub use finding::{Finding, SIGNALS_MAX, Scene, Signal};
+pub use response::{Action, Response};
 pub use rule::{Mode, Rule};

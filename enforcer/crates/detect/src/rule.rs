@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// "`failures` failures of authentication from one source `within` a window", and the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -20,10 +22,13 @@ pub struct Rule {
 }
 
 /// What a finding leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Recorded as "would have blocked".
+    /// Recorded as what would have been done.
     Observe,
-    /// The source is blocked.
+    /// An operator is asked first.
+    Approve,
+    /// It is done.
     Auto,
 }

@@ -86,9 +86,9 @@ pub struct Block {
     pub through: Option<Source>,
 }
 
-/// What a detection rule saw.
+/// What a rule of the policy has against a source.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
+pub struct Offence {
     /// The rule of the policy.
     pub rule: String,
     /// Whom it is about: one address, or the IPv6 /64 that the failures came from.

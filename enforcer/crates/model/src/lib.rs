@@ -18,7 +18,7 @@ mod units;
 pub use claims::{Claims, Value};
 pub use clock::{Clock, Moment, SystemClock, Timestamp, TimestampError};
 pub use decision::{
-    Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Finding, Target,
+    Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Offence, Target,
     TargetError,
 };
 pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, TlsVersion, Who};

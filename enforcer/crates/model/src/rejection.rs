@@ -237,6 +237,31 @@ impl Reason {
         )
     }
 
+    /// Whether it was refused by what we had decided before, or for want of our own means: that says
+    /// nothing of whoever sent it.
+    pub const fn is_own_denial(self) -> bool {
+        matches!(
+            self,
+            Self::AuditUnavailable
+                | Self::AuthenticationTooWeak
+                | Self::EndpointDisabled
+                | Self::EndpointTightened
+                | Self::Internal
+                | Self::IssuerUnavailable
+                | Self::LimitConcurrent
+                | Self::LimitKey
+                | Self::LimitShared
+                | Self::LimitSource
+                | Self::LimitUnavailable
+                | Self::Quarantined
+                | Self::QuotaUsed
+                | Self::Shed
+                | Self::ShuttingDown
+                | Self::UpstreamBusy
+                | Self::UpstreamPaused
+        )
+    }
+
     /// The word with this name, as [`Self::as_str`] writes it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
@@ -308,6 +333,10 @@ mod tests {
         }
         for denial_of_ours in [Reason::Quarantined, Reason::LimitSource, Reason::LimitKey] {
             assert!(!denial_of_ours.is_refused_credential());
+            assert!(denial_of_ours.is_own_denial());
+        }
+        for &reason in Reason::ALL {
+            assert!(!(reason.is_own_denial() && reason.is_refused_credential()), "{reason}");
         }
     }
 }

@@ -10,7 +10,7 @@ use enforcer_audit::{
     KernelCount, KernelSummary, Layer, ListChange, ListCounts, ListEvent, Log, Lost, OpenError,
     Record, Stored,
 };
-use enforcer_model::{Author, Expiry, FailureCount, Failures, Finding, SystemClock, Timestamp};
+use enforcer_model::{Author, Expiry, FailureCount, Failures, Offence, SystemClock, Timestamp};
 use serde_json::json;
 
 use crate::lab::{Lab, append_many, block, note, number_of, request};
@@ -60,7 +60,7 @@ async fn records_keep_their_order_over_segments_tiles_and_restarts() {
 async fn every_class_of_record_has_its_documented_form() {
     let lab = Lab::new();
     let (audit, _) = lab.open().unwrap();
-    let finding = Finding {
+    let finding = Offence {
         rule: "key-guessing".to_owned(),
         target: "203.0.113.7".parse().unwrap(),
         through: None,
