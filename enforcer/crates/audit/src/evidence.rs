@@ -40,7 +40,8 @@ pub struct Evidence {
 }
 
 /// The tree of a log, as far as it was read to prove records.
-pub(crate) struct Prover<'a> {
+#[derive(Debug)]
+pub struct Prover<'a> {
     hashes: Hashes<'a>,
 }
 
@@ -63,13 +64,13 @@ pub enum EvidenceError {
 impl Log {
     /// The record at `index` with everything that proves it.
     pub fn export(&self, index: u64) -> Result<Evidence, ReadError> {
-        let stored = self.record(index)?;
+        let stored = self.sealed_record(index)?;
         let proof = self.prover().prove(&stored)?;
         Ok(Evidence { index, record: stored.leaf().into(), proof, key: self.key().clone() })
     }
 
     /// Proves one record after the other, and reads each part of the tree once.
-    pub(crate) fn prover(&self) -> Prover<'_> {
+    pub fn prover(&self) -> Prover<'_> {
         Prover { hashes: Hashes::of(self) }
     }
 }
@@ -78,7 +79,7 @@ impl Log {
 
 impl Prover<'_> {
     /// The proof of `stored` in the form of C2SP tlog-proof.
-    pub(crate) fn prove(&mut self, stored: &Stored) -> Result<String, ReadError> {
+    pub fn prove(&mut self, stored: &Stored) -> Result<String, ReadError> {
         let (log, index) = (self.hashes.log, stored.index);
         let path = inclusion_path(&mut self.hashes, index, log.size())?;
         let root = root_from_inclusion(leaf_hash(stored.leaf()), index, log.size(), &path);
@@ -138,6 +139,7 @@ pub(crate) fn parse_proof(proof: &str) -> Option<(u64, Vec<Hash>, &str)> {
 }
 
 /// The tree under a checkpoint: from tiles, and from segments where a tile is not full.
+#[derive(Debug)]
 pub(crate) struct Hashes<'a> {
     log: &'a Log,
     firsts: Option<Vec<u64>>,

@@ -23,6 +23,7 @@ pub mod index;
 mod publish;
 mod query;
 mod read;
+mod reading;
 mod select;
 mod term;
 mod verify;
@@ -58,7 +59,7 @@ pub use bundle::{
 };
 pub use chain::ChainError;
 pub use encode::Unnumbered;
-pub use evidence::{Evidence, EvidenceError, VERIFY_SH, verify_evidence};
+pub use evidence::{Evidence, EvidenceError, Prover, VERIFY_SH, verify_evidence};
 pub use files::FileError;
 pub use formats::{CSV_COLUMNS, ECS_VERSION, Form, Formatter, OCSF_VERSION};
 pub use lend::{Lender, Outlet};

@@ -4,7 +4,6 @@
 //! acknowledged. Reading checks each record against its frame; that the records are those that were
 //! signed is the business of [`crate::verify()`].
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,12 +18,13 @@ use crate::layout::Layout;
 use crate::merkle::Tree;
 use crate::note::{Checkpoint, KeyError, NoteError, VerifierKey};
 use crate::query::{Condition, Query, Search};
+use crate::reading::{Reading, Shelf, View};
 use crate::sealing::age::Identity;
-use crate::sealing::{KEY_BYTES, Keyring, SegmentKeys};
-use crate::segment::{Entries, Fault, Leaves};
+use crate::sealing::{KEY_BYTES, Keyring};
+use crate::segment::Fault;
 use crate::select::Selector;
 use crate::stored::Stored;
-use crate::subject::{self, Handle, Revealer, Vault};
+use crate::subject::Vault;
 
 /// How a `subject` record says that it is one.
 pub(crate) const SUBJECT_CLASS: &str = "\"class\":\"subject\"";
@@ -38,6 +38,7 @@ pub struct Log {
     keyring: Keyring,
     note: String,
     checkpoint: Checkpoint,
+    shelf: Shelf,
 }
 
 /// One segment of a log.
@@ -63,20 +64,11 @@ pub struct Records {
     layout: Layout,
     keyring: Keyring,
     segments: vec::IntoIter<u64>,
-    segment: Option<Unlocked>,
-    entries: Option<Entries>,
-    revealer: Revealer,
-    subjects: Option<HashMap<String, Arc<str>>>,
+    shelf: Shelf,
+    segment: Option<Reading>,
+    view: View,
     next: u64,
     until: u64,
-}
-
-/// A segment that can be read.
-#[derive(Debug)]
-struct Unlocked {
-    leaves: Leaves,
-    keys: SegmentKeys,
-    path: PathBuf,
 }
 
 /// The records of one selector, oldest first.
@@ -188,12 +180,14 @@ impl Log {
         let checkpoint = key.open(&note);
         let checkpoint = checkpoint.map_err(|source| ReadError::Checkpoint { path, source })?;
         let keyring = Keyring::default();
-        Ok(Self { layout, key, first_epoch, keyring, note, checkpoint })
+        let shelf = Shelf::default();
+        Ok(Self { layout, key, first_epoch, keyring, note, checkpoint, shelf })
     }
 
     /// The same, for somebody who can open segments whose keys the host has destroyed.
     pub fn with_identities(mut self, identities: Arc<[Identity]>) -> Self {
         self.keyring = Keyring::new(identities);
+        self.shelf = Shelf::default();
         self
     }
 
@@ -275,6 +269,10 @@ impl Log {
 
     /// The records of `range`, as far as the checkpoint goes.
     pub fn records(&self, range: Range<u64>) -> Result<Records, ReadError> {
+        self.view(range, View::Readable)
+    }
+
+    fn view(&self, range: Range<u64>, view: View) -> Result<Records, ReadError> {
         let mut firsts = chain::segments(&self.layout)?;
         let until = range.end.min(self.size());
         // From the last segment that begins at or before the first record.
@@ -284,10 +282,9 @@ impl Log {
             layout: self.layout.clone(),
             keyring: self.keyring.clone(),
             segments,
+            shelf: self.shelf.clone(),
             segment: None,
-            entries: None,
-            revealer: Revealer::new(),
-            subjects: None,
+            view,
             next: range.start,
             until,
         })
@@ -295,8 +292,17 @@ impl Log {
 
     /// One record.
     pub fn record(&self, index: u64) -> Result<Stored, ReadError> {
+        self.one(index, View::Readable)
+    }
+
+    /// One record as it was hashed, for whoever proves it.
+    pub(crate) fn sealed_record(&self, index: u64) -> Result<Stored, ReadError> {
+        self.one(index, View::Sealed)
+    }
+
+    fn one(&self, index: u64, view: View) -> Result<Stored, ReadError> {
         let size = self.size();
-        let record = self.records(index..index.saturating_add(1))?.next();
+        let record = self.view(index..index.saturating_add(1), view)?.next();
         record.unwrap_or(Err(ReadError::NoRecord { index, size }))
     }
 
@@ -404,97 +410,39 @@ impl Records {
     fn advance(&mut self) -> Result<Stored, ReadError> {
         let index = self.next;
         loop {
-            let Some(segment) = &self.segment else {
-                let segment = self.next_segment()?;
-                let first = segment.leaves.header().first();
-                // Whoever has no keys of personal values reads handles.
-                let keys = Vault::of(self.layout.root()).open(first).unwrap_or_default();
-                self.revealer.begin_segment(keys);
-                self.subjects = None;
-                self.segment = Some(segment);
-                continue;
+            let mut segment = match self.segment.take() {
+                Some(segment) => segment,
+                None => self.next_segment()?,
             };
-            if let Some(json) = self.entries.as_ref().and_then(|entries| entries.get(index)) {
+            let found = segment.record(index, self.view)?;
+            if let Some(stored) = found {
+                self.segment = Some(segment);
                 self.next += 1;
-                let salt = segment.keys.salt(index);
-                let (revealer, subjects) = (&mut self.revealer, &mut self.subjects);
-                let text = String::from_utf8_lossy(json);
-                let readable = revealer.reveal(&text, &mut |handle, place| {
-                    segment.subject(handle, place, index, subjects)
-                });
-                return Ok(Stored::read(index, &salt, json, &readable));
+                return Ok(stored);
             }
-            if index < segment.leaves.end() {
-                self.entries = Some(segment.open(index)?);
-            } else if self.segments.len() > 0 {
-                self.segment = None;
-            } else {
-                let file = segment.path.clone();
-                return Err(ReadError::Damaged { index, file, fault: Fault::CutShort });
+            if self.segments.len() == 0 {
+                return Err(segment.damaged(index, Fault::CutShort));
             }
+            self.shelf.put(segment);
         }
     }
 
     /// Opens the segment that holds the next record.
-    fn next_segment(&mut self) -> Result<Unlocked, ReadError> {
+    fn next_segment(&mut self) -> Result<Reading, ReadError> {
         let missing = || ChainError::Missing(self.layout.segments());
         let first = self.segments.next().ok_or_else(missing)?;
         if first > self.next {
             return Err(ChainError::Missing(self.layout.segment(self.next)).into());
         }
-        let path = self.layout.segment(first);
-        let leaves = chain::open_leaves(&path, first)?;
-        let keys = self.keyring.find(&self.layout, leaves.header())?;
-        let keys = keys.ok_or(ReadError::Sealed { first })?;
-        Ok(Unlocked { leaves, keys, path })
+        self.shelf.take(&self.layout, &self.keyring, first)
     }
 }
 
-impl Unlocked {
-    /// The text of the `subject` record that holds `handle`. In a segment that grows nobody says
-    /// where that is: all before `index` are read once and remembered.
-    fn subject(
-        &self,
-        handle: Handle,
-        place: Option<u32>,
-        index: u64,
-        known: &mut Option<HashMap<String, Arc<str>>>,
-    ) -> Option<Box<str>> {
-        let first = self.leaves.header().first();
-        if let Some(place) = place {
-            let at = first.saturating_add(u64::from(place));
-            return Some(String::from_utf8_lossy(self.open(at).ok()?.get(at)?).into());
+impl Drop for Records {
+    fn drop(&mut self) {
+        if let Some(segment) = self.segment.take() {
+            self.shelf.put(segment);
         }
-        let known = known.get_or_insert_with(|| self.subjects_before(index));
-        known.get(&handle.to_string()).map(|text| Box::from(&**text))
-    }
-
-    fn subjects_before(&self, index: u64) -> HashMap<String, Arc<str>> {
-        let mut known = HashMap::new();
-        let mut next = self.leaves.header().first();
-        while next < index {
-            let Ok(entries) = self.open(next) else { break };
-            while let Some(json) = entries.get(next) {
-                let text: Arc<str> = String::from_utf8_lossy(json).into();
-                if text.contains(SUBJECT_CLASS) {
-                    for subject in subject::read(&text) {
-                        known.insert(subject.handle, Arc::clone(&text));
-                    }
-                }
-                next += 1;
-            }
-        }
-        known
-    }
-
-    /// The records of the block that holds the one at `index`.
-    fn open(&self, index: u64) -> Result<Entries, ReadError> {
-        let damaged = |index, fault| ReadError::Damaged { index, file: self.path.clone(), fault };
-        let block = self.leaves.block(index);
-        let block = block.map_err(|error| chain::unopened(&self.path, index, error))?;
-        let block = block.ok_or_else(|| damaged(index, Fault::Frame))?;
-        let opened = block.open(self.leaves.context(), &self.keys);
-        opened.map_err(|bad| damaged(bad.index, Fault::from(bad)))
     }
 }
 
