@@ -66,11 +66,7 @@ impl FromStr for Entity {
         }
         match kind {
             "source" => name.parse().map(Self::Source).or(Err(refused())),
-            "identity" => {
-                // The one constructor that takes any text, as records hold it.
-                let principal = serde_json::from_value(name.into());
-                principal.map(Self::Identity).or(Err(refused()))
-            }
+            "identity" => principal(name).map(Self::Identity).ok_or_else(refused),
             "credential" => fingerprint(name).map(Self::Credential).ok_or_else(refused),
             "ja4" => Ok(Self::Ja4(name.into())),
             "route" => Ok(Self::Route(name.into())),
@@ -78,6 +74,12 @@ impl FromStr for Entity {
             _ => Err(refused()),
         }
     }
+}
+
+/// A principal as records hold it.
+pub(crate) fn principal(name: &str) -> Option<Principal> {
+    // The one constructor that takes any text.
+    serde_json::from_value(name.into()).ok()
 }
 
 fn fingerprint(text: &str) -> Option<Fingerprint> {

@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub ja4: Option<&'a str>,
     /// What the client calls itself.
     pub user_agent: Option<&'a str>,
+    /// The incident level that held.
+    pub incident: u8,
     /// Country of the source.
     pub region: Option<&'a str>,
     /// The method as sent.
@@ -95,6 +97,7 @@ impl<'a> Request<'a> {
             credential: exchange.credential,
             ja4: exchange.ja4.as_deref(),
             user_agent: exchange.user_agent.as_deref(),
+            incident: exchange.incident,
             region: exchange.region.as_deref(),
             method: &exchange.method,
             host: exchange.host.as_deref(),

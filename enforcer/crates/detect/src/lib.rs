@@ -11,6 +11,7 @@ mod event;
 mod finding;
 mod response;
 mod rule;
+pub mod rules;
 
 pub use clients::{CLIENTS_MAX, Clients};
 pub use detector::{Detector, EVIDENCE_MAX, Failure, SOURCES_MAX};

@@ -289,7 +289,11 @@ impl fmt::Display for Member<'_> {
 }
 
 fn member(name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if super::lexer::is_name(name) { write!(f, ".{name}") } else { write!(f, "[{}]", Quoted(name)) }
+    if enforcer_condition::is_name(name) {
+        write!(f, ".{name}")
+    } else {
+        write!(f, "[{}]", Quoted(name))
+    }
 }
 
 fn list(items: impl Iterator<Item = impl fmt::Display>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -309,22 +313,12 @@ impl fmt::Display for Quoted<'_> {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,
                 '\t' => f.write_str("\\t")?,
-                c if is_unseen(c) => write!(f, "\\u{:04x}", u32::from(c))?,
+                c if enforcer_condition::is_unseen(c) => write!(f, "\\u{:04x}", u32::from(c))?,
                 c => f.write_char(c)?,
             }
         }
         f.write_char('"')
     }
-}
-
-/// Controls, and what reorders or hides the text around it.
-pub(super) fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-                | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}'
-        )
 }
 
 /// A value of a token.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::expr::Attribute;
-use super::{brief, suggest};
 use crate::SpiffePattern;
+use enforcer_condition::{brief, listed, suggest};
 
 /// What is wrong, and what to write.
 type Wrong = (String, String);
@@ -62,7 +62,7 @@ pub(super) fn never(
             let hint = match suggest(literal, known.clone()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None if issuers.iter().len() == 0 => "define it as `[issuer.NAME]`".to_owned(),
-                None => format!("use its name in the policy, one of: {}", super::listed(known)),
+                None => format!("use its name in the policy, one of: {}", listed(known)),
             };
             wrong(format!("no issuer is called `{shown}`"), hint)
         }

@@ -10,24 +10,20 @@ mod display;
 mod domain;
 mod evaluate;
 mod expr;
-mod lexer;
 mod names;
-mod parser;
-mod problem;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tree;
 mod vocabulary;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
+pub use enforcer_condition::{CONDITION_BYTES_MAX, ConditionProblem};
+use enforcer_condition::{Dialect, parse};
 pub use expr::{
     Attribute, ClaimPath, Comparison, Expr, Flag, Held, Network, Number, Numbers, Numeric, Test,
     Text, Texts, Time,
 };
-pub use problem::ConditionProblem;
 pub use vocabulary::Vocabulary;
 
 use crate::Facts;
@@ -50,11 +46,16 @@ pub enum Tri {
     True,
 }
 
-/// The longest text of a condition, in bytes.
-pub const CONDITION_BYTES_MAX: usize = 4096;
-
 /// The most problems that are told of one condition.
 const PROBLEMS_MAX: usize = 32;
+
+/// What conditions over requests name in hints.
+const DIALECT: Dialect = Dialect {
+    address: "name it in `[net]`, and write `ip in net.NAME`",
+    mark: "attributes have no mark in front: `claims.tenant`",
+    has: "write `has(claims.tenant)`",
+    member: "write an attribute such as `claims.tenant`, or `.startsWith(\"…\")`",
+};
 
 impl Condition {
     /// Reads `text`, with the names of the policy and of the parameters in the route's pattern; every
@@ -70,7 +71,7 @@ impl Condition {
             return Err(vec![ConditionProblem::new(0..text.len(), message, hint)]);
         }
         let mut problems = Vec::new();
-        let node = parser::parse(text, &mut problems);
+        let node = parse(text, &DIALECT, &mut problems);
         let expr = check::check(text, &node, vocabulary, params, &mut problems);
         match expr {
             Some(expr) if problems.is_empty() => Ok(Self { text: text.into(), expr }),
@@ -97,53 +98,6 @@ impl Condition {
     pub fn holds(&self, facts: &Facts<'_>) -> Tri {
         self.expr.evaluate(facts)
     }
-}
-
-/// `text` for a message: short, and without anything that moves a cursor.
-fn brief(text: &str) -> String {
-    const SHOWN: usize = 60;
-    let mut brief = String::new();
-    for (n, c) in text.chars().enumerate() {
-        if n == SHOWN {
-            brief.push('…');
-            break;
-        }
-        if display::is_unseen(c) { brief.push('\u{FFFD}') } else { brief.push(c) }
-    }
-    brief
-}
-
-/// What stands at `span`, in backticks.
-fn shown(text: &str, span: Range<usize>) -> String {
-    format!("`{}`", brief(text.get(span).unwrap_or_default()))
-}
-
-/// The first few of `names`.
-fn listed<'k>(names: impl Iterator<Item = &'k str>) -> String {
-    const SHOWN: usize = 8;
-    let names: Vec<&str> = names.take(SHOWN + 1).collect();
-    match names.get(..SHOWN) {
-        Some(first) if names.len() > SHOWN => format!("{}, …", first.join(", ")),
-        _ if names.is_empty() => "(none is defined)".to_owned(),
-        _ => names.join(", "),
-    }
-}
-
-/// The name that was probably meant.
-fn suggest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // The distance takes time in proportion to both lengths.
-    if written.len() > 64 {
-        return None;
-    }
-    let lower = written.to_ascii_lowercase();
-    let near = |name: &str| name.len().max(lower.len()) / 3;
-    known
-        .into_iter()
-        .filter(|name| name.len().abs_diff(lower.len()) <= near(name))
-        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
-        .filter(|(distance, name)| *distance <= near(name))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }
 
 impl Tri {

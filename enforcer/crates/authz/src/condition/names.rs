@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::expr::{Attribute, ClaimPath, Flag, Held, Network, Time};
-use super::problem::ConditionProblem;
-use super::tree::Name;
-use super::{brief, listed, suggest};
 use crate::Vocabulary;
+use enforcer_condition::ConditionProblem;
+use enforcer_condition::Name;
+use enforcer_condition::{brief, listed, suggest};
 
 /// What a name stands for.
 pub(super) enum Thing {

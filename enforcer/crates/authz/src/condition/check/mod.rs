@@ -15,13 +15,12 @@ mod told;
 
 use std::ops::Range;
 
+use enforcer_condition::{ConditionProblem, Kind, Name, Node, Relation, brief, shown};
+
 use self::operand::{Operand, Type, join};
+use super::domain;
 use super::expr::{Attribute, ClaimPath, Comparison, Expr, Flag, Number, Numeric, Test, Text};
-use super::lexer::Relation;
 use super::names::{Names, Thing};
-use super::problem::ConditionProblem;
-use super::tree::{Kind, Name, Node};
-use super::{brief, domain, shown, suggest};
 use crate::Vocabulary;
 
 /// The expression that `node` means; none when something was wrong, which then is in `problems`.

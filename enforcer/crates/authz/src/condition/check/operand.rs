@@ -2,7 +2,7 @@
 
 use crate::condition::expr::{Attribute, Comparison, Expr, Flag, Number, Numeric, Test, Text};
 use crate::condition::names::Thing;
-use crate::condition::tree::Node;
+use enforcer_condition::Node;
 
 /// What an operand is, before it is known what it is compared with.
 pub(super) enum Operand<'n> {

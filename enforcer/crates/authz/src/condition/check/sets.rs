@@ -8,7 +8,7 @@ use crate::condition::expr::{
     Attribute, Expr, Held, Network, Number, Numbers, Numeric, Test, Text, Texts,
 };
 use crate::condition::names::Thing;
-use crate::condition::tree::{Kind, Node};
+use enforcer_condition::{Kind, Node};
 
 impl Checker<'_> {
     pub(super) fn membership(

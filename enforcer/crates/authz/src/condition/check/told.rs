@@ -1,9 +1,11 @@
 //! Messages about operands that do not fit together.
 
 use super::operand::{Operand, Type};
-use super::{Checker, brief, suggest};
+use enforcer_condition::{brief, suggest};
+
+use super::Checker;
 use crate::condition::names::Thing;
-use crate::condition::tree::{Name, Node};
+use enforcer_condition::{Name, Node};
 
 impl Checker<'_> {
     pub(super) fn no_method(&mut self, receiver: &Node, method: &Name, arguments: &[Node]) {

@@ -11,7 +11,10 @@ fn inside(text: &str, problems: &[ConditionProblem]) {
     for ConditionProblem { span, message, hint } in problems {
         assert!(span.start <= span.end && text.get(span.clone()).is_some(), "{span:?} in {text:?}");
         assert!(!message.is_empty() && !hint.is_empty(), "{text:?}");
-        assert!(!message.contains(display::is_unseen) && !hint.contains(display::is_unseen));
+        assert!(
+            !message.contains(enforcer_condition::is_unseen)
+                && !hint.contains(enforcer_condition::is_unseen)
+        );
     }
     assert!(problems.is_sorted_by_key(|problem| problem.span.start));
     assert!(problems.len() <= PROBLEMS_MAX);

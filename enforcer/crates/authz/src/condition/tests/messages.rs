@@ -356,7 +356,10 @@ fn a_message_carries_nothing_that_moves_a_cursor() {
         ["\u{1b}[2J == 1", "region == \"\u{202e}x\" && x\u{7}y", "\u{9b}", "claims[\"\u{1b}\"]x"]
     {
         for (_, message, hint) in told(text) {
-            assert!(!format!("{message}{hint}").contains(display::is_unseen), "{message}; {hint}");
+            assert!(
+                !format!("{message}{hint}").contains(enforcer_condition::is_unseen),
+                "{message}; {hint}"
+            );
         }
     }
 }

@@ -15,11 +15,8 @@ pub struct ConditionProblem {
 }
 
 impl ConditionProblem {
-    pub(super) fn new(
-        span: Range<usize>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
+    /// What is wrong at `span`, and what to write instead.
+    pub fn new(span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { span, message: message.into(), hint: hint.into() }
     }
 }

@@ -5,11 +5,12 @@
 
 use std::ops::Range;
 
-use super::problem::ConditionProblem;
+use crate::Dialect;
+use crate::problem::ConditionProblem;
 
 /// The smallest piece with a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     Name(String),
     Text(String),
     Int(i64),
@@ -30,31 +31,42 @@ pub(super) enum Token {
 
 /// What stands between two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relation {
+pub enum Relation {
+    /// `==`
     Equal,
+    /// `!=`
     NotEqual,
+    /// `<`
     Less,
+    /// `<=`
     AtMost,
+    /// `>`
     Greater,
+    /// `>=`
     AtLeast,
+    /// `in`
     In,
 }
 
 /// A token and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
-    pub(super) token: Token,
-    pub(super) span: Range<usize>,
+pub(crate) struct Placed {
+    pub(crate) token: Token,
+    pub(crate) span: Range<usize>,
 }
 
 /// Whether `name` can stand behind a dot.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     name.starts_with(begins_name) && name_length(name) == name.len() && reserved(name).is_none()
 }
 
 /// Every token of `text`, and an [`Token::End`].
-pub(super) fn tokens(text: &str, problems: &mut Vec<ConditionProblem>) -> Vec<Placed> {
-    let mut lexer = Lexer { text, at: 0, problems };
+pub(crate) fn tokens(
+    text: &str,
+    dialect: &Dialect,
+    problems: &mut Vec<ConditionProblem>,
+) -> Vec<Placed> {
+    let mut lexer = Lexer { text, at: 0, dialect, problems };
     let mut tokens: Vec<Placed> = Vec::new();
     loop {
         let blank = lexer.rest().len() - lexer.rest().trim_ascii_start().len();
@@ -73,6 +85,7 @@ pub(super) fn tokens(text: &str, problems: &mut Vec<ConditionProblem>) -> Vec<Pl
 struct Lexer<'a> {
     text: &'a str,
     at: usize,
+    dialect: &'a Dialect,
     problems: &'a mut Vec<ConditionProblem>,
 }
 
@@ -169,7 +182,7 @@ impl Lexer<'_> {
             let end = inside.char_indices().find(|(_, c)| QUOTES.contains(c));
             let length = end.map_or(inside.len(), |(at, c)| at + c.len_utf8());
             self.at += first.len_utf8() + length;
-            let shown = super::shown(self.text, start..self.at);
+            let shown = crate::shown(self.text, start..self.at);
             self.tell(start, format!("{shown} is no text"), "write it in plain quotes: `\"…\"`");
             return Token::Broken;
         }
@@ -181,14 +194,14 @@ impl Lexer<'_> {
             '+' | '*' | '/' | '%' => "there is no arithmetic; compare values as they are",
             '?' | ':' => "there is no `? :`; join conditions with `&&` and `||`",
             '{' | '}' => "a list is written in brackets: `[\"a\", \"b\"]`",
-            '$' | '@' => "attributes have no mark in front: `claims.tenant`",
+            '$' | '@' => self.dialect.mark,
             '#' => "a condition has no comments; write it beside the rule",
             ';' => "a condition is one expression; join parts with `&&` and `||`",
             _ => {
                 "conditions have names, texts, whole numbers, `&&`, `||`, `!`, comparisons and `in`"
             }
         };
-        let shown = super::shown(self.text, start..self.at);
+        let shown = crate::shown(self.text, start..self.at);
         self.tell(start, format!("{shown} means nothing here"), hint);
         Token::Broken
     }
@@ -231,13 +244,11 @@ impl Lexer<'_> {
                 "the number is too large",
                 format!("whole numbers go from {} to {}", i64::MIN, i64::MAX),
             ),
-            _ if digits.split('.').count() == 4 => self.tell(
-                start,
-                "an address cannot be written here",
-                "name it in `[net]`, and write `ip in net.NAME`",
-            ),
+            _ if digits.split('.').count() == 4 => {
+                self.tell(start, "an address cannot be written here", self.dialect.address)
+            }
             _ => {
-                let shown = super::shown(self.text, start..self.at);
+                let shown = crate::shown(self.text, start..self.at);
                 self.tell(
                     start,
                     format!("{shown} is not a whole number"),
@@ -319,7 +330,8 @@ fn reserved(name: &str) -> Option<Token> {
 }
 
 impl Relation {
-    pub(super) const fn as_str(self) -> &'static str {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "==",
             Self::NotEqual => "!=",

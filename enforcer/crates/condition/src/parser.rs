@@ -19,18 +19,28 @@
 
 use std::ops::Range;
 
-use super::lexer::{Placed, Relation, Token, tokens};
-use super::problem::ConditionProblem;
-use super::tree::{DEPTH_MAX, Kind, LIST_MAX, NODES_MAX, Name, Node};
+use crate::Dialect;
+use crate::lexer::{Placed, Relation, Token, tokens};
+use crate::problem::ConditionProblem;
+use crate::tree::{DEPTH_MAX, Kind, LIST_MAX, NODES_MAX, Name, Node};
 
 /// Reading cannot go on here; what is wrong has been told.
 struct Lost;
 
 /// The tree of `text`, as far as it can be read; what cannot be is in `problems`.
-pub(super) fn parse(text: &str, problems: &mut Vec<ConditionProblem>) -> Node {
-    let tokens = tokens(text, problems);
-    let mut parser =
-        Parser { text, tokens, at: 0, nodes: 0, parens: 0, brackets: 0, is_full: false, problems };
+pub fn parse(text: &str, dialect: &Dialect, problems: &mut Vec<ConditionProblem>) -> Node {
+    let tokens = tokens(text, dialect, problems);
+    let mut parser = Parser {
+        text,
+        tokens,
+        at: 0,
+        nodes: 0,
+        parens: 0,
+        brackets: 0,
+        is_full: false,
+        dialect,
+        problems,
+    };
     if matches!(parser.peek(), Token::End) {
         parser.tell(
             0..text.len(),
@@ -53,6 +63,7 @@ struct Parser<'a> {
     brackets: usize,
     /// A bound was passed: nothing more is read, nothing more is told.
     is_full: bool,
+    dialect: &'a Dialect,
     problems: &'a mut Vec<ConditionProblem>,
 }
 
@@ -210,7 +221,7 @@ impl Parser<'_> {
     /// Something stands behind an operand that cannot.
     fn unexpected(&mut self) {
         let span = self.span();
-        let shown = super::shown(self.text, span.clone());
+        let shown = crate::shown(self.text, span.clone());
         match self.peek().clone() {
             Token::Broken | Token::End => {}
             Token::Close => {
@@ -264,9 +275,9 @@ impl Parser<'_> {
                 let shown = |node: &Node| self.text.get(node.span.clone()).unwrap_or_default();
                 let hint = format!(
                     "write `{a} {first} {b} && {b} {next} {c}`",
-                    a = super::brief(shown(left)),
-                    b = super::brief(shown(middle)),
-                    c = super::brief(shown(&right)),
+                    a = crate::brief(shown(left)),
+                    b = crate::brief(shown(middle)),
+                    c = crate::brief(shown(&right)),
                     first = first.as_str(),
                     next = next.as_str(),
                 );
@@ -337,7 +348,7 @@ impl Parser<'_> {
             | Token::CloseList
             | Token::Comma
             | Token::Dot => {
-                let shown = super::shown(self.text, span.clone());
+                let shown = crate::shown(self.text, span.clone());
                 self.tell(
                     span,
                     format!("{shown} stands where a value must"),
@@ -358,7 +369,7 @@ impl Parser<'_> {
             let Placed { token, span } = self.next();
             let (Token::Name(text), Token::Open) = (token, self.peek()) else {
                 self.at = self.at.saturating_sub(1);
-                let hint = "write an attribute such as `claims.tenant`, or `.startsWith(\"…\")`";
+                let hint = self.dialect.member;
                 match node.kind {
                     _ if matches!(self.peek(), Token::Broken) => {}
                     Kind::Path(_) => self.tell(dot, "a name must stand behind the dot", hint),
@@ -414,7 +425,7 @@ impl Parser<'_> {
                     return Err(self.unclosed(open, close));
                 }
                 _ => {
-                    let shown = super::shown(self.text, span.clone());
+                    let shown = crate::shown(self.text, span.clone());
                     self.tell(
                         span,
                         format!("{shown} stands where a text or a number must"),
@@ -433,7 +444,7 @@ impl Parser<'_> {
                 Token::End => return Err(self.unclosed(open, close)),
                 Token::Broken => return Err(Lost),
                 _ => {
-                    let shown = super::shown(self.text, self.span());
+                    let shown = crate::shown(self.text, self.span());
                     self.tell(
                         self.span(),
                         format!("{shown} stands where `,` or `{}` must", sign(close)),
@@ -463,7 +474,7 @@ impl Parser<'_> {
     }
 
     fn unclosed(&mut self, open: Range<usize>, close: &Token) -> Lost {
-        let shown = super::shown(self.text, open.clone());
+        let shown = crate::shown(self.text, open.clone());
         self.tell(open, format!("{shown} is never closed"), format!("add `{}`", sign(close)));
         Lost
     }
@@ -478,13 +489,13 @@ impl Parser<'_> {
             _ => {
                 self.at = self.at.saturating_sub(1);
                 let span = if span.is_empty() { open } else { span };
-                self.tell(span, "`has` asks for one attribute", "write `has(claims.tenant)`");
+                self.tell(span, "`has` asks for one attribute", self.dialect.has);
                 return Err(Lost);
             }
         };
         if !matches!(self.peek(), Token::Close) {
             let span = if self.span().is_empty() { open } else { self.span() };
-            self.tell(span, "`has` asks for one attribute", "write `has(claims.tenant)`");
+            self.tell(span, "`has` asks for one attribute", self.dialect.has);
             return Err(Lost);
         }
         let span = name.start..self.next().span.end;
@@ -524,7 +535,7 @@ impl Parser<'_> {
                     return Err(Lost);
                 }
                 (Token::Open, _) => {
-                    let shown = super::shown(self.text, span.clone());
+                    let shown = crate::shown(self.text, span.clone());
                     let hint = "there are `has(x)`, `x.startsWith(\"…\")` and `x.endsWith(\"…\")`";
                     self.tell(span, format!("{shown} is no function"), hint);
                     return Err(Lost);
