@@ -204,7 +204,8 @@ fn throttle(
 fn respond(finding: Offence, mode: Mode, orders: &mpsc::Sender<Order>, audit: &Audit) {
     info!(rule = finding.rule, failures = %finding.failures, "finding");
     let answer = match mode {
-        Mode::Observe => None,
+        // No `[[rule]]` asks for approval: its policy key has two words.
+        Mode::Observe | Mode::Approve => None,
         Mode::Auto => {
             let (reply, answer) = oneshot::channel();
             let order = Order::Answer { finding: finding.clone(), reply };
@@ -260,7 +261,7 @@ fn record(
         }
     };
     let mode = match mode {
-        Mode::Observe => FindingMode::Observe,
+        Mode::Observe | Mode::Approve => FindingMode::Observe,
         Mode::Auto => FindingMode::Auto,
     };
     match audit.reserve() {

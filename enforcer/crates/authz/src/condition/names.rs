@@ -3,13 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use enforcer_condition::{ConditionProblem, Name, brief, listed, suggest};
 use http::HeaderName;
 
 use super::expr::{Attribute, ClaimPath, Flag, Held, Network, Time};
 use crate::Vocabulary;
-use enforcer_condition::ConditionProblem;
-use enforcer_condition::Name;
-use enforcer_condition::{brief, listed, suggest};
 
 /// What a name stands for.
 pub(super) enum Thing {

@@ -1,8 +1,9 @@
 //! What an operand is, and what two of them are compared as.
 
+use enforcer_condition::Node;
+
 use crate::condition::expr::{Attribute, Comparison, Expr, Flag, Number, Numeric, Test, Text};
 use crate::condition::names::Thing;
-use enforcer_condition::Node;
 
 /// What an operand is, before it is known what it is compared with.
 pub(super) enum Operand<'n> {

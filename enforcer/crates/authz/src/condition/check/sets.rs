@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use enforcer_condition::{Kind, Node};
+
 use super::operand::{Operand, Type};
 use super::{Checker, domain};
 use crate::condition::expr::{
     Attribute, Expr, Held, Network, Number, Numbers, Numeric, Test, Text, Texts,
 };
 use crate::condition::names::Thing;
-use enforcer_condition::{Kind, Node};
 
 impl Checker<'_> {
     pub(super) fn membership(

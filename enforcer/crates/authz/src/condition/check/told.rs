@@ -1,11 +1,10 @@
 //! Messages about operands that do not fit together.
 
-use super::operand::{Operand, Type};
-use enforcer_condition::{brief, suggest};
+use enforcer_condition::{Name, Node, brief, suggest};
 
 use super::Checker;
+use super::operand::{Operand, Type};
 use crate::condition::names::Thing;
-use enforcer_condition::{Name, Node};
 
 impl Checker<'_> {
     pub(super) fn no_method(&mut self, receiver: &Node, method: &Name, arguments: &[Node]) {

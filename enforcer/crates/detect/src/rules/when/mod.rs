@@ -16,7 +16,6 @@ use std::sync::Arc;
 use enforcer_condition::{CONDITION_BYTES_MAX, ConditionProblem, Dialect, parse};
 use enforcer_model::Prefix;
 
-pub(crate) use names::ATTRIBUTES;
 pub(crate) use needs::{Facts, Needs};
 
 use crate::Event;
