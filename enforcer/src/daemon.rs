@@ -219,6 +219,7 @@ async fn serve(
         guards,
         when_full: policy.when_full(),
         clients: Arc::clone(&clients),
+        policy: Arc::clone(&shared.policy),
         clock: Arc::clone(&clock),
     });
     let (started_with, events) =
@@ -380,6 +381,7 @@ async fn serve(
             connections: Arc::clone(&shared.connections),
             quarantine: Arc::clone(&shared.quarantine),
             revocations: shared.revocations.clone(),
+            policy: Arc::clone(&shared.policy),
             store: state.join("revocations.db"),
             fleet: Arc::clone(&shared.fleet),
             clock: Arc::clone(&clock),

@@ -8,7 +8,7 @@ use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
-use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix};
+use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix, Target};
 use enforcer_policy::Policy;
 use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
@@ -223,7 +223,7 @@ fn respond(finding: Offence, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
             }
         };
         let blocked = outcome.is_ok();
-        let prefix = finding.target;
+        let target = Target::Network(finding.target);
         let recorded = record(finding, mode, outcome, &audit);
         if blocked {
             // Records are committed in order: behind this one stands that of the request.
@@ -231,7 +231,7 @@ fn respond(finding: Offence, mode: Mode, orders: &mpsc::Sender<Order>, audit: &A
                 tokio::time::sleep(LAST_ANSWER).await;
             }
             // A responder that is gone has nobody left to close.
-            orders.send(Order::Close { prefix }).await.unwrap_or_default();
+            orders.send(Order::Close { target }).await.unwrap_or_default();
         }
     });
 }

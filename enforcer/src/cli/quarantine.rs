@@ -11,10 +11,11 @@ use enforcer_model::{Expiry, Target, Timestamp};
 use super::confirm::confirm;
 use super::{Context, Exit, Failure, counted, mismatched, recorded};
 
-/// Shut out an address, a network or a key
+/// Shut out an address, a network, a key, a caller, a role, a credential or a TLS client
 #[derive(Args, Debug)]
 pub(crate) struct Quarantine {
-    /// `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48` or `key:k7Qx2mP9aB3c`
+    /// `203.0.113.7`, `2001:db8::/48`, `key:k7Qx2mP9aB3c`, `user:token:corp/alice`,
+    /// `user:spiffe://…`, `role:NAME`, `token:FINGERPRINT` or `ja4:FINGERPRINT`
     target: Target,
     /// How long: `15m`, `1h30m`, `7d`, or `forever`
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
@@ -60,10 +61,10 @@ impl Quarantine {
                 .hint("say in a few words why, such as `--reason 'credential stuffing'`"));
         }
         if self.kernel_only {
-            return super::pinned::quarantine(context, self.target, self.ttl);
+            return super::pinned::quarantine(context, &self.target, self.ttl);
         }
         let call = Call::Quarantine(call::Quarantine {
-            target: self.target,
+            target: self.target.clone(),
             ttl_seconds: self.ttl.seconds(),
             reason: self.reason.clone(),
             override_guard: self.override_guard.then(|| self.confirm(context)).transpose()?,
@@ -78,8 +79,8 @@ impl Quarantine {
     /// The target typed again, by somebody who was warned.
     fn confirm(&self, context: &Context) -> Result<Target, Failure> {
         let question = format!("type `{}` again to override the guards:", self.target);
-        confirm(context, &question, |answer| answer.parse() == Ok(self.target))?;
-        Ok(self.target)
+        confirm(context, &question, |answer| answer.parse().as_ref() == Ok(&self.target))?;
+        Ok(self.target.clone())
     }
 }
 

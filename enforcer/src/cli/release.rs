@@ -32,10 +32,10 @@ enum What {
 impl Release {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         match (&self.what, self.from_kernel) {
-            (What::Block(which), true) => super::pinned::release(context, *which),
+            (What::Block(which), true) => super::pinned::release(context, which.clone()),
             (What::List(_), true) => Err(Failure::usage("the kernel knows no names of lists")
                 .hint("release its networks one by one, or start the agent with `enforcer run`")),
-            (What::Block(which), false) => self.block(context, *which),
+            (What::Block(which), false) => self.block(context, which.clone()),
             (What::List(name), false) => self.list(context, name),
         }
     }

@@ -444,7 +444,7 @@ fn arguments(asked: &call::Quarantine) -> Vec<String> {
         None => "forever".to_owned(),
     });
     arguments.extend(asked.dry_run.then(|| "dry-run".to_owned()));
-    arguments.extend(asked.override_guard.map(|_| "override-guard".to_owned()));
+    arguments.extend(asked.override_guard.as_ref().map(|_| "override-guard".to_owned()));
     arguments
 }
 

@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use enforcer_authn::{Identity, RevocationStore, Revocations};
 use enforcer_authz::Quarantine;
 use enforcer_model::{Author, Block, Clock, Expiry, Prefix, Reason, Target};
+use enforcer_policy::Policy;
 use enforcer_proxy::{Connections, Cut, Elsewhere};
 use enforcer_upstream::{Fleet, Wish};
 use tracing::{error, info, warn};
@@ -50,6 +52,7 @@ fn hear(cut: Cut, cuts: &SyncSender<CutWord>, overflowed: &AtomicBool) {
         Cut::Host { upstream, host } => {
             CutWord::Host { upstream: upstream.into(), host: host.into() }
         }
+        Cut::Named(target) => CutWord::Named { target },
         Cut::Callers(reason) => CutWord::Revoked { reason: reason.as_str().to_owned() },
     };
     if cuts.try_send(word).is_err() {
@@ -88,6 +91,8 @@ pub(crate) struct Cutter {
     pub(crate) connections: Arc<Connections>,
     pub(crate) quarantine: Arc<Quarantine>,
     pub(crate) revocations: Revocations,
+    /// Who holds a role.
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) fleet: Arc<Fleet>,
     /// `revocations.db`, which is the successor's.
     pub(crate) store: PathBuf,
@@ -101,6 +106,12 @@ impl Cutter {
             CutWord::Key { key, reason } => {
                 self.hold(Target::Key(*key));
                 self.connections.close_key(*key, named(reason))
+            }
+            CutWord::Named { target } => {
+                self.hold(target.clone());
+                let quarantine = Arc::clone(&self.quarantine);
+                let spared = move |address| quarantine.is_spared(address);
+                self.connections.close_named(target, &self.policy.load(), spared)
             }
             CutWord::Revoked { reason } => self.revoked(named(reason), &self.store),
             CutWord::Host { upstream, host } => self.isolate(upstream, host),

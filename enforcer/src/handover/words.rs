@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use enforcer_admin::call::HandingOver;
 use enforcer_admin::{Answer, Call, Refusal};
-use enforcer_model::{KeyId, Prefix};
+use enforcer_model::{KeyId, Prefix, Target};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -99,6 +99,8 @@ pub(crate) enum CutWord {
     Key { key: KeyId, reason: String },
     /// Whoever the revocations on disk hit.
     Revoked { reason: String },
+    /// Whoever this names.
+    Named { target: Target },
     /// Whoever waits for this host of an upstream.
     Host { upstream: String, host: String },
     /// Everybody: more was to be cut than could be told.

@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(holder(&world), Some(3));
         world.lists.remove("b");
         assert_eq!(holder(&world), Some(1));
-        world.singles.remove("192.0.2.1".parse().unwrap());
+        world.singles.remove(&"192.0.2.1".parse().unwrap());
         assert_eq!(holder(&world), Some(2));
     }
 

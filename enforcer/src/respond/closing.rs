@@ -27,14 +27,14 @@ impl Responder {
         {
             warn!(%prefix, why, "packets still go to a blocked source");
         }
-        let block = self.parts.decisions.by_target(Target::Network(prefix));
+        let block = self.parts.decisions.by_target(&Target::Network(prefix));
         if block.is_some_and(|block| block.through.is_some()) {
             // Its sockets are its proxy's; what it has asked for is cut, and nobody else's.
             let quarantine = Arc::clone(&self.parts.quarantine);
             let spared = |address| quarantine.is_spared(address);
             return count(self.parts.connections.close_from(prefix, spared));
         }
-        let Closed { connections, sockets } = self.close(Target::Network(prefix));
+        let Closed { connections, sockets } = self.close(&Target::Network(prefix));
         connections.saturating_add(sockets)
     }
 
@@ -42,13 +42,18 @@ impl Responder {
         self.parts.connections.close_key(key, Reason::Quarantined)
     }
 
-    pub(super) fn close(&mut self, target: Target) -> Closed {
+    /// Ends what whoever is blocked has open: connections of a network or a TLS client, of anybody
+    /// else the requests, streams and tunnels, and nobody else's on the same connection.
+    pub(super) fn close(&mut self, target: &Target) -> Closed {
+        let quarantine = Arc::clone(&self.parts.quarantine);
+        let spared = |address| quarantine.is_spared(address);
         match target {
-            Target::Network(prefix) => {
-                let quarantine = Arc::clone(&self.parts.quarantine);
-                self.close_from(prefix, &|address| quarantine.is_spared(address))
+            Target::Network(prefix) => self.close_from(*prefix, &spared),
+            named => {
+                let policy = self.parts.policy.load();
+                let closed = self.parts.connections.close_named(named, &policy, &spared);
+                Closed { connections: count(closed), sockets: 0 }
             }
-            Target::Key(key) => Closed { connections: count(self.close_key(key)), sockets: 0 },
         }
     }
 

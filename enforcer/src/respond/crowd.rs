@@ -89,7 +89,7 @@ impl Responder {
         claim: Claim,
         now: Timestamp,
     ) -> Result<Installed, String> {
-        let standing = self.parts.decisions.by_target(Target::Network(network)).cloned();
+        let standing = self.parts.decisions.by_target(&Target::Network(network)).cloned();
         if let Some(mut block) = standing
             && by_end(block.until, claim.until).is_lt()
         {
@@ -229,15 +229,15 @@ impl Responder {
     fn forget_aggregate(&mut self, network: Prefix) {
         let target = Target::Network(network);
         self.room.dissolve(network);
-        self.parts.quarantine.remove(target);
-        self.parts.decisions.forget(target);
+        self.parts.quarantine.remove(&target);
+        self.parts.decisions.forget(&target);
         drop(self.parts.decisions.write(&[target]));
     }
 
     /// Gives the parts of an aggregate their own slots, as far as there is room, and ends it.
     pub(super) fn dissolve(&mut self, network: Prefix, now: Timestamp) {
         let target = Target::Network(network);
-        let Some(block) = self.parts.decisions.by_target(target).cloned() else {
+        let Some(block) = self.parts.decisions.by_target(&target).cloned() else {
             self.room.dissolve(network);
             return;
         };

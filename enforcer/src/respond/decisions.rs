@@ -47,13 +47,13 @@ impl Decisions {
     }
 
     /// Forgets the decision about `target`. On disk with the next [`Self::write`].
-    pub(crate) fn forget(&mut self, target: Target) -> Option<Block> {
+    pub(crate) fn forget(&mut self, target: &Target) -> Option<Block> {
         self.held.remove(target)
     }
 
     /// The same as [`Self::hold`], and on disk; why it is not.
     pub(crate) fn put(&mut self, block: Block) -> Option<String> {
-        let target = block.target;
+        let target = block.target.clone();
         self.held.put(block);
         self.write(&[target])
     }
@@ -71,7 +71,7 @@ impl Decisions {
     /// Moves every end along with a wall clock that was set.
     pub(crate) fn shift(&mut self, by: Jump) {
         self.held.shift(by);
-        let targets: Vec<_> = self.held.all().map(|block| block.target).collect();
+        let targets: Vec<_> = self.held.all().map(|block| block.target.clone()).collect();
         // What cannot be written is told once and tried again.
         drop(self.write(&targets));
     }
@@ -93,7 +93,7 @@ impl Decisions {
     pub(crate) fn write(&mut self, targets: &[Target]) -> Option<String> {
         let was_behind = !self.unwritten.is_empty();
         let due = targets.iter().chain(&self.unwritten);
-        match self.store.write(due.map(|target| (*target, self.held.by_target(*target)))) {
+        match self.store.write(due.map(|target| (target, self.held.by_target(target)))) {
             Ok(()) => {
                 self.unwritten.clear();
                 if was_behind {
@@ -103,7 +103,7 @@ impl Decisions {
             }
             Err(error) => {
                 let why = crate::cli::chain(&error);
-                self.unwritten.extend(targets);
+                self.unwritten.extend(targets.iter().cloned());
                 if !was_behind {
                     warn!(why, "decisions hold and cannot be written; tried again each second");
                 }
@@ -144,7 +144,7 @@ mod tests {
 
         assert!(decisions.put(block(2, "203.0.113.2", Expiry::Never)).is_some());
         let first = "203.0.113.1".parse().unwrap();
-        decisions.forget(first);
+        decisions.forget(&first);
         assert!(decisions.write(&[first]).is_some());
         assert_eq!(decisions.all().count(), 1);
         assert_eq!(decisions.unwritten().count(), 2);

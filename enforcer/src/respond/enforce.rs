@@ -25,6 +25,36 @@ enum Connected {
     Later,
 }
 
+/// Whom a rule wants shut out.
+#[derive(Clone, Debug)]
+pub(crate) struct Shut {
+    pub(crate) target: Target,
+    /// The proxy that the target came through.
+    pub(crate) through: Option<Source>,
+    pub(crate) reason: String,
+    pub(crate) author: Author,
+    pub(crate) ttl: Duration,
+}
+
+/// What holds of a [`Shut`], read back.
+#[derive(Debug)]
+pub(crate) struct ShutOut {
+    pub(crate) id: BlockId,
+    pub(crate) until: Expiry,
+    /// Whether it stood before, for as long or longer: nothing was changed.
+    pub(crate) stood: bool,
+    /// Whether the kernel drops it.
+    pub(crate) kernel: bool,
+    /// Why the kernel does not.
+    pub(crate) kernel_off: Option<String>,
+    /// Whether layer 7 refuses it.
+    pub(crate) layer7: bool,
+    /// Why a restart would forget it.
+    pub(crate) not_stored: Option<String>,
+    /// Of its record.
+    pub(crate) ticket: Option<Ticket>,
+}
+
 impl Responder {
     pub(super) fn quarantine(
         &mut self,
@@ -36,9 +66,9 @@ impl Responder {
         around.ssh_peers.extend(asked.ssh_peer.map(|peer| peer.to_canonical()));
         around.ssh_peers.sort_unstable();
         around.ssh_peers.dedup();
-        let objections = self.objections(asked.target, &around, now);
+        let objections = self.objections(&asked.target, &around, now);
         let ttl = asked.ttl_seconds.map(Duration::from_secs);
-        let block = self.draft(asked.target, asked.reason.clone(), by, ttl, now)?;
+        let block = self.draft(asked.target.clone(), asked.reason.clone(), by, ttl, now)?;
 
         if let Target::Network(prefix) = asked.target
             && let Some(list) = self.parts.guards.never_blocks(prefix)
@@ -47,7 +77,7 @@ impl Responder {
             let hint = format!("take it off the never-block list `{list}` in the policy first");
             return Err(self.refuse(&block, objections).hint(hint));
         }
-        if !objections.is_empty() && asked.override_guard != Some(asked.target) {
+        if !objections.is_empty() && asked.override_guard.as_ref() != Some(&asked.target) {
             return Err(self.refuse(&block, objections));
         }
         if asked.dry_run {
@@ -57,36 +87,74 @@ impl Responder {
     }
 
     /// A rule's finding becomes a block, unless a guard stands against it.
-    ///
-    /// Open connections are closed a moment later, by [`super::Order::Close`]: the answer to the
-    /// request that crossed the threshold may still wait for its record to be on disk.
     pub(super) fn answer(&mut self, finding: &Offence) -> Result<BlockId, String> {
+        let shut = Shut {
+            target: Target::Network(finding.target),
+            through: finding.through,
+            reason: finding.failures.to_string(),
+            author: Author::Rule(finding.rule.clone()),
+            ttl: finding.ttl,
+        };
+        self.shut(shut).map(|held| held.id)
+    }
+
+    /// Shuts somebody out whom a rule has found, unless a guard stands against it.
+    ///
+    /// What is open ends a moment later, by [`super::Order::Close`]: the answer to the request that
+    /// crossed the threshold may still wait for its record to be on disk.
+    pub(super) fn shut(&mut self, shut: Shut) -> Result<ShutOut, String> {
+        let Shut { target, through, reason, author, ttl } = shut;
         let now = self.now();
-        let target = Target::Network(finding.target);
-        let objections = self.objections(target, &self.around, now);
-        let author = Author::Rule(finding.rule.clone());
+        let objections = self.objections(&target, &self.around, now);
         let mut block = self
-            .draft(target, finding.failures.to_string(), author, Some(finding.ttl), now)
+            .draft(target.clone(), reason, author, Some(ttl), now)
             .map_err(|refusal| refusal.message)?;
-        block.through = finding.through;
+        block.through = through;
         if !objections.is_empty() {
             let detail = objections.join("; ");
             self.refuse(&block, objections);
             return Err(format!("refused by a guard: {detail}"));
         }
         // A rule never shortens what stands already, nor takes it out of the kernel.
-        if let Some(standing) = self.parts.decisions.by_target(target)
+        if let Some(standing) = self.parts.decisions.by_target(&target)
             && (outlasts(standing.until, block.until) || is_weaker(&block, standing))
         {
             if self.is_enforced(standing) {
-                return Ok(standing.id);
+                return Ok(ShutOut {
+                    id: standing.id,
+                    until: standing.until,
+                    stood: true,
+                    kernel: self.holds_in_kernel(standing),
+                    kernel_off: None,
+                    layer7: true,
+                    not_stored: None,
+                    ticket: None,
+                });
             }
             block = standing.clone();
         }
         let enforced = self.enforce(block, Connected::Later, Vec::new(), now);
-        let (blocked, _) = enforced.map_err(|refusal| refusal.message)?;
-        info!(id = %blocked.block.id, rule = finding.rule, "a source is blocked");
-        Ok(blocked.block.id)
+        let (blocked, ticket) = enforced.map_err(|refusal| refusal.message)?;
+        info!(id = %blocked.block.id, by = %blocked.block.author, "somebody is blocked");
+        Ok(ShutOut {
+            id: blocked.block.id,
+            until: blocked.block.until,
+            stood: false,
+            kernel: blocked.kernel.is_some(),
+            kernel_off: blocked.kernel_off,
+            layer7: blocked.layer7,
+            not_stored: blocked.not_stored,
+            ticket,
+        })
+    }
+
+    /// Whether the kernel drops what `block` is about.
+    fn holds_in_kernel(&self, block: &Block) -> bool {
+        let prefix = block.target.network().filter(|_| block.through.is_none());
+        prefix.is_some_and(|prefix| {
+            let held = self.parts.kernel.find(prefix);
+            held.is_ok_and(|held| held.is_some_and(|entry| !entry.observe))
+        })
     }
 
     pub(super) fn release(
@@ -97,7 +165,7 @@ impl Responder {
     ) -> Result<(Released, Option<Ticket>), Refusal> {
         let found = match what {
             Which::Id(id) => self.parts.decisions.by_id(id),
-            Which::Target(target) => self.parts.decisions.by_target(target),
+            Which::Target(ref target) => self.parts.decisions.by_target(target),
         };
         let block = found.cloned().ok_or_else(|| {
             Refusal::new(RefusalKind::NotFound, format!("nothing is blocked as {what}")).hint(
@@ -122,7 +190,7 @@ impl Responder {
         detail: Option<String>,
     ) -> Result<(Released, Option<Ticket>), Refusal> {
         let ended = self.take_out(block, event)?;
-        let unwritten = self.parts.decisions.write(&[block.target]);
+        let unwritten = self.parts.decisions.write(std::slice::from_ref(&block.target));
         let in_kernel = ended.kernel.then(|| self.parts.kernel.layers());
         let layers = self.layers(in_kernel.as_deref(), ended.layer7.then_some(Layer::Proxy));
         let ticket = self.note(event, block, layers, None, detail);
@@ -148,7 +216,7 @@ impl Responder {
             kernel: false,
             layer7: false,
         };
-        let held = self.parts.decisions.forget(block.target);
+        let held = self.parts.decisions.forget(&block.target);
         if let Target::Network(prefix) = block.target {
             // Whoever is let in by hand must not be dropped for the sake of neighbours.
             if let Some(network) = self.room.stand_in(prefix)
@@ -177,7 +245,7 @@ impl Responder {
                 ended.still = covering.map(|line| format!("it stays blocked: {line}")).collect();
             }
         }
-        ended.layer7 = self.parts.quarantine.remove(block.target);
+        ended.layer7 = self.parts.quarantine.remove(&block.target);
         ended.told.layer7 = ended.layer7;
         Ok(ended)
     }
@@ -189,10 +257,8 @@ impl Responder {
         let mut trouble = None;
         let mut targets = Vec::new();
         for mut block in self.parts.decisions.over(now, ENDED_AT_ONCE) {
-            let held = match block.target {
-                Target::Network(prefix) => self.parts.kernel.find(prefix).ok().flatten(),
-                Target::Key(_) => None,
-            };
+            let held = block.target.network();
+            let held = held.and_then(|prefix| self.parts.kernel.find(prefix).ok().flatten());
             let left = held.filter(|entry| entry.id == block.id).and_then(|entry| entry.remaining);
             if let Some(left) = left.filter(|left| *left > CLOCKS_AGREE) {
                 block.until = Expiry::At(now.saturating_add(left));
@@ -201,7 +267,7 @@ impl Responder {
             }
             match self.take_out(&block, BlockEvent::Expired) {
                 Ok(ended) => {
-                    targets.push(block.target);
+                    targets.push(block.target.clone());
                     let in_kernel = ended.kernel.then(|| self.parts.kernel.layers());
                     let layer7 = ended.layer7.then_some(Layer::Proxy);
                     let layers = self.layers(in_kernel.as_deref(), layer7);
@@ -231,7 +297,7 @@ impl Responder {
         now: Moment,
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
         let mut kernel_off =
-            block.through.map(layer7_only).or_else(|| self.kernel_off(block.target));
+            block.through.map(layer7_only).or_else(|| self.kernel_off(&block.target));
         let mut kernel = None;
         let replaced = self.parts.decisions.hold(block.clone());
         if let Target::Network(prefix) = block.target {
@@ -262,11 +328,11 @@ impl Responder {
             drop(self.note(BlockEvent::Refused, &block, Vec::new(), None, Some(why.clone())));
             return Err(failed(format!("no layer took the block: {why}")));
         }
-        let closed = match (connected, block.target) {
-            (Connected::AtOnce, target) => self.close(target),
-            (Connected::Later, _) => Closed::default(),
+        let closed = match connected {
+            Connected::AtOnce => self.close(&block.target),
+            Connected::Later => Closed::default(),
         };
-        let not_stored = self.parts.decisions.write(&[block.target]);
+        let not_stored = self.parts.decisions.write(std::slice::from_ref(&block.target));
 
         if let Some(old) = replaced.as_ref().filter(|old| old.id != block.id) {
             let detail = format!("replaced by {}", block.id);
@@ -285,7 +351,7 @@ impl Responder {
         let ticket = self.note(BlockEvent::Applied, &block, layers, Some(took), detail);
         let blocked = Blocked {
             replaced: replaced.map(|old| old.id).filter(|old| *old != block.id),
-            overlaps: self.overlaps(block.target, now.wall),
+            overlaps: self.overlaps(&block.target, now.wall),
             block,
             kernel,
             kernel_off,
@@ -305,7 +371,7 @@ impl Responder {
     fn undo(&mut self, block: &Block, replaced: Option<Block>) {
         match replaced {
             Some(old) => drop(self.parts.decisions.hold(old)),
-            None => drop(self.parts.decisions.forget(block.target)),
+            None => drop(self.parts.decisions.forget(&block.target)),
         }
         if let Target::Network(prefix) = block.target {
             self.room.readmit(prefix);
@@ -346,10 +412,10 @@ impl Responder {
 
     fn rehearsal(&self, block: Block, overridden: Vec<String>, now: Moment) -> Blocked {
         Blocked {
-            kernel_off: self.kernel_off(block.target),
+            kernel_off: self.kernel_off(&block.target),
             kernel_wanted: self.parts.kernel.is_wanted(),
-            replaced: self.parts.decisions.by_target(block.target).map(|old| old.id),
-            overlaps: self.overlaps(block.target, now.wall),
+            replaced: self.parts.decisions.by_target(&block.target).map(|old| old.id),
+            overlaps: self.overlaps(&block.target, now.wall),
             block,
             kernel: None,
             layer7: false,
@@ -370,7 +436,7 @@ impl Responder {
                 self.room.is_out(prefix)
                     || matches!(self.parts.kernel.find(prefix), Ok(Some(entry)) if !entry.observe)
             }
-            Target::Network(_) | Target::Key(_) => true,
+            _ => true,
         };
         in_kernel && self.holds_at_layer7(block)
     }

@@ -101,6 +101,17 @@ impl Guards {
         list.map(|(name, _)| name.as_str())
     }
 
+    /// Why so many of the recent callers must not be hit, by what they have in common.
+    pub(super) fn too_many_callers(&self, ClientShare { hit, all }: ClientShare) -> Option<String> {
+        let percent = self.clients_percent_max;
+        let is_over = hit > 1 && hit.saturating_mul(100) > all.saturating_mul(percent.into());
+        is_over.then(|| {
+            format!(
+                "it would hit {hit} of {all} callers served in the last 10 min, over {percent} %"
+            )
+        })
+    }
+
     /// Why so many clients must not be hit. One client is what a block is for; a share is judged
     /// from two on.
     pub(super) fn too_many(&self, ClientShare { hit, all }: ClientShare) -> Option<String> {

@@ -43,6 +43,7 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{
     Audit, BlockChange, BlockEvent, Layer, ListChange, ListEvent, Record, Ticket,
@@ -50,8 +51,8 @@ use enforcer_audit::{
 use enforcer_authz::Quarantine;
 use enforcer_detect::Clients;
 use enforcer_kernel::{Entry, Events};
-use enforcer_model::{Block, BlockId, Clock, Moment, Prefix, Target, Timestamp};
-use enforcer_policy::WhenFull;
+use enforcer_model::{Block, BlockId, Clock, Moment, Prefix, Role, Target, Timestamp};
+use enforcer_policy::{Policy, WhenFull};
 use enforcer_proxy::Connections;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -60,6 +61,7 @@ use tracing::{debug, info, warn};
 
 pub(crate) use bulk::Draft;
 pub(crate) use decisions::Decisions;
+pub(crate) use enforce::{Shut, ShutOut};
 pub(crate) use guards::{ClientShare, Guards, Surroundings};
 pub(crate) use kernel_part::{KernelPart, counter_name};
 pub(crate) use list_file::{ListFiles, discard, draft, sha256_of};
@@ -124,6 +126,8 @@ pub(crate) struct Parts {
     pub(crate) guards: Guards,
     pub(crate) when_full: WhenFull,
     pub(crate) clients: Arc<Mutex<Clients>>,
+    /// The policy in force, which says who holds a role.
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -303,7 +307,7 @@ impl Responder {
         let mut protected: Vec<(Block, String)> = Vec::new();
         for (list, networks) in &self.parts.guards.never_block {
             for network in networks {
-                let exactly = self.parts.decisions.by_target(Target::Network(*network));
+                let exactly = self.parts.decisions.by_target(&Target::Network(*network));
                 let inside = self.parts.decisions.inside(*network, now).map(|(_, block)| block);
                 let why = || format!("covered by the never-block list `{list}`");
                 protected.extend(exactly.into_iter().chain(inside).map(|b| (b.clone(), why())));
@@ -320,21 +324,38 @@ impl Responder {
         lifted.flatten().collect()
     }
 
-    fn objections(&self, target: Target, around: &Surroundings, now: Moment) -> Vec<String> {
-        let Target::Network(prefix) = target else { return Vec::new() };
-        let (hit, all) = self.parts.clients.lock().share(prefix, now.monotonic);
-        self.parts.guards.objections(prefix, around, ClientShare { hit, all })
-    }
-
-    fn kernel_off(&self, target: Target) -> Option<String> {
+    fn objections(&self, target: &Target, around: &Surroundings, now: Moment) -> Vec<String> {
+        let clients = self.parts.clients.lock();
+        let share = |(hit, all)| ClientShare { hit, all };
         match target {
-            Target::Network(_) => self.parts.kernel.off_because(),
-            Target::Key(_) => None,
+            Target::Network(prefix) => {
+                let share = share(clients.share(*prefix, now.monotonic));
+                drop(clients);
+                self.parts.guards.objections(*prefix, around, share)
+            }
+            Target::Role(role) => {
+                let policy = self.parts.policy.load();
+                // Whoever has a role that includes it has it as well.
+                let holders = policy.roles().satisfying(role).ok();
+                let is_hit = |held: &Role| holders.is_some_and(|roles| roles.contains(held));
+                let share = share(clients.share_of_role(is_hit, now.monotonic));
+                self.parts.guards.too_many_callers(share).into_iter().collect()
+            }
+            Target::Ja4(ja4) => {
+                let share = share(clients.share_of_ja4(ja4, now.monotonic));
+                self.parts.guards.too_many_callers(share).into_iter().collect()
+            }
+            // One caller, or one credential of one, is what a block is for.
+            Target::Key(_) | Target::Token(_) | Target::User(_) => Vec::new(),
         }
     }
 
+    fn kernel_off(&self, target: &Target) -> Option<String> {
+        target.network().and_then(|_| self.parts.kernel.off_because())
+    }
+
     fn holds_at_layer7(&self, block: &Block) -> bool {
-        self.parts.quarantine.find(block.target).is_some_and(|(id, _)| id == block.id)
+        self.parts.quarantine.find(&block.target).is_some_and(|(id, _)| id == block.id)
     }
 
     fn layers(&self, in_kernel: Option<&[Layer]>, at_layer7: Option<Layer>) -> Vec<Layer> {

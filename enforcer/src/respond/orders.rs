@@ -8,14 +8,14 @@ use enforcer_admin::call::{
     ListReleased, ListRow, Place, Released, Talkers, Which, Why,
 };
 use enforcer_audit::Ticket;
-use enforcer_model::{Author, BlockId, KeyId, Offence, PerSecond, Prefix};
+use enforcer_model::{Author, BlockId, KeyId, Offence, PerSecond, Prefix, Target};
 use enforcer_policy::WhenFull;
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::handover::{Loan, Returned};
 
-use super::{Draft, Guards, Responder, Step, ThrottledView};
+use super::{Draft, Guards, Responder, Shut, ShutOut, Step, ThrottledView};
 
 /// Orders that may wait for the responder.
 pub(crate) const ORDERS_MAX: usize = 1_024;
@@ -31,6 +31,11 @@ pub(crate) enum Order {
     Answer {
         finding: Offence,
         reply: oneshot::Sender<Result<BlockId, String>>,
+    },
+    /// A rule wants somebody shut out.
+    Shut {
+        shut: Shut,
+        reply: oneshot::Sender<Result<ShutOut, String>>,
     },
     Release {
         what: Which,
@@ -90,9 +95,9 @@ pub(crate) enum Order {
         key: KeyId,
         reply: Reply<()>,
     },
-    /// Closes the connections of a source that a rule has blocked, and contains it.
+    /// Ends what somebody has open whom a rule has blocked; contains a source.
     Close {
-        prefix: Prefix,
+        target: Target,
     },
     /// A source goes on though it is refused, or turned out to be shared.
     Throttle {
@@ -157,6 +162,7 @@ impl Responder {
                 drop(reply.send(self.quarantine(&asked, by)));
             }
             Order::Answer { finding, reply } => drop(reply.send(self.answer(&finding))),
+            Order::Shut { shut, reply } => drop(reply.send(self.shut(shut))),
             Order::Release { what, reason, by, reply } => {
                 drop(reply.send(self.release(what, reason.as_deref(), &by)));
             }
@@ -186,9 +192,12 @@ impl Responder {
                 self.close_key(key);
                 drop(reply.send(Ok(())));
             }
-            Order::Close { prefix } => {
-                let closed = self.contain(prefix);
-                debug!(closed, "connections of a blocked source are closed");
+            Order::Close { target } => {
+                let closed = match target.network() {
+                    Some(prefix) => self.contain(prefix),
+                    None => self.close(&target).connections,
+                };
+                debug!(%target, closed, "what was open is closed");
             }
             Order::Throttle { step, budget } => {
                 let now = self.parts.clock.now().monotonic;

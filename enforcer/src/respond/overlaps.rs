@@ -9,8 +9,8 @@ const COVERING_TOLD: usize = 8;
 
 impl Responder {
     /// A line for each decision that covers `target`, for those inside it, and for lists.
-    pub(super) fn overlaps(&self, target: Target, now: Timestamp) -> Vec<String> {
-        let Target::Network(prefix) = target else { return Vec::new() };
+    pub(super) fn overlaps(&self, target: &Target, now: Timestamp) -> Vec<String> {
+        let Some(prefix) = target.network() else { return Vec::new() };
         let mut lines = self.covering(prefix, now);
         let narrower = self.parts.decisions.inside(prefix, now).count();
         if narrower > 0 {

@@ -136,10 +136,10 @@ impl Responder {
         };
         let lacking =
             self.parts.decisions.in_force(now).filter(|block| !self.holds_at_layer7(block));
-        found.layer7_lacks = lacking.map(|block| block.target).collect();
+        found.layer7_lacks = lacking.map(|block| block.target.clone()).collect();
         // Decisions that are over and wait for the next tick are decisions still.
-        let undecided = |target: &Target| self.parts.decisions.by_target(*target).is_none();
-        let stray = layer7.iter().map(|(target, _, _)| *target).filter(undecided);
+        let undecided = |target: &Target| self.parts.decisions.by_target(target).is_none();
+        let stray = layer7.iter().map(|(target, _, _)| target.clone()).filter(undecided);
         found.layer7_only = stray.collect();
         let held = self.parts.quarantine.lists();
         found.lists_at_layer7 = held.len() != self.parts.lists.len()
@@ -203,7 +203,7 @@ impl Responder {
         let Some(claim) = desired else {
             let Some(entry) = held else { return Judged::Same };
             // Decisions that are over and wait for the next tick are decisions still.
-            let decided = self.parts.decisions.by_target(Target::Network(prefix));
+            let decided = self.parts.decisions.by_target(&Target::Network(prefix));
             let waits = decided.is_some_and(|block| block.through.is_none())
                 || self.parts.lists.all().any(|list| list.networks.contains(prefix));
             if waits || is_soon_over(end_of(entry, now), now) {
@@ -231,7 +231,7 @@ impl Responder {
             .iter()
             .map(|entry| format!("{} {}: in the kernel, not decided so", entry.id, entry.prefix));
         let lacks = found.layer7_lacks.iter().filter_map(|target| {
-            let id = self.parts.decisions.by_target(*target)?.id;
+            let id = self.parts.decisions.by_target(target)?.id;
             Some(format!("{id} {target}: decided, not at layer 7"))
         });
         let only = found.layer7_only.iter().map(|t| format!("{t}: at layer 7, not decided"));
@@ -265,11 +265,11 @@ impl Responder {
             self.record_mended(&change.put);
         }
         for target in found.layer7_lacks {
-            let Some(block) = self.parts.decisions.by_target(target) else { continue };
+            let Some(block) = self.parts.decisions.by_target(&target) else { continue };
             self.parts.quarantine.insert(block).map_err(|full| full.to_string())?;
         }
         for target in found.layer7_only {
-            self.parts.quarantine.remove(target);
+            self.parts.quarantine.remove(&target);
         }
         if found.lists_at_layer7 {
             self.parts.quarantine.set_lists(self.parts.lists.listed());

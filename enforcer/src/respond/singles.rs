@@ -1,11 +1,11 @@
-//! Decisions about one network or one key each, in the orders in which they are asked for.
+//! Decisions about one network, or one name of another kind, each, in the orders in which they are asked for.
 //!
 //! By network, so that what lies inside another one is found without a search; by age, for pages of
 //! a listing; by end, so that a tick looks at what is over and at nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use enforcer_model::{Block, BlockId, Expiry, KeyId, Prefix, Target, Timestamp};
+use enforcer_model::{Block, BlockId, Expiry, Prefix, Target, Timestamp};
 
 use super::claims::Claim;
 
@@ -13,7 +13,8 @@ use super::claims::Claim;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Singles {
     networks: BTreeMap<Prefix, Block>,
-    keys: HashMap<KeyId, Block>,
+    /// Those that only layer 7 knows.
+    named: HashMap<Target, Block>,
     by_id: HashMap<BlockId, Target>,
     by_age: BTreeSet<(Timestamp, BlockId)>,
     by_end: BTreeSet<(Timestamp, BlockId)>,
@@ -23,7 +24,7 @@ pub(crate) struct Singles {
 
 impl Singles {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Block> {
-        self.networks.values().chain(self.keys.values())
+        self.networks.values().chain(self.named.values())
     }
 
     pub(crate) fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &Block> {
@@ -31,35 +32,35 @@ impl Singles {
     }
 
     pub(crate) fn by_id(&self, id: BlockId) -> Option<&Block> {
-        self.by_target(*self.by_id.get(&id)?)
+        self.by_target(self.by_id.get(&id)?)
     }
 
-    pub(crate) fn by_target(&self, target: Target) -> Option<&Block> {
-        match target {
-            Target::Key(id) => self.keys.get(&id),
-            Target::Network(prefix) => self.networks.get(&prefix),
+    pub(crate) fn by_target(&self, target: &Target) -> Option<&Block> {
+        match target.network() {
+            None => self.named.get(target),
+            Some(prefix) => self.networks.get(&prefix),
         }
     }
 
     /// Puts `block` in the place of an earlier one about the same target; returns that one.
     pub(crate) fn put(&mut self, block: Block) -> Option<Block> {
-        let old = self.remove(block.target);
-        self.by_id.insert(block.id, block.target);
+        let old = self.remove(&block.target);
+        self.by_id.insert(block.id, block.target.clone());
         self.by_age.insert((block.since, block.id));
         if let Expiry::At(end) = block.until {
             self.by_end.insert((end, block.id));
         }
-        match block.target {
-            Target::Key(id) => drop(self.keys.insert(id, block)),
-            Target::Network(prefix) => drop(self.networks.insert(prefix, block)),
+        match block.target.network() {
+            None => drop(self.named.insert(block.target.clone(), block)),
+            Some(prefix) => drop(self.networks.insert(prefix, block)),
         }
         old
     }
 
-    pub(crate) fn remove(&mut self, target: Target) -> Option<Block> {
-        let old = match target {
-            Target::Key(id) => self.keys.remove(&id),
-            Target::Network(prefix) => {
+    pub(crate) fn remove(&mut self, target: &Target) -> Option<Block> {
+        let old = match target.network() {
+            None => self.named.remove(target),
+            Some(prefix) => {
                 self.answering.remove(&prefix);
                 self.networks.remove(&prefix)
             }
@@ -152,7 +153,7 @@ impl Singles {
 
     /// Moves every end along with a wall clock that was set.
     pub(crate) fn shift(&mut self, by: super::clock::Jump) {
-        let blocks = self.networks.values_mut().chain(self.keys.values_mut());
+        let blocks = self.networks.values_mut().chain(self.named.values_mut());
         self.by_end.clear();
         for block in blocks {
             if let Expiry::At(end) = &mut block.until {

@@ -99,7 +99,7 @@ impl Store {
     /// Makes the file say of each target what is given: this decision, or none. All or nothing.
     pub(crate) fn write<'a>(
         &mut self,
-        targets: impl Iterator<Item = (Target, Option<&'a Block>)>,
+        targets: impl Iterator<Item = (&'a Target, Option<&'a Block>)>,
     ) -> Result<(), StoreError> {
         let change = self.connection.transaction().map_err(StoreError::Write)?;
         for (target, block) in targets {
@@ -141,7 +141,7 @@ fn put(change: &Transaction<'_>, block: &Block) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn remove(change: &Transaction<'_>, target: Target) -> rusqlite::Result<()> {
+fn remove(change: &Transaction<'_>, target: &Target) -> rusqlite::Result<()> {
     change
         .prepare_cached("DELETE FROM block WHERE target = ?1")?
         .execute(params![target.to_string()])?;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn write(store: &mut Store, block: &Block) {
-        store.write([(block.target, Some(block))].into_iter()).unwrap();
+        store.write([(&block.target, Some(block))].into_iter()).unwrap();
     }
 
     fn block(id: u64, target: &str, until: Expiry) -> Block {

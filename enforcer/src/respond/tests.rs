@@ -47,8 +47,71 @@ fn responder(folder: &Path, clock: Arc<Hands>) -> Responder {
         guards: Guards { clients_percent_max: 50, ..Guards::default() },
         when_full: WhenFull::default(),
         clients: Arc::default(),
+        policy: Arc::new(ArcSwap::from_pointee(policy())),
         clock,
     })
+}
+
+fn policy() -> Policy {
+    Policy::parse(
+        r#"
+        version = 1
+        [listen.public]
+        address = "127.0.0.1:0"
+        [upstream.orders]
+        hosts = ["127.0.0.1:9"]
+        [[route]]
+        name = "open"
+        match = "api.test/{**}"
+        upstream = "orders"
+        public = true
+        "#,
+        Path::new("policy.toml"),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_name_of_every_kind_is_blocked_found_verified_and_released_also_by_the_next_agent() {
+    let mut house = House::new();
+    let targets = [
+        "user:token:corp/alice",
+        "role:auditor",
+        "token:00112233445566778899aabbccddeeff",
+        "ja4:t13d1516h2_8daaf6152771_e5627efa2ab1",
+    ];
+    for text in targets {
+        let shut = Shut {
+            target: text.parse().unwrap(),
+            through: None,
+            reason: "60 objects in 10m".into(),
+            author: Author::Rule("bola".into()),
+            ttl: Duration::from_secs(60),
+        };
+        let held = house.responder.shut(shut.clone()).unwrap();
+        assert!(held.layer7 && !held.kernel && !held.stood && held.kernel_off.is_none(), "{text}");
+        let again = house.responder.shut(Shut { ttl: Duration::from_secs(9), ..shut }).unwrap();
+        assert!(again.stood && again.id == held.id, "never shortened: {text}");
+    }
+
+    let mut house = house.restart().await;
+
+    let verified = house.responder.verify(Repair::Tell).unwrap();
+    assert!(verified.differences.is_empty(), "{verified:?}");
+    assert_eq!(house.responder.list(None).unwrap().blocks.len(), 4);
+    for text in &targets[..3] {
+        let which = Which::Target(text.parse().unwrap());
+        let (released, _) = house.responder.release(which, None, &Author::Agent).unwrap();
+        assert!(released.layer7 && released.problems.is_empty());
+    }
+    *house.clock.ahead.lock() = Duration::from_secs(61);
+    // A clock that is set moves the end along; only time that passes ends a block.
+    house.responder.tick();
+    assert_eq!(house.responder.list(None).unwrap().blocks.len(), 1);
+    let fourth: Target = targets[3].parse().unwrap();
+    house.responder.parts.quarantine.remove(&fourth);
+    let verified = house.responder.verify(Repair::Tell).unwrap();
+    assert!(verified.differences[0].contains("decided, not at layer 7"), "{verified:?}");
 }
 
 impl House {
@@ -265,7 +328,8 @@ async fn a_never_block_list_that_grows_lifts_the_blocks_that_it_covers() {
         house.responder.reguard(Policed { guards, when_full: WhenFull::default(), kernel: None });
 
     assert!(problems.is_empty(), "{problems:?}");
-    let left: Vec<_> = house.responder.parts.decisions.all().map(|block| block.target).collect();
+    let left: Vec<_> =
+        house.responder.parts.decisions.all().map(|block| block.target.clone()).collect();
     assert_eq!(left, ["198.51.100.1".parse().unwrap()]);
 }
 

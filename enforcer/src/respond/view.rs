@@ -37,7 +37,7 @@ impl Responder {
         let address = address.to_canonical();
         let seat = self.parts.kernel.seat();
         let single = Prefix::from(address);
-        let exactly = self.parts.decisions.by_target(Target::Network(single));
+        let exactly = self.parts.decisions.by_target(&Target::Network(single));
         let exactly = exactly.filter(|block| !block.until.is_over(now)).into_iter();
         let covering = exactly.chain(self.parts.decisions.around(single, now));
         let blocks: Result<Vec<_>, Refusal> =
@@ -156,7 +156,7 @@ impl Responder {
     /// The entry that enforces `block`: its own, or that of whoever has a stronger claim on the
     /// same network, or the one that stands for it.
     fn held(&self, block: &Block) -> Result<Option<Installed>, Refusal> {
-        let Target::Network(prefix) = block.target else { return Ok(None) };
+        let Some(prefix) = block.target.network() else { return Ok(None) };
         let slot = self.room.stand_in(prefix).unwrap_or(prefix);
         let held = self.parts.kernel.find(slot).map_err(failed)?;
         let desired = self.claims(self.parts.clock.now().wall).desired(slot);
@@ -189,7 +189,7 @@ fn verdict(
     }
     let dropping = |row: &&BlockRow| row.kernel.as_ref().is_some_and(|entry| !entry.observe);
     if let Some(row) = blocks.iter().find(dropping) {
-        let (id, target) = (row.block.id, row.block.target);
+        let (id, target) = (row.block.id, &row.block.target);
         return ("drop", format!("block {id} of {target}, in the kernel"));
     }
     let drops = kernel.filter(|kernel| kernel.verdict == Verdict::Drop.to_string());
@@ -197,7 +197,7 @@ fn verdict(
         return ("drop", format!("{list}, in the kernel"));
     }
     if let Some(row) = blocks.iter().find(|row| row.layer7) {
-        let (id, target) = (row.block.id, row.block.target);
+        let (id, target) = (row.block.id, &row.block.target);
         return ("refuse", format!("block {id} of {target}, at layer 7"));
     }
     if let Some(list) = lists.first() {

@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyId, KeyIdError, Prefix, PrefixError, RequestId, Source, Timestamp};
+use crate::{
+    Fingerprint, KeyId, KeyIdError, Prefix, PrefixError, Principal, RequestId, Role, Source,
+    Timestamp,
+};
 
 /// The name of one block, `B-` and seven characters of Crockford's base 32, such as `B-7K2Q4XW`.
 ///
@@ -20,24 +24,54 @@ pub struct BlockId(u64);
 pub struct BlockIdError(String);
 
 /// Whom a quarantine is aimed at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
+    /// A kind of TLS client, by its fingerprint: refused at layer 7.
+    Ja4(Arc<str>),
     /// One API key: refused at layer 7.
     Key(KeyId),
     /// An address or network: dropped in the kernel and refused at layer 7.
     Network(Prefix),
+    /// Whoever holds a role of the policy: refused at layer 7.
+    Role(Role),
+    /// One credential, by the fingerprint that the audit log names it by: refused at layer 7.
+    Token(Fingerprint),
+    /// One caller, however often its credential is renewed; never one that is a key: refused at
+    /// layer 7.
+    User(Principal),
 }
 
-/// The text is neither.
+/// The text names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
+    /// Behind `ja4:` stands no fingerprint.
+    #[error("`{0}` is not a JA4 fingerprint; it looks like `t13d1516h2_8daaf6152771_e5627efa2ab1`")]
+    Ja4(String),
     /// Behind `key:` stands no key id.
     #[error(transparent)]
     Key(#[from] KeyIdError),
-    /// Not an address, network or `key:ID`.
+    /// Not an address, network or `KIND:NAME`.
     #[error(transparent)]
     Network(#[from] PrefixError),
+    /// Behind `role:` stands no name.
+    #[error("`{0}` is not the name of a role")]
+    Role(String),
+    /// Behind `token:` stands no fingerprint.
+    #[error(
+        "`{0}` is not the fingerprint of a credential; it has 32 hexadecimal digits, as `enforcer \
+         trail` shows it; a caller is `user:token:ISSUER/SUBJECT`"
+    )]
+    Token(String),
+    /// Behind `user:` stands no principal.
+    #[error(
+        "`{0}` is not a caller as the audit log names it: `token:ISSUER/SUBJECT`, `spiffe://…` or \
+         `cert:…`"
+    )]
+    User(String),
 }
+
+/// Longest name of a caller or role that a block is aimed at, in bytes.
+const NAME_MAX: usize = 1_024;
 
 /// When a block ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,11 +208,31 @@ impl FromStr for BlockId {
     }
 }
 
+impl Target {
+    /// The block that hits `caller`: a key by its id, everybody else by name.
+    pub fn caller(caller: &Principal) -> Self {
+        let key = caller.as_str().strip_prefix("key:").and_then(|id| id.parse().ok());
+        key.map_or_else(|| Self::User(caller.clone()), Self::Key)
+    }
+
+    /// The network, where packets tell whom it hits.
+    pub const fn network(&self) -> Option<Prefix> {
+        match self {
+            Self::Network(prefix) => Some(*prefix),
+            Self::Ja4(_) | Self::Key(_) | Self::Role(_) | Self::Token(_) | Self::User(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Ja4(ja4) => write!(f, "ja4:{ja4}"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Network(prefix) => prefix.fmt(f),
+            Self::Role(role) => write!(f, "role:{role}"),
+            Self::Token(fingerprint) => write!(f, "token:{fingerprint}"),
+            Self::User(principal) => write!(f, "user:{principal}"),
         }
     }
 }
@@ -187,11 +241,49 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        match text.strip_prefix("key:") {
-            Some(id) => Ok(Self::Key(id.parse()?)),
-            None => Ok(Self::Network(text.parse()?)),
+        let named = |name: &str| {
+            !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(|b| b.is_ascii_graphic())
+        };
+        match text.split_once(':') {
+            Some(("ja4", ja4)) if is_ja4(ja4) => Ok(Self::Ja4(ja4.into())),
+            Some(("ja4", ja4)) => Err(TargetError::Ja4(ja4.to_owned())),
+            Some(("key", id)) => Ok(Self::Key(id.parse()?)),
+            Some(("role", role)) if named(role) => Ok(Self::Role(Role::new(role))),
+            Some(("role", role)) => Err(TargetError::Role(role.to_owned())),
+            Some(("token", digits)) => {
+                let wrong = || TargetError::Token(digits.to_owned());
+                Ok(Self::Token(digits.parse().or(Err(wrong()))?))
+            }
+            Some(("user", name)) => {
+                let kinds = ["cert:", "key:", "spiffe:", "token:"];
+                let is_kind = kinds.iter().any(|kind| name.starts_with(kind));
+                if !is_kind || !named(name) {
+                    return Err(TargetError::User(name.to_owned()));
+                }
+                if let Some(id) = name.strip_prefix("key:") {
+                    return Ok(Self::Key(id.parse()?));
+                }
+                Ok(Self::User(Principal::recorded(name)))
+            }
+            // An IPv6 address has colons as well.
+            Some(_) | None => Ok(Self::Network(text.parse()?)),
         }
     }
+}
+
+/// `t13d1516h2_8daaf6152771_e5627efa2ab1`: ten characters, and twice twelve digits.
+fn is_ja4(text: &str) -> bool {
+    let mut parts = text.split('_');
+    let digits = |part: Option<&str>| {
+        part.is_some_and(|part| {
+            part.len() == 12
+                && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    };
+    parts.next().is_some_and(|a| a.len() == 10 && a.bytes().all(|b| b.is_ascii_alphanumeric()))
+        && digits(parts.next())
+        && digits(parts.next())
+        && parts.next().is_none()
 }
 
 impl fmt::Display for Expiry {
@@ -276,11 +368,49 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_key_an_address_or_a_network() {
-        for text in ["key:k7Qx2mP9aB3c", "203.0.113.7", "2001:db8::/48"] {
+    fn a_target_survives_printing_and_parsing() {
+        for text in [
+            "key:k7Qx2mP9aB3c",
+            "203.0.113.7",
+            "2001:db8::/48",
+            "user:token:corp/alice",
+            "user:spiffe://example.com/ns/pay/api",
+            "role:auditor",
+            "token:00112233445566778899aabbccddeeff",
+            "ja4:t13d1516h2_8daaf6152771_e5627efa2ab1",
+        ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
-        assert!("key:short".parse::<Target>().is_err());
-        assert!("host.example".parse::<Target>().is_err());
+    }
+
+    #[test]
+    fn what_names_nobody_is_no_target() {
+        for text in [
+            "key:short",
+            "host.example",
+            "user:",
+            "user:alice",
+            "user:token:corp/a b",
+            "role:",
+            "role:a b",
+            "token:corp/alice",
+            "token:+0112233445566778899aabbccddeeff",
+            "ja4:",
+            "ja4:t13d1516h2",
+            "ja4:t13d1516h2_8daaf6152771_e5627efa2ab1_x",
+            "ja4:t13d1516h2_8daaf6152771_E5627EFA2AB1",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_caller_that_is_a_key_is_one_target_whichever_way_it_is_named() {
+        let key: Target = "key:k7Qx2mP9aB3c".parse().unwrap();
+
+        assert_eq!("user:key:k7Qx2mP9aB3c".parse::<Target>().unwrap(), key);
+        assert_eq!(Target::caller(&Principal::from_key("k7Qx2mP9aB3c".parse().unwrap())), key);
+        let alice = Principal::from_token("corp", "alice");
+        assert_eq!(Target::caller(&alice), Target::User(alice));
     }
 }

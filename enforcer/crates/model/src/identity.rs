@@ -76,6 +76,11 @@ impl Principal {
         Self(format!("cert:{thumbprint}").into())
     }
 
+    /// The caller whom a record, or an operator, calls `text`.
+    pub fn recorded(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// As logged and shown.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -221,6 +226,21 @@ impl fmt::Display for Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fingerprint({self})")
+    }
+}
+
+/// The text is not the fingerprint of a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the fingerprint of a credential; it has 32 hexadecimal digits")]
+pub struct FingerprintError(String);
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bits = u128::from_str_radix(text, 16).ok().filter(|_| digits);
+        bits.map(|bits| Self(bits.to_be_bytes())).ok_or_else(|| FingerprintError(text.to_owned()))
     }
 }
 

@@ -23,7 +23,8 @@ pub use decision::{
 };
 pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, TlsVersion, Who};
 pub use identity::{
-    CredentialKind, Fingerprint, KeyId, KeyIdError, Principal, Role, Thumbprint, ThumbprintError,
+    CredentialKind, Fingerprint, FingerprintError, KeyId, KeyIdError, Principal, Role, Thumbprint,
+    ThumbprintError,
 };
 pub use peer::{Peer, PeerError, SourceBy};
 pub use personal::{PersonalKind, PersonalKindError};

@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use enforcer_authn::Identity;
-use enforcer_model::{KeyId, Prefix, Reason, Source};
-use enforcer_policy::ConnectionsPlan;
+use enforcer_model::{Fingerprint, KeyId, Prefix, Reason, Source, Target};
+use enforcer_policy::{ConnectionsPlan, Policy};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::scene::roles_of;
 use crate::under_way::{InFlight, UnderWay};
 
 const SHARDS: usize = 16;
@@ -48,6 +49,8 @@ pub enum Cut {
     Key(KeyId, Reason),
     /// Requests of those who are shut out by now, for this reason.
     Callers(Reason),
+    /// Requests, or connections, of whoever this names.
+    Named(Target),
     /// Requests that wait for this host of an upstream.
     Host {
         /// The upstream.
@@ -103,6 +106,8 @@ struct Neighbours {
 #[derive(Debug)]
 struct Open {
     source: Source,
+    /// What its TLS client is, once that is known.
+    ja4: Option<Arc<str>>,
     cut: CancellationToken,
 }
 
@@ -212,6 +217,49 @@ impl Connections {
         self.under_way.cut_where(why, hit)
     }
 
+    /// Ends what a blocked name has open; how much. Of a TLS client its connections, those from
+    /// `spared` addresses aside; of anybody else the requests under way, whatever of the answer was
+    /// sent. `policy` says who holds a role.
+    ///
+    /// Block the name first, as above.
+    pub fn close_named(
+        &self,
+        target: &Target,
+        policy: &Policy,
+        spared: impl Fn(IpAddr) -> bool,
+    ) -> usize {
+        let why = Reason::Quarantined;
+        match target {
+            Target::Key(key) => return self.close_key(*key, why),
+            Target::Network(prefix) => return self.close_from(*prefix, spared),
+            Target::Ja4(_) | Target::Role(_) | Target::Token(_) | Target::User(_) => {}
+        }
+        self.tell(Cut::Named(target.clone()));
+        match target {
+            Target::Ja4(ja4) => {
+                let close = |shard: &Mutex<HashMap<Prefix, Neighbours>>| {
+                    let shard = shard.lock();
+                    let open = shard.values().flat_map(|neighbours| neighbours.open.values());
+                    let hit = open.filter(|open| {
+                        open.ja4.as_ref() == Some(ja4) && !spared(open.source.address())
+                    });
+                    hit.map(|open| open.cut.cancel()).count()
+                };
+                self.sources.iter().map(close).sum()
+            }
+            Target::Role(role) => {
+                let Some(role) = policy.roles().index(role.as_str()) else { return 0 };
+                let hit = |caller: &Identity| roles_of(caller, policy).contains(role);
+                self.under_way.cut_where(why, &hit)
+            }
+            Target::Token(credential) => self.under_way.cut_credential(why, *credential),
+            Target::User(user) => {
+                self.under_way.cut_where(why, &|caller: &Identity| caller.principal() == user)
+            }
+            Target::Key(_) | Target::Network(_) => 0,
+        }
+    }
+
     /// Cuts every request of `key` that is under way; how many. Shut the key out first, as above.
     pub fn close_key(&self, key: KeyId, why: Reason) -> usize {
         self.tell(Cut::Key(key, why));
@@ -238,14 +286,19 @@ impl Connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Crowded::Source);
         }
-        open.insert(id, Open { source, cut });
+        open.insert(id, Open { source, ja4: None, cut });
         Ok(Registered { connections: Arc::clone(self), around, id, share })
     }
 
     /// A request of `caller` is under way; to be asked before the caller is looked up anywhere.
-    /// From `named`, where a proxy says so.
-    pub(crate) fn enter(&self, caller: Identity, named: Option<Source>) -> InFlight {
-        self.under_way.enter(caller, named)
+    /// From `named`, where a proxy says so; with `credential`.
+    pub(crate) fn enter(
+        &self,
+        caller: Identity,
+        named: Option<Source>,
+        credential: Option<Fingerprint>,
+    ) -> InFlight {
+        self.under_way.enter(caller, named, credential)
     }
 
     fn shard_of<'a, T>(&self, shards: &'a [T; SHARDS], key: &Prefix) -> &'a T {
@@ -277,8 +330,19 @@ impl Registered {
         let is_full = share == Share::Own && neighbours.len() >= plan.per_source;
         (self.around, self.share) = (around, share);
         // Also when it is one too many: it leaves from where it is known to be.
-        neighbours.insert(self.id, Open { source, cut: open.cut });
+        neighbours.insert(self.id, Open { source, ..open });
         if is_full { Err(Crowded::Source) } else { Ok(()) }
+    }
+
+    /// What kind of TLS client it is, for whoever ends them all.
+    pub(crate) fn speaks(&self, ja4: Option<&Arc<str>>) {
+        let Some(ja4) = ja4 else { return };
+        let connections = &self.connections;
+        let mut shard = connections.shard_of(&connections.sources, &self.around).lock();
+        let open = shard.get_mut(&self.around).and_then(|near| near.open.get_mut(&self.id));
+        if let Some(open) = open {
+            open.ja4 = Some(Arc::clone(ja4));
+        }
     }
 
     /// A handshake begins, and is under way until what comes back is dropped.

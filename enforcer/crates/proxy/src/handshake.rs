@@ -99,6 +99,12 @@ pub(crate) async fn shake(
         Ok(Err(_)) | Err(_) => return Err(over(&counters.handshakes_failed)),
     };
     origin.ja4 = stream.get_mut().0.fingerprint();
+    // Noted before the look-up, as the source is.
+    registered.speaks(origin.ja4.as_ref());
+    let now = clock.now().wall;
+    if shared.quarantine.refuse_ja4(origin.ja4.as_ref(), origin.source, now).is_err() {
+        return Err(over(&counters.connections_quarantined));
+    }
     let (_, session) = stream.get_ref();
     let trust = match session.peer_certificates() {
         None => None,

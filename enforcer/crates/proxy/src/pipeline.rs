@@ -183,6 +183,7 @@ impl Engine {
 
         // Whoever is shut out learns nothing, not even whether the request was well-formed.
         shared.quarantine.refuse_source(origin.source, now.wall)?;
+        shared.quarantine.refuse_ja4(origin.ja4.as_ref(), origin.source, now.wall)?;
 
         // One meaning per request, before anything is decided by it.
         hops?;
@@ -427,9 +428,14 @@ impl Engine {
         }
         let presented = Presented::from_headers(&parts.headers)?;
         let origin = scene.origin;
+        let credential = presented.as_ref().map(|one| one.fingerprint(&self.shared.fingerprints));
         let identity = match &presented {
             Some(presented) => {
-                entry.credential(presented.fingerprint(&self.shared.fingerprints));
+                if let Some(credential) = credential {
+                    entry.credential(credential);
+                    // Nobody is asked about a credential that is shut out.
+                    self.shared.quarantine.refuse_token(credential, now.wall)?;
+                }
                 self.identify(presented, origin, head, parts, policy, now).await?
             }
             // A connection that has proven who it is needs no more.
@@ -442,8 +448,11 @@ impl Engine {
         entry.caller(&identity, policy.roles().named(roles));
         // Registered before the look-ups: whoever shuts the caller out finds the request here, or is
         // found there.
-        let in_flight = self.shared.connections.enter(identity, origin.named());
+        let in_flight = self.shared.connections.enter(identity, origin.named(), credential);
         self.refuse_shut_out(in_flight.caller(), presented.as_ref(), origin, now)?;
+        let quarantine = &self.shared.quarantine;
+        quarantine.refuse_roles(|| policy.roles().named(roles), now.wall)?;
+        credential.map_or(Ok(()), |credential| quarantine.refuse_token(credential, now.wall))?;
         Ok(Some(Known { in_flight, roles }))
     }
 
@@ -459,6 +468,7 @@ impl Engine {
         if let Some(named) = origin.named() {
             quarantine.refuse_source(named, now.wall)?;
         }
+        quarantine.refuse_user(caller.principal(), now.wall)?;
         if let Proof::Key(key) = caller.proof() {
             quarantine.refuse_key(key.id, now.wall)?;
             if let Some(presented) = presented

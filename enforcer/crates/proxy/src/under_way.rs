@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use enforcer_authn::Identity;
-use enforcer_model::{KeyId, Reason, Rejection, Source};
+use enforcer_model::{Fingerprint, KeyId, Reason, Rejection, Source};
 use parking_lot::Mutex;
 
 /// Few enough to walk through all of them, together with [`LANES`].
@@ -56,6 +56,8 @@ struct Ticket {
     caller: Identity,
     /// Whom a proxy named as the source; its connection is the proxy's and carries others.
     named: Option<Source>,
+    /// What the caller showed with this request.
+    credential: Option<Fingerprint>,
     /// Where in the bucket; changes under the bucket's lock only.
     place: AtomicUsize,
     is_cut: AtomicBool,
@@ -84,12 +86,18 @@ impl Default for UnderWay {
 }
 
 impl UnderWay {
-    /// A request of `caller` is under way from here on; from `named`, where a proxy says so.
-    pub(crate) fn enter(&self, caller: Identity, named: Option<Source>) -> InFlight {
+    /// A request of `caller`, who showed `credential`, is under way from here on; from `named`, where a
+    /// proxy says so.
+    pub(crate) fn enter(
+        &self,
+        caller: Identity,
+        named: Option<Source>,
+        credential: Option<Fingerprint>,
+    ) -> InFlight {
         let key = caller.key_id();
         let (place, is_cut, ending) =
             (AtomicUsize::new(0), AtomicBool::new(false), Mutex::default());
-        let ticket = Arc::new(Ticket { caller, named, place, is_cut, ending });
+        let ticket = Arc::new(Ticket { caller, named, credential, place, is_cut, ending });
         let row = match key {
             Some(key) => row_of(key),
             // Where the allocator put it is as good as drawn, and costs nothing.
@@ -109,6 +117,12 @@ impl UnderWay {
     /// Cuts the requests of every source that a proxy named and that `hit` says; how many.
     pub(crate) fn cut_named(&self, why: Reason, hit: &dyn Fn(Source) -> bool) -> usize {
         let hit = |ticket: &Ticket| ticket.named.is_some_and(hit);
+        self.0.iter().flatten().map(|bucket| bucket.cut(why, &hit)).sum()
+    }
+
+    /// Cuts the requests that came with one credential; how many.
+    pub(crate) fn cut_credential(&self, why: Reason, credential: Fingerprint) -> usize {
+        let hit = |ticket: &Ticket| ticket.credential == Some(credential);
         self.0.iter().flatten().map(|bucket| bucket.cut(why, &hit)).sum()
     }
 
@@ -263,24 +277,43 @@ mod tests {
     #[test]
     fn a_caller_is_cut_and_later_requests_of_it_are_counted_anew() {
         let all = UnderWay::default();
-        let (one, two, other) =
-            (all.enter(caller(1), None), all.enter(caller(1), None), all.enter(caller(2), None));
+        let (one, two, other) = (
+            all.enter(caller(1), None, None),
+            all.enter(caller(1), None, None),
+            all.enter(caller(2), None, None),
+        );
 
         assert_eq!(all.cut_where(Reason::TokenRevoked, &is(1)), 2);
         assert_eq!(one.refuse_cut().unwrap_err().reason, Reason::TokenRevoked);
         assert_eq!(two.watch().why(), Some(Reason::TokenRevoked));
         assert!(other.refuse_cut().is_ok());
 
-        let later = all.enter(caller(1), None);
+        let later = all.enter(caller(1), None, None);
         assert!(later.refuse_cut().is_ok());
         assert_eq!(all.cut_where(Reason::Quarantined, &is(1)), 1, "what was cut is not cut again");
         assert_eq!(one.watch().why(), Some(Reason::TokenRevoked), "and keeps its reason");
     }
 
     #[test]
+    fn a_credential_is_cut_and_another_one_of_the_same_caller_is_not() {
+        let all = UnderWay::default();
+        let shown = |byte| Some(Fingerprint([byte; 16]));
+        let (old, new, none) = (
+            all.enter(caller(1), None, shown(1)),
+            all.enter(caller(1), None, shown(2)),
+            all.enter(caller(1), None, None),
+        );
+
+        assert_eq!(all.cut_credential(Reason::Quarantined, Fingerprint([1; 16])), 1);
+
+        assert!(old.refuse_cut().is_err());
+        assert!(new.refuse_cut().is_ok() && none.refuse_cut().is_ok());
+    }
+
+    #[test]
     fn whoever_leaves_is_gone_and_the_others_stay_whatever_the_order() {
         let all = UnderWay::default();
-        let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n), None)).collect();
+        let mut inside: Vec<_> = (0..200_u8).map(|n| all.enter(caller(n), None, None)).collect();
         for step in [7, 3, 2, 1] {
             let mut at = 0;
             inside.retain(|_| {
@@ -298,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn work_ends_when_its_caller_is_cut_and_not_before() {
         let all = UnderWay::default();
-        let in_flight = all.enter(caller(1), None);
+        let in_flight = all.enter(caller(1), None, None);
         assert_eq!(unless_cut(Some(&in_flight), pin!(async { 7 })).await.unwrap(), 7);
         assert_eq!(unless_cut(None, pin!(async { 7 })).await.unwrap(), 7);
 
@@ -328,7 +361,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 1..=ROUNDS {
                         start.wait();
-                        let in_flight = all.enter(caller(1), None);
+                        let in_flight = all.enter(caller(1), None, None);
                         let served = shut_out.load(Ordering::Relaxed) < round;
                         start.wait();
                         // By now the cut has returned.

@@ -63,22 +63,22 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
 pub(super) fn release(context: &Context, what: Which) -> Result<Exit, Failure> {
     context.without_agent("the same command without `--from-kernel` asks it")?;
     let mut kernel = open(context)?;
-    let target = match what {
-        Which::Target(Target::Network(prefix)) => prefix,
-        Which::Target(Target::Key(_)) => {
-            return Err(Failure::usage("keys are blocked at layer 7, not in the kernel")
+    let target = match &what {
+        Which::Target(Target::Network(prefix)) => *prefix,
+        Which::Target(_) => {
+            return Err(Failure::usage("only networks are blocked in the kernel")
                 .hint("start the agent with `enforcer run`"));
         }
         Which::Id(id) => {
             let entries =
                 kernel.blocks().map_err(|error| Failure::advised(&error, error.hint()))?;
-            let found = entries.iter().find(|entry| entry.id == id);
-            found.ok_or_else(|| nothing(what))?.prefix
+            let found = entries.iter().find(|entry| entry.id == *id);
+            found.ok_or_else(|| nothing(&what))?.prefix
         }
     };
     let released =
         kernel.release(target).map_err(|error| Failure::advised(&error, error.hint()))?;
-    let released = released.ok_or_else(|| nothing(what))?;
+    let released = released.ok_or_else(|| nothing(&what))?;
     let lines = [
         format!("released  {target}   {}", released.id),
         format!("  kernel  removed; it had dropped {} packets", released.packets),
@@ -91,10 +91,12 @@ pub(super) fn release(context: &Context, what: Which) -> Result<Exit, Failure> {
 }
 
 /// `quarantine --kernel-only`: puts an entry in the pinned maps.
-pub(super) fn quarantine(context: &Context, target: Target, ttl: Ttl) -> Result<Exit, Failure> {
-    let Target::Network(prefix) = target else {
-        return Err(Failure::usage("keys are blocked at layer 7, which needs the agent")
-            .hint("start it with `enforcer run`"));
+pub(super) fn quarantine(context: &Context, target: &Target, ttl: Ttl) -> Result<Exit, Failure> {
+    let Some(prefix) = target.network() else {
+        return Err(Failure::usage(
+            "only networks are blocked in the kernel; the rest needs the agent",
+        )
+        .hint("start it with `enforcer run`"));
     };
     context.without_agent("the same command without `--kernel-only` asks it")?;
     let mut kernel = open(context)?;
@@ -179,7 +181,7 @@ fn open(context: &Context) -> Result<Kernel, Failure> {
     Kernel::open_pinned(&context.pins()?).map_err(|error| Failure::advised(&error, error.hint()))
 }
 
-fn nothing(what: Which) -> Failure {
+fn nothing(what: &Which) -> Failure {
     Failure::nothing(format!("the kernel holds no block {what}"))
         .hint("`enforcer blocks --from-kernel` lists what it holds")
 }

@@ -27,7 +27,7 @@ pub struct Quarantine {
 }
 
 /// A block by its id or by whom it hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Which {
     /// `B-7K2Q4XW`.

@@ -1,13 +1,16 @@
-//! Whom the proxy refuses before it looks at anything else: networks and keys under a block.
+//! Whom the proxy refuses before it looks at anything else: networks, callers, roles, credentials and
+//! TLS clients under a block.
 //!
 //! The kernel drops a blocked network's packets; this set refuses what reaches layer 7 all the same
-//! (a connection that was open before, an agent without the kernel part) and blocked keys, which
-//! only layer 7 can see. Readers take one shard's read lock per prefix length in use and never wait
+//! (a connection that was open before, an agent without the kernel part) and everybody whom only
+//! layer 7 can see. A kind of target of which none is blocked costs one load of a number; else each
+//! look-up is one of a hash table, for each role that a caller has. Readers take one shard's read lock per prefix length in use and never wait
 //! for each other; changes go through one writer at a time. The set is bounded: a full one refuses
 //! to grow and says so. An expired entry no longer refuses, and never hides a live one behind it.
 //! Networks on the never-block lists are spared even inside a blocked one, as in the kernel. Lists
 //! of very many networks are looked at last, one binary search each, and exchanged as a whole.
 
+mod named;
 mod networks;
 
 use std::fmt;
@@ -17,9 +20,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use enforcer_model::{Block, BlockId, Expiry, KeyId, Prefix, Reason, Rejection, Source};
-use enforcer_model::{Target, Timestamp};
+use enforcer_model::{
+    Block, BlockId, Expiry, Fingerprint, KeyId, Prefix, Principal, Reason, Rejection, Role, Source,
+    Target, Timestamp,
+};
 use parking_lot::Mutex;
+
+use named::Named;
 
 pub use networks::{LeftOut, Networks};
 
@@ -27,7 +34,11 @@ pub use networks::{LeftOut, Networks};
 pub struct Quarantine {
     max: usize,
     networks: DashMap<Prefix, Held>,
-    keys: DashMap<KeyId, Held>,
+    keys: Named<KeyId>,
+    users: Named<Principal>,
+    roles: Named<Role>,
+    tokens: Named<Fingerprint>,
+    ja4: Named<Arc<str>>,
     v4: Lengths,
     v6: Lengths,
     lists: ArcSwap<Vec<Listed>>,
@@ -60,7 +71,7 @@ pub struct Full {
 }
 
 /// The block that shut a request out, for the audit record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{target} is blocked by {id} until {until}")]
 pub struct Shut {
     /// The block's name.
@@ -95,7 +106,11 @@ impl Quarantine {
         Self {
             max,
             networks: DashMap::new(),
-            keys: DashMap::new(),
+            keys: Named::default(),
+            users: Named::default(),
+            roles: Named::default(),
+            tokens: Named::default(),
+            ja4: Named::default(),
             v4: Lengths::default(),
             v6: Lengths::default(),
             lists: ArcSwap::default(),
@@ -108,39 +123,47 @@ impl Quarantine {
     pub fn insert(&self, block: &Block) -> Result<(), Full> {
         let mut counts = self.writer.lock();
         let held = Held { id: block.id, until: block.until };
-        let known = match block.target {
-            Target::Key(id) => self.keys.contains_key(&id),
-            Target::Network(prefix) => self.networks.contains_key(&prefix),
-        };
+        let known = self.held(&block.target).is_some();
         if !known && self.len() >= self.max {
             return Err(Full { max: self.max });
         }
-        match block.target {
-            Target::Key(id) => drop(self.keys.insert(id, held)),
+        match &block.target {
+            Target::Ja4(ja4) => self.ja4.insert(ja4, held),
+            Target::Key(id) => self.keys.insert(id, held),
             Target::Network(prefix) => {
                 // The length first: a reader that finds the entry must have been told to look.
                 if !known {
-                    self.count(prefix, &mut counts, Change::Arrives);
+                    self.count(*prefix, &mut counts, Change::Arrives);
                 }
-                self.networks.insert(prefix, held);
+                self.networks.insert(*prefix, held);
             }
+            Target::Role(role) => self.roles.insert(role, held),
+            Target::Token(fingerprint) => self.tokens.insert(fingerprint, held),
+            Target::User(principal) => self.users.insert(principal, held),
         }
         Ok(())
     }
 
     /// Lifts the block of exactly `target`; whether there was one.
-    pub fn remove(&self, target: Target) -> bool {
+    pub fn remove(&self, target: &Target) -> bool {
         let mut counts = self.writer.lock();
         self.remove_with(target, &mut counts)
     }
 
     /// The block of exactly `target`, expired or not.
-    pub fn find(&self, target: Target) -> Option<(BlockId, Expiry)> {
-        let held = match target {
-            Target::Key(id) => self.keys.get(&id).map(|held| *held),
-            Target::Network(prefix) => self.networks.get(&prefix).map(|held| *held),
-        };
-        held.map(|held| (held.id, held.until))
+    pub fn find(&self, target: &Target) -> Option<(BlockId, Expiry)> {
+        self.held(target).map(|held| (held.id, held.until))
+    }
+
+    fn held(&self, target: &Target) -> Option<Held> {
+        match target {
+            Target::Ja4(ja4) => self.ja4.get(ja4),
+            Target::Key(id) => self.keys.get(id),
+            Target::Network(prefix) => self.networks.get(prefix).map(|held| *held),
+            Target::Role(role) => self.roles.get(role),
+            Target::Token(fingerprint) => self.tokens.get(fingerprint),
+            Target::User(principal) => self.users.get(principal),
+        }
     }
 
     /// All entries in no particular order, expired ones included until [`Self::purge`].
@@ -149,11 +172,13 @@ impl Quarantine {
             let held = entry.value();
             (Target::Network(*entry.key()), held.id, held.until)
         });
-        let keys = self.keys.iter().map(|entry| {
-            let held = entry.value();
-            (Target::Key(*entry.key()), held.id, held.until)
-        });
-        networks.chain(keys).collect()
+        let mut all: Vec<_> = networks.collect();
+        self.keys.add_to(&mut all, |id| Target::Key(*id));
+        self.users.add_to(&mut all, |principal| Target::User(principal.clone()));
+        self.roles.add_to(&mut all, |role| Target::Role(role.clone()));
+        self.tokens.add_to(&mut all, |fingerprint| Target::Token(*fingerprint));
+        self.ja4.add_to(&mut all, |ja4| Target::Ja4(Arc::clone(ja4)));
+        all
     }
 
     /// Removes what is over at `now` and returns it.
@@ -162,14 +187,21 @@ impl Quarantine {
         let mut over = self.entries();
         over.retain(|(_, _, until)| until.is_over(now));
         for (target, ..) in &over {
-            self.remove_with(*target, &mut counts);
+            self.remove_with(target, &mut counts);
         }
         over
     }
 
     /// How many blocks it holds.
     pub fn len(&self) -> usize {
-        self.networks.len() + self.keys.len()
+        let named = [
+            self.keys.len(),
+            self.users.len(),
+            self.roles.len(),
+            self.tokens.len(),
+            self.ja4.len(),
+        ];
+        self.networks.len() + named.into_iter().sum::<usize>()
     }
 
     /// Whether it holds none.
@@ -226,22 +258,58 @@ impl Quarantine {
 
     /// Refuses a blocked key.
     pub fn refuse_key(&self, key: KeyId, now: Timestamp) -> Result<(), Rejection> {
-        match self.keys.get(&key).map(|held| *held) {
-            Some(held) if !held.until.is_over(now) => Err(held.shut(Target::Key(key))),
-            Some(_) | None => Ok(()),
-        }
+        self.keys.refuse(&key, now, || Target::Key(key))
     }
 
-    fn remove_with(&self, target: Target, counts: &mut Counts) -> bool {
+    /// Refuses a blocked caller that is no key.
+    pub fn refuse_user(&self, user: &Principal, now: Timestamp) -> Result<(), Rejection> {
+        self.users.refuse(user, now, || Target::User(user.clone()))
+    }
+
+    /// Refuses whoever holds a blocked role; `roles` is only asked when there is one.
+    pub fn refuse_roles<'r, I: Iterator<Item = &'r Role>>(
+        &self,
+        roles: impl FnOnce() -> I,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        if self.roles.is_empty() {
+            return Ok(());
+        }
+        roles().try_for_each(|role| self.roles.refuse(role, now, || Target::Role(role.clone())))
+    }
+
+    /// Refuses a blocked credential.
+    pub fn refuse_token(&self, token: Fingerprint, now: Timestamp) -> Result<(), Rejection> {
+        self.tokens.refuse(&token, now, || Target::Token(token))
+    }
+
+    /// Refuses a blocked kind of TLS client; not from where the never-block lists let everybody
+    /// through, since many have it in common.
+    pub fn refuse_ja4(
+        &self,
+        ja4: Option<&Arc<str>>,
+        source: Source,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let Some(ja4) = ja4 else { return Ok(()) };
+        let refused = self.ja4.refuse(ja4, now, || Target::Ja4(Arc::clone(ja4)));
+        if refused.is_err() && self.is_spared(source.address()) { Ok(()) } else { refused }
+    }
+
+    fn remove_with(&self, target: &Target, counts: &mut Counts) -> bool {
         match target {
-            Target::Key(id) => self.keys.remove(&id).is_some(),
+            Target::Ja4(ja4) => self.ja4.remove(ja4),
+            Target::Key(id) => self.keys.remove(id),
             Target::Network(prefix) => {
-                let removed = self.networks.remove(&prefix).is_some();
+                let removed = self.networks.remove(prefix).is_some();
                 if removed {
-                    self.count(prefix, counts, Change::Leaves);
+                    self.count(*prefix, counts, Change::Leaves);
                 }
                 removed
             }
+            Target::Role(role) => self.roles.remove(role),
+            Target::Token(fingerprint) => self.tokens.remove(fingerprint),
+            Target::User(principal) => self.users.remove(principal),
         }
     }
 

@@ -51,6 +51,53 @@ fn a_blocked_key_is_refused_until_its_time_is_over() {
 }
 
 #[test]
+fn every_kind_of_name_is_refused_alone_and_until_its_time_is_over() {
+    let quarantine = Quarantine::new(10);
+    let alice = Principal::from_token("corp", "alice");
+    let bob = Principal::from_token("corp", "bob");
+    let (token, other) = (Fingerprint([7; 16]), Fingerprint([8; 16]));
+    let [chrome, curl]: [Arc<str>; 2] =
+        ["t13d1516h2_8daaf6152771_e5627efa2ab1", "t13d1516h2_8daaf6152771_000000000000"]
+            .map(Arc::from);
+    let [auditor, reader] = ["auditor", "reader"].map(Role::new);
+    for (id, target) in [
+        Target::User(alice.clone()),
+        Target::Role(auditor.clone()),
+        Target::Token(token),
+        Target::Ja4(Arc::clone(&chrome)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = BlockId::from_bits(u64::try_from(id).unwrap());
+        let shut = Block { id, target, ..block("192.0.2.1", 0, Expiry::At(at(10))) };
+        quarantine.insert(&shut).unwrap();
+        assert_eq!(quarantine.find(&shut.target), Some((id, shut.until)));
+    }
+
+    let hit = |now| {
+        [
+            quarantine.refuse_user(&alice, at(now)),
+            quarantine.refuse_roles(|| [&reader, &auditor].into_iter(), at(now)),
+            quarantine.refuse_token(token, at(now)),
+            quarantine.refuse_ja4(Some(&chrome), source("192.0.2.9"), at(now)),
+        ]
+    };
+    assert!(hit(9).iter().all(Result::is_err));
+    assert!(hit(10).iter().all(Result::is_ok));
+    assert!(quarantine.refuse_user(&bob, at(9)).is_ok());
+    assert!(quarantine.refuse_roles(|| [&reader].into_iter(), at(9)).is_ok());
+    assert!(quarantine.refuse_token(other, at(9)).is_ok());
+    assert!(quarantine.refuse_ja4(Some(&curl), source("192.0.2.9"), at(9)).is_ok());
+    assert!(quarantine.refuse_ja4(None, source("192.0.2.9"), at(9)).is_ok());
+    quarantine.spare(vec!["192.0.2.9".parse().unwrap()]);
+    assert!(quarantine.refuse_ja4(Some(&chrome), source("192.0.2.9"), at(9)).is_ok(), "spared");
+
+    assert_eq!(quarantine.purge(at(10)).len(), 4);
+    assert!(quarantine.is_empty() && hit(9).iter().all(Result::is_ok));
+}
+
+#[test]
 fn an_expired_address_does_not_hide_the_network_around_it() {
     let quarantine = Quarantine::new(10);
     quarantine.insert(&block("192.0.2.9", 1, Expiry::At(at(10)))).unwrap();
@@ -77,7 +124,7 @@ fn the_shortest_and_the_longest_prefixes_are_found() {
         quarantine.insert(&block(network, 1, Expiry::Never)).unwrap();
 
         assert!(quarantine.refuse_source(source(inside), at(0)).is_err(), "{network}");
-        assert!(quarantine.remove(network.parse().unwrap()));
+        assert!(quarantine.remove(&network.parse().unwrap()));
         assert!(quarantine.refuse_source(source(inside), at(0)).is_ok(), "{network}");
     }
 }
@@ -104,7 +151,7 @@ fn a_full_set_says_so_and_still_replaces_what_it_holds() {
     assert!(quarantine.refuse_source(source("192.0.2.2"), at(0)).is_ok());
     quarantine.insert(&block("192.0.2.1", 4, Expiry::Never)).unwrap();
     assert_eq!(
-        quarantine.find("192.0.2.1".parse().unwrap()),
+        quarantine.find(&"192.0.2.1".parse().unwrap()),
         Some((BlockId::from_bits(4), Expiry::Never))
     );
     assert_eq!(quarantine.len(), 2);
@@ -139,7 +186,7 @@ fn a_block_is_seen_while_others_of_its_length_come_and_go() {
                     for _ in 0..20_000 {
                         quarantine.insert(&block(other, 2, Expiry::Never)).unwrap();
                         assert!(quarantine.refuse_source(source(other), at(0)).is_err());
-                        assert!(quarantine.remove(other.parse().unwrap()));
+                        assert!(quarantine.remove(&other.parse().unwrap()));
                         assert!(quarantine.refuse_source(source(other), at(0)).is_ok());
                     }
                 })
@@ -178,7 +225,7 @@ proptest! {
             now += passed;
             match step {
                 Step::Insert(target, until) => {
-                    let block = Block { target, ..block("192.0.2.1", bits, until) };
+                    let block = Block { target: target.clone(), ..block("192.0.2.1", bits, until) };
                     let known = list.iter().position(|entry| entry.0 == target);
                     let expected = known.is_some() || list.len() < max;
                     prop_assert_eq!(quarantine.insert(&block).is_ok(), expected);
@@ -192,8 +239,8 @@ proptest! {
                 Step::Remove(target) => {
                     let before = list.len();
                     list.retain(|entry| entry.0 != target);
-                    prop_assert_eq!(quarantine.remove(target), list.len() < before);
-                    prop_assert_eq!(quarantine.find(target), None);
+                    prop_assert_eq!(quarantine.remove(&target), list.len() < before);
+                    prop_assert_eq!(quarantine.find(&target), None);
                 }
                 Step::Purge => {
                     let (over, live) = list.into_iter().partition(|entry| entry.2.is_over(at(now)));
@@ -202,14 +249,19 @@ proptest! {
                 }
                 Step::Ask(address, key) => {
                     let live = |entry: &&Entry| !entry.2.is_over(at(now));
-                    let hit = list.iter().filter(live).any(|entry| match entry.0 {
-                        Target::Network(prefix) => prefix.contains(address),
-                        Target::Key(_) => false,
+                    let hit = list.iter().filter(live).any(|entry| match entry.0.network() {
+                        Some(prefix) => prefix.contains(address),
+                        None => false,
                     });
                     let key_hit = list.iter().filter(live).any(|entry| entry.0 == Target::Key(key));
                     let asked = quarantine.refuse_source(Source::new(address), at(now));
                     prop_assert_eq!(asked.is_err(), hit);
                     prop_assert_eq!(quarantine.refuse_key(key, at(now)).is_err(), key_hit);
+                    let role = Role::new(&key.as_str()[..1]);
+                    let held =
+                        list.iter().filter(live).any(|entry| entry.0 == Target::Role(role.clone()));
+                    let asked = quarantine.refuse_roles(|| [&role].into_iter(), at(now));
+                    prop_assert_eq!(asked.is_err(), held);
                 }
             }
             prop_assert_eq!(sorted(quarantine.entries()), sorted(list.clone()));
@@ -232,6 +284,7 @@ fn target() -> impl Strategy<Value = Target> {
         4 => (address(), 0..=128u8)
             .prop_map(|(address, length)| Target::Network(Prefix::around(address, length))),
         1 => key().prop_map(Target::Key),
+        1 => key().prop_map(|key| Target::Role(Role::new(&key.as_str()[..1]))),
     ]
 }
 

@@ -17,8 +17,8 @@ use enforcer_authz::Quarantine;
 use enforcer_cache::Cache;
 use enforcer_limits::Limits;
 use enforcer_model::{
-    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Reason, Role, SystemClock,
-    Target, Timestamp,
+    Author, Block, BlockId, Clock, Exchange, Expiry, KeyId, Moment, Role, SystemClock, Target,
+    Timestamp,
 };
 use enforcer_policy::{Address, Policy};
 use parking_lot::Mutex;
@@ -215,10 +215,8 @@ impl House {
             through: None,
         };
         self.shared.quarantine.insert(&block).unwrap();
-        match target {
-            Target::Key(key) => self.shared.connections.close_key(key, Reason::Quarantined),
-            Target::Network(prefix) => self.shared.connections.close_from(prefix, |_| false),
-        }
+        let policy = self.shared.policy.load();
+        self.shared.connections.close_named(&block.target, &policy, |_| false)
     }
 
     /// The records so far, once there are `count`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use enforcer_model::{Clock, Reason, RequestId, SystemClock, Target};
+use enforcer_model::{Clock, Reason, RequestId, Role, SystemClock, Target};
 use enforcer_policy::Policy;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,6 +77,71 @@ async fn a_blocked_key_loses_its_answers_and_others_keep_theirs() {
     }
     assert_eq!(house.upstream.seen().len(), 3);
     drop((good_answer, client));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_blocked_credential_or_role_loses_its_streams_and_nobody_else_on_the_connection_does() {
+    let mut house = House::open();
+    let [(_, bad), (_, good)] = [house.key(&["writer"]), house.key(&["reader"])];
+    let client = Http2::connect(house.address("secure"), house.certificate()).await;
+    let ask = async |path: &str, key: &str| {
+        client.send(&format!("GET {path}"), &[("x-api-key", key)], "").await.unwrap()
+    };
+    assert_eq!(ask("/app/x", &bad).await.status(), 200);
+    let credential = house.record().await.credential.unwrap();
+    let mut seen = 1;
+    for target in [Target::Token(credential), Target::Role(Role::new("writer"))] {
+        let mut bad_answer = ask("/app/drip", &bad).await.into_body();
+        let mut good_answer = ask("/app/drip", &good).await.into_body();
+        bad_answer.frame().await.unwrap().unwrap();
+
+        let began = Instant::now();
+        assert_eq!(house.block(target.clone()), 1, "{target}");
+        while bad_answer.frame().await.is_some_and(|frame| frame.is_ok()) {}
+        let took = began.elapsed();
+
+        assert!(took < Duration::from_millis(100), "{target}: {took:?}");
+        assert_eq!(ask("/app/x", &bad).await.status(), 403, "{target}");
+        good_answer.frame().await.unwrap().unwrap();
+        seen += 2;
+        let records = house.records(seen).await;
+        let refused = &records[seen - 2..];
+        assert!(refused.iter().all(|one| one.reason == Some(Reason::Quarantined)), "{target}");
+        assert!(house.shared.quarantine.remove(&target));
+        drop(good_answer);
+        seen += 1;
+        house.records(seen).await;
+    }
+    drop(client);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_blocked_tls_client_loses_its_connections_and_gets_no_other() {
+    let house = House::open();
+    let client = Http2::connect(house.address("secure"), house.certificate()).await;
+    let mut dripping = client.send("GET /open/drip", &[], "").await.unwrap().into_body();
+    dripping.frame().await.unwrap().unwrap();
+    let clear = TcpStream::connect(house.plain()).await.unwrap();
+    let ended = client.send("GET /open/x", &[], "").await.unwrap();
+    assert_eq!(ended.status(), 200);
+    drop(ended);
+    let ja4 = house.record().await.ja4.unwrap();
+
+    let began = Instant::now();
+    let closed = house.block(Target::Ja4(ja4));
+    while dripping.frame().await.is_some_and(|frame| frame.is_ok()) {}
+
+    assert_eq!(closed, 1);
+    assert!(began.elapsed() < Duration::from_millis(100));
+    let address = house.address("secure");
+    let again = client::tls(address, house.certificate(), &["h2"], &rustls::version::TLS13).await;
+    if let Ok(mut again) = again {
+        assert_eq!(again.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+    assert_eq!(house.shared.counters.connections_quarantined.get(), 1);
+    drop(clear);
     house.close().await;
 }
 
