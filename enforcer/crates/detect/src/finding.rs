@@ -12,7 +12,7 @@ use crate::{Entity, Response};
 pub const SIGNALS_MAX: usize = 3;
 
 /// Something that is not as it should be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// The rule that found it.
     pub rule: Arc<str>,
@@ -43,7 +43,8 @@ pub struct Signal {
 }
 
 /// What the request that completed a finding shows of its sender.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Scene {
     /// Where it came from.
     pub source: Option<Source>,

@@ -5,6 +5,7 @@
 //! cannot feed itself. Every table has a bound, named beside it.
 
 mod clients;
+pub mod court;
 mod detector;
 mod entity;
 mod event;

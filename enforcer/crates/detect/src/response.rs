@@ -40,6 +40,9 @@ pub enum Action {
     DenyFingerprint,
     /// The route answers 503.
     DisableRoute,
+    /// The source is refused at layer 7, and left alone by the kernel: what is known only by a
+    /// proxy's word is never dropped.
+    DenySource,
     /// The host gets nothing more; its routes go on with the others.
     IsolateUpstream,
     /// The source is dropped in the kernel.
@@ -57,6 +60,7 @@ impl fmt::Display for Action {
             Self::DenyCredential => f.write_str("deny the credential"),
             Self::DenyFingerprint => f.write_str("deny the TLS client"),
             Self::DisableRoute => f.write_str("disable the route"),
+            Self::DenySource => f.write_str("refuse the source at layer 7"),
             Self::IsolateUpstream => f.write_str("isolate the upstream"),
             Self::Drop => f.write_str("drop the source"),
         }

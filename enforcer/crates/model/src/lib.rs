@@ -3,6 +3,7 @@
 //! No behaviour beyond parsing and printing lives here, and nothing here does I/O. A type exists in
 //! this crate when two organs need it; anything that only one organ needs stays with that organ.
 
+mod case;
 mod claims;
 mod clock;
 mod decision;
@@ -15,13 +16,14 @@ mod source;
 mod trace;
 mod units;
 
+pub use case::{CaseIdError, DecisionId, FindingId, IncidentId};
 pub use claims::{Claims, Value};
 pub use clock::{Clock, Moment, SystemClock, Timestamp, TimestampError};
 pub use decision::{
     Author, Block, BlockId, BlockIdError, Expiry, FailureCount, Failures, Offence, Target,
     TargetError,
 };
-pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, TlsVersion, Who};
+pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, RequestIdError, TlsVersion, Who};
 pub use identity::{
     CredentialKind, Fingerprint, FingerprintError, KeyId, KeyIdError, Principal, Role, Thumbprint,
     ThumbprintError,

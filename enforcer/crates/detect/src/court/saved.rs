@@ -1,0 +1,111 @@
+//! What survives a restart, and what is made of it then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use enforcer_model::Timestamp;
+
+use super::cases::{Decision, Incident, KeptFinding, Notice, NoticeKind, State, Step};
+use super::tables::Forgotten;
+use super::{Court, Ladder, Mute};
+use crate::Mode;
+
+/// Everything that a store kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// Every incident.
+    pub incidents: Vec<Incident>,
+    /// Every finding, the oldest first.
+    pub findings: Vec<KeptFinding>,
+    /// Every decision, the oldest first.
+    pub decisions: Vec<Decision>,
+    /// What is muted.
+    pub mutes: Vec<Mute>,
+    /// Modes that operators have set.
+    pub modes: BTreeMap<Arc<str>, Mode>,
+    /// The number of the next incident: it is never one that was used before.
+    pub next_incident: u32,
+}
+
+impl Court {
+    /// Takes up where an earlier court ended: what is in force is carried out again, in its own
+    /// place; what has run out in the meantime is ended. Nobody is told again what was told; of what
+    /// waits for an operator one notice tells, whatever their number.
+    pub fn restore(&mut self, saved: Saved, now: Timestamp) -> Vec<Step> {
+        let Saved { incidents, findings, decisions, mutes, modes, next_incident } = saved;
+        self.tables.next = next_incident;
+        for incident in incidents {
+            self.tables.put_incident(incident);
+        }
+        for kept in findings {
+            let place = (Arc::clone(&kept.finding.rule), kept.finding.about.clone());
+            let ladder = Ladder {
+                rung: 0,
+                decision: None,
+                finding: kept.id,
+                recorded: kept.finding.at,
+                last: kept.finding.at,
+            };
+            let is_open = self.incident(kept.incident).is_some_and(|one| one.closed.is_none());
+            if is_open {
+                self.tables.lead(super::incidents::keys(&kept.finding), kept.incident);
+            }
+            self.ladders.insert(place, ladder);
+            self.tables.put_finding(kept);
+        }
+        let mut waiting = 0;
+        let mut again = Vec::new();
+        for decision in decisions {
+            self.take_up(&decision);
+            match decision.state {
+                State::Waiting if decision.until > now => waiting += 1,
+                State::Ordered | State::InForce | State::Partly if decision.until > now => {
+                    again.push(Step::Extend(decision.clone()));
+                }
+                _ => {}
+            }
+            self.tables.put_decision(decision);
+        }
+        self.mutes = mutes;
+        self.modes = modes;
+        let mut steps = self.tick(now);
+        steps.extend(again);
+        if waiting > 0 {
+            steps.push(Step::Notify(Notice {
+                kind: NoticeKind::Approval,
+                incident: None,
+                decision: None,
+                rule: None,
+                about: None,
+                text: format!("{waiting} decisions wait for an operator: `enforcer incident list`"),
+                at: now,
+            }));
+        }
+        steps
+    }
+
+    /// Where the ladder of a decision stood, and how often its target was decided about.
+    fn take_up(&mut self, decision: &Decision) {
+        if matches!(decision.state, State::Expired) {
+            self.repeats.ended(&decision.target, decision.action, decision.times, decision.changed);
+        }
+        let Some(kept) = decision.finding.and_then(|id| self.tables.findings.get(&id)) else {
+            return;
+        };
+        let place = (Arc::clone(&kept.finding.rule), kept.finding.about.clone());
+        let rung = kept.finding.respond.iter().position(|one| one.action == decision.action);
+        if let (Some(ladder), Some(rung)) = (self.ladders.get_mut(&place), rung) {
+            (ladder.rung, ladder.decision) = (rung, Some(decision.id));
+        }
+    }
+
+    /// The number of the next incident, for the store.
+    pub fn next_incident(&self) -> u32 {
+        self.tables.next
+    }
+
+    /// What was forgotten since this was asked last; the store forgets it too.
+    pub fn forgotten(&mut self) -> Forgotten {
+        std::mem::take(&mut self.tables.forgotten)
+    }
+}
