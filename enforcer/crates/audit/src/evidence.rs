@@ -144,6 +144,8 @@ pub(crate) struct Hashes<'a> {
     log: &'a Log,
     firsts: Option<Vec<u64>>,
     tiles: HashMap<(u32, u64), Vec<Hash>>,
+    /// Nodes between the tiles, by height and number: neighbours need the same ones again.
+    between: HashMap<(u32, u64), Hash>,
     segments: HashMap<u64, Leaves>,
 }
 
@@ -152,20 +154,31 @@ impl Nodes for Hashes<'_> {
 
     fn node(&mut self, height: u32, index: u64) -> Result<Hash, ReadError> {
         if height.is_multiple_of(8) {
-            let tile = self.tile(height / 8, index / TILE_WIDTH)?;
             let place = usize::try_from(index % TILE_WIDTH).ok();
+            let tile = self.tile(height / 8, index / TILE_WIDTH)?;
             let hash = place.and_then(|place| tile.get(place)).copied();
             return hash.ok_or_else(|| self.damaged(height / 8, index / TILE_WIDTH));
         }
+        if let Some(known) = self.between.get(&(height, index)) {
+            return Ok(*known);
+        }
         let left = self.node(height - 1, 2 * index)?;
         let right = self.node(height - 1, 2 * index + 1)?;
-        Ok(node_hash(&left, &right))
+        let hash = node_hash(&left, &right);
+        self.between.insert((height, index), hash);
+        Ok(hash)
     }
 }
 
 impl<'a> Hashes<'a> {
     pub(crate) fn of(log: &'a Log) -> Self {
-        Self { log, firsts: None, tiles: HashMap::new(), segments: HashMap::new() }
+        Self {
+            log,
+            firsts: None,
+            tiles: HashMap::new(),
+            between: HashMap::new(),
+            segments: HashMap::new(),
+        }
     }
 
     /// The last segment that begins at or before the record `at`; the oldest one when none does.
@@ -186,26 +199,29 @@ impl<'a> Hashes<'a> {
         }
     }
 
-    fn tile(&mut self, level: u32, index: u64) -> Result<Vec<Hash>, ReadError> {
-        if let Some(tile) = self.tiles.get(&(level, index)) {
-            return Ok(tile.clone());
+    fn tile(&mut self, level: u32, index: u64) -> Result<&[Hash], ReadError> {
+        if !self.tiles.contains_key(&(level, index)) {
+            let tile = self.read_tile(level, index)?;
+            self.tiles.insert((level, index), tile);
         }
+        Ok(self.tiles.get(&(level, index)).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    fn read_tile(&mut self, level: u32, index: u64) -> Result<Vec<Hash>, ReadError> {
         let nodes = TILE_WIDTH.checked_pow(level).map_or(0, |width| self.log.size() / width);
         let (first, end) = (index * TILE_WIDTH, (index + 1) * TILE_WIDTH);
-        let tile = if level == 0 {
-            self.leaves(first, end.min(nodes))?
+        if level == 0 {
+            self.leaves(first, end.min(nodes))
         } else if end <= nodes {
-            self.full_tile(level, index)?
+            self.full_tile(level, index)
         } else {
             let mut tile = self.begun_tile(level, first, nodes)?;
             let known = first + u64::try_from(tile.len()).unwrap_or_default();
             for child in known..nodes {
-                tile.push(root_of(&self.tile(level - 1, child)?));
+                tile.push(root_of(self.tile(level - 1, child)?));
             }
-            tile
-        };
-        self.tiles.insert((level, index), tile.clone());
-        Ok(tile)
+            Ok(tile)
+        }
     }
 
     /// What the newest header knows of an unfinished tile whose first node is `first`.

@@ -118,7 +118,9 @@ impl Reading {
             Some(entries) => entries,
             None => self.block(index)?,
         };
-        let found = entries.get(index).map(|json| self.stored(index, json, view));
+        let json = entries.checked(index, &self.keys);
+        let json = json.map_err(|bad| self.damaged(bad.index, Fault::from(bad)))?;
+        let found = json.map(|json| self.stored(index, json, view));
         self.entries = Some(entries);
         Ok(found)
     }
@@ -166,19 +168,19 @@ impl Reading {
     ) -> Option<Box<str>> {
         if let Some(place) = place {
             let at = self.first().saturating_add(u64::from(place));
-            return Some(text_of(self.block(at).ok()?.get(at)?).into());
+            return Some(text_of(self.block(at).ok()?.checked(at, &self.keys).ok()??).into());
         }
         let known = known.get_or_insert_with(|| Subjects::from(self.first()));
         known.read_until(index, self);
         known.by_handle.get(&handle.to_string()).map(|text| Box::from(&**text))
     }
 
-    /// The records of the block that holds the one at `index`.
+    /// The records of the block that holds the one at `index`, not checked yet.
     fn block(&self, index: u64) -> Result<Entries, ReadError> {
         let block = self.leaves.block(index);
         let block = block.map_err(|error| chain::unopened(&self.path, index, error))?;
         let block = block.ok_or_else(|| self.damaged(index, Fault::Frame))?;
-        let opened = block.open(self.leaves.context(), &self.keys);
+        let opened = block.unseal(self.leaves.context(), &self.keys);
         opened.map_err(|bad| self.damaged(bad.index, Fault::from(bad)))
     }
 }
@@ -194,7 +196,8 @@ impl Subjects {
     fn read_until(&mut self, index: u64, segment: &Reading) {
         while self.next < index {
             let Ok(entries) = segment.block(self.next) else { return };
-            while let Some(json) = entries.get(self.next) {
+            let from = self.next;
+            while let Ok(Some(json)) = entries.checked(self.next, &segment.keys) {
                 let text = text_of(json);
                 if text.contains(SUBJECT_CLASS) {
                     let text: Arc<str> = text.into();
@@ -203,6 +206,9 @@ impl Subjects {
                     }
                 }
                 self.next += 1;
+            }
+            if self.next == from {
+                return;
             }
         }
     }

@@ -40,6 +40,7 @@ pub(crate) struct BlockBuilder {
 #[derive(Debug)]
 pub(crate) struct Entries {
     first: u64,
+    leaves: Vec<Hash>,
     plain: Vec<u8>,
     bounds: Vec<Range<usize>>,
 }
@@ -172,6 +173,15 @@ impl Block {
 
     /// Its records, once each is what the leaf hash says.
     pub(crate) fn open(&self, context: &Hash, keys: &SegmentKeys) -> Result<Entries, BadRecord> {
+        let entries = self.unseal(context, keys)?;
+        for index in (self.first..).take(self.leaves.len()) {
+            entries.checked(index, keys)?;
+        }
+        Ok(entries)
+    }
+
+    /// Its records, as the seal vouches for them; see [`Entries::checked`].
+    pub(crate) fn unseal(&self, context: &Hash, keys: &SegmentKeys) -> Result<Entries, BadRecord> {
         let whole = BadRecord { index: self.first, rest: true };
         let count = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
         let mut sealed = self.sealed.clone();
@@ -181,23 +191,17 @@ impl Block {
         let plain = decompressor.decompress(packed, PLAIN_BYTES_MAX).or(Err(whole))?;
         let mut bounds = Vec::with_capacity(self.leaves.len());
         let mut at = 0;
-        for (index, leaf) in (self.first..).zip(&self.leaves) {
+        for index in (self.first..).take(self.leaves.len()) {
             let bad = BadRecord { index, rest: false };
             let begins = at + LENGTH_BYTES;
             let length = plain.get(at..).and_then(|rest| rest.first_chunk()).ok_or(bad)?;
-            let ends = begins + usize::from(u16::from_be_bytes(*length));
-            let record = plain.get(begins..ends).filter(|record| !record.is_empty()).ok_or(bad)?;
-            if salted_leaf_hash(&keys.salt(index), record) != *leaf {
-                return Err(bad);
-            }
-            bounds.push(begins..ends);
-            at = ends;
+            at = begins + usize::from(u16::from_be_bytes(*length));
+            plain.get(begins..at).filter(|record| !record.is_empty()).ok_or(bad)?;
+            bounds.push(begins..at);
         }
-        if at == plain.len() {
-            Ok(Entries { first: self.first, plain, bounds })
-        } else {
-            Err(whole)
-        }
+        let whole = if at == plain.len() { Ok(()) } else { Err(whole) };
+        let leaves = self.leaves.clone();
+        whole.map(|()| Entries { first: self.first, leaves, plain, bounds })
     }
 }
 
@@ -227,6 +231,22 @@ pub(super) const PEEK_BYTES: usize = HEAD_BYTES;
 // === impl Entries ===
 
 impl Entries {
+    /// The record at `index`, once it is what its leaf hash says; none when it is not one of these.
+    pub(crate) fn checked(
+        &self,
+        index: u64,
+        keys: &SegmentKeys,
+    ) -> Result<Option<&[u8]>, BadRecord> {
+        let Some(record) = self.get(index) else { return Ok(None) };
+        let place = index.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let leaf = place.and_then(|place| self.leaves.get(place));
+        if leaf == Some(&salted_leaf_hash(&keys.salt(index), record)) {
+            Ok(Some(record))
+        } else {
+            Err(BadRecord { index, rest: false })
+        }
+    }
+
     /// The record at `index`, when it is one of these.
     pub(crate) fn get(&self, index: u64) -> Option<&[u8]> {
         let place = usize::try_from(index.checked_sub(self.first)?).ok()?;
