@@ -262,6 +262,15 @@ impl Notice {
         &self.facts
     }
 
+    /// About how many bytes it takes on the wire and on disk.
+    pub(crate) fn size(&self) -> usize {
+        const FRAME: usize = 200;
+        let ids = [&self.about, &self.incident, &self.decision];
+        let ids = ids.into_iter().flatten().map(String::len).sum::<usize>();
+        let facts = self.facts.iter().map(|(name, value)| name.len() + value.len() + 8);
+        FRAME + self.title.len() + self.text.len() + ids + facts.sum::<usize>()
+    }
+
     /// What it is told together with: its incident, else its rule and whom it is about, else its
     /// kind.
     pub fn group(&self) -> String {
