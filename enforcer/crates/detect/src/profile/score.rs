@@ -1,0 +1,242 @@
+//! From measures to bits, from bits to a score, from a score to a finding.
+
+use enforcer_model::{Principal, Timestamp};
+
+use super::identity::Identity;
+use super::kind::{Aspect, COUNTED, FAMILIES, KINDS, Kind, PerKind};
+use super::level::{self, Expected};
+use super::num::{Small, measure, seconds};
+use super::{DAY, Profiles};
+use crate::detector::EVIDENCE_MAX;
+use crate::{Entity, Finding, Request, SIGNALS_MAX, Scene};
+
+/// A finding about an identity that has one today follows only when the score has risen by this.
+const RISE: f32 = 6.0;
+
+/// Days after which a drift is told from chance.
+const DRIFT_DAYS: u16 = 7;
+/// What is left of a drift after a day, and what a day may be above the usual without one.
+pub(super) const DRIFT_KEPT: f32 = 0.9;
+pub(super) const DRIFT_FREE: f32 = 1.0;
+
+/// The kinds whose long memory is kept, in its order.
+pub(super) const LONG: [Kind; 4] =
+    [Kind::DayRequests, Kind::DayBytes, Kind::DayDistinct, Kind::DayNovel];
+
+/// What is known of the day of an identity.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    /// By kind.
+    pub(super) bits: [f32; KINDS],
+    /// The score.
+    pub(super) score: f32,
+}
+
+impl Profiles {
+    /// Scores the day so far and makes a finding of it when it is one.
+    pub(super) fn judge(
+        &mut self,
+        place: usize,
+        request: &Request<'_>,
+        now: u32,
+    ) -> Option<Finding> {
+        let judged = self.score(place)?;
+        self.last_score = judged.score;
+        let learning = self.is_learning(now);
+        let bits = self.plan.bits;
+        let identity = self.table.get_mut(place)?;
+        let day = &mut identity.day;
+        day.score = day.score.max(judged.score);
+        self.last_score = day.score;
+        let told = day.told > 0.0;
+        let again = judged.score >= day.told + RISE && identity.window > day.told_in;
+        if learning || judged.score < bits || told && !again {
+            return None;
+        }
+        day.told = judged.score;
+        day.told_in = identity.window;
+        self.finding(place, &judged, request)
+    }
+
+    fn score(&mut self, place: usize) -> Option<Judged> {
+        let identity = self.table.get_mut(place)?;
+        let (all, group) = (self.groups.first()?, usize::from(identity.group));
+        let peers = self.groups.get(group).unwrap_or(all);
+        let mut raws = [0.0; KINDS];
+        let counts = identity.burst.counts();
+        identity
+            .day
+            .bursts
+            .iter_mut()
+            .zip(counts)
+            .for_each(|(most, count)| *most = most.max(count));
+        for (kind, value) in Kind::ALL.into_iter().zip(values(identity)) {
+            let expected = expected(identity, kind, peers, all);
+            raws.set(kind, ((value - expected.mean) / expected.deviation).max(0.0));
+        }
+        raws.set(Kind::OddHours, identity.day.odd);
+        raws.set(Kind::Network, identity.day.network);
+        raws.set(Kind::Client, identity.day.client);
+        raws.set(Kind::Routes, identity.day.route);
+        raws.set(Kind::Drift, drift_now(identity, peers, all));
+        let before = identity.day.top;
+        let mut bits = [0.0; KINDS];
+        for (place, (raw, before)) in raws.iter().zip(before).enumerate() {
+            let before = before.get();
+            if *raw > before {
+                for group in [0, group].into_iter().take(1 + usize::from(group != 0)) {
+                    if let Some(group) = self.groups.get_mut(group) {
+                        group.rise(place, before, *raw);
+                    }
+                }
+                if let Some(top) = identity.day.top.get_mut(place) {
+                    *top = Small::new(*raw);
+                }
+            }
+        }
+        let top = identity.day.top;
+        let (all, peers) = (self.groups.first()?, self.groups.get(group)?);
+        for (place, (raw, bits)) in top.iter().zip(&mut bits).enumerate() {
+            *bits = peers.bits(all, place, raw.get());
+        }
+        let chosen = |family: &&[Aspect]| largest(&bits, family);
+        let score = total(FAMILIES.iter().map(chosen));
+        Some(Judged { bits, score })
+    }
+
+    fn finding(&self, place: usize, judged: &Judged, request: &Request<'_>) -> Option<Finding> {
+        let identity = self.table.get(place)?;
+        let principal: Principal = serde_json::from_value(request.identity?.into()).ok()?;
+        let mut signals = self.signals_of(identity, judged, Some(request.source.address()));
+        signals.truncate(SIGNALS_MAX);
+        let mut evidence: Vec<_> = self
+            .recent
+            .iter()
+            .rev()
+            .filter(|(name, _)| *name == identity.name)
+            .take(EVIDENCE_MAX)
+            .map(|(_, id)| *id)
+            .collect();
+        evidence.reverse();
+        Some(Finding {
+            rule: std::sync::Arc::clone(&self.rule),
+            about: Entity::Identity(principal.clone()),
+            at: request.at,
+            window: std::time::Duration::from_secs(DAY.into()),
+            signals,
+            evidence,
+            scene: Scene {
+                source: Some(request.source),
+                through: request.through,
+                identity: Some(principal),
+                credential: request.credential,
+                ja4: request.ja4.map(Into::into),
+                route: request.route.map(Into::into),
+                upstream: request.upstream.map(Into::into),
+            },
+            respond: std::sync::Arc::clone(&self.plan.respond),
+        })
+    }
+
+    /// What each signal of the day of `identity` says now, in bits; nothing of who is unknown or was
+    /// not there today.
+    pub fn signals(&self, identity: &str, now: Timestamp) -> Vec<(Aspect, f32)> {
+        let Some(judged) = self.judged(identity, now) else { return Vec::new() };
+        Aspect::ALL.iter().map(|aspect| (*aspect, largest(&judged.bits, &[*aspect]))).collect()
+    }
+
+    /// The score of `identity` by `aspects` alone: what a rule's `or_profile` compares.
+    pub fn surprise(&self, identity: &str, aspects: &[Aspect], now: Timestamp) -> f32 {
+        let Some(judged) = self.judged(identity, now) else { return 0.0 };
+        total(FAMILIES.iter().map(|family| {
+            let named: Vec<Aspect> =
+                family.iter().filter(|aspect| aspects.contains(aspect)).copied().collect();
+            largest(&judged.bits, &named)
+        }))
+    }
+
+    fn judged(&self, identity: &str, now: Timestamp) -> Option<Judged> {
+        let place = self.named(identity)?;
+        let identity = self.table.get(place)?;
+        (identity.number >= seconds(now.unix_seconds()) / DAY).then_some(())?;
+        self.judged_of(identity)
+    }
+
+    /// The bits of the day as it stands.
+    pub(super) fn judged_of(&self, identity: &Identity) -> Option<Judged> {
+        let (all, peers) = (self.groups.first()?, self.groups.get(usize::from(identity.group))?);
+        let mut bits = [0.0; KINDS];
+        for (place, (raw, bits)) in identity.day.top.iter().zip(&mut bits).enumerate() {
+            *bits = peers.bits(all, place, raw.get());
+        }
+        let score = total(FAMILIES.iter().map(|family| largest(&bits, family)));
+        Some(Judged { bits, score })
+    }
+}
+
+/// The counts of the day as they are compared, in the order of the kinds.
+pub(super) fn values(identity: &Identity) -> [f32; COUNTED] {
+    let day = &identity.day;
+    let mut values = [0.0; COUNTED];
+    let counts = day.bursts.into_iter().chain(day.counts()).map(level::log);
+    values.iter_mut().zip(counts).for_each(|(slot, value)| *slot = value);
+    values.set(Kind::DayHours, measure(u64::from(day.hours.count_ones())) / 2.0);
+    values.set(Kind::Moves, level::log_of(day.moves.into()));
+    values
+}
+
+/// What is expected of a count.
+pub(super) fn expected(
+    identity: &Identity,
+    kind: Kind,
+    peers: &super::group::Group,
+    all: &super::group::Group,
+) -> Expected {
+    let level = identity.levels.of(kind);
+    let peers = peers.levels.of(kind).or(all.levels.of(kind));
+    level.expected(identity.days, peers)
+}
+
+/// The drift with the day so far.
+fn drift_now(identity: &Identity, peers: &super::group::Group, all: &super::group::Group) -> f32 {
+    if identity.days < DRIFT_DAYS {
+        return 0.0;
+    }
+    (identity.drift * DRIFT_KEPT + above_long(identity, peers, all) - DRIFT_FREE).max(0.0)
+}
+
+/// How far the day is above the long memory, in deviations, by the count that is furthest.
+pub(super) fn above_long(
+    identity: &Identity,
+    peers: &super::group::Group,
+    all: &super::group::Group,
+) -> f32 {
+    let values = values(identity);
+    LONG.into_iter()
+        .zip(identity.long)
+        .map(|(kind, long)| {
+            let deviation = expected(identity, kind, peers, all).deviation;
+            ((values.of(kind) - long) / deviation).clamp(-3.0, 3.0)
+        })
+        .fold(-3.0, f32::max)
+}
+
+/// The largest of the signals named.
+pub(super) fn largest(bits: &[f32; KINDS], aspects: &[Aspect]) -> f32 {
+    let kinds = aspects.iter().flat_map(|aspect| aspect.kinds());
+    kinds.map(|kind| bits.of(*kind)).fold(0.0, f32::max)
+}
+
+/// The three largest: two whole, half of the third.
+fn total(bits: impl Iterator<Item = f32>) -> f32 {
+    let mut best = [0.0_f32; 3];
+    for mut bits in bits {
+        for place in &mut best {
+            if bits > *place {
+                std::mem::swap(place, &mut bits);
+            }
+        }
+    }
+    let [first, second, third] = best;
+    first + second + third / 2.0
+}
