@@ -109,7 +109,7 @@ impl Tail {
             *slot = sum + PRIOR * prior(step);
         }
         // The threshold: the highest step that enough days have reached.
-        let enough = (self.total * 0.02).max(12.0);
+        let enough = (self.total * 0.02).clamp(12.0, 40.0);
         let threshold = above.iter().rposition(|days| *days >= enough).unwrap_or(0);
         let reached = above.get(threshold).copied().unwrap_or(all);
         let excess: f32 = above.iter().skip(threshold + 1).sum();
