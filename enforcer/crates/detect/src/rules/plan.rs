@@ -27,6 +27,8 @@ pub struct RulePlan {
     pub pattern: Pattern,
     /// Or this: a profile that is that surprised.
     pub or_profile: Option<OrProfile>,
+    /// It is only a step of other rules, and makes no finding of its own.
+    pub silent: bool,
     /// What follows, the mildest first.
     pub respond: Box<[Response]>,
     /// Whether that may be done unasked.

@@ -97,7 +97,9 @@ impl Rules {
             }
             let Some(finding) = watch.observe(event, &mut hashes, &fired) else { continue };
             fired.add(place);
-            found.push(finding);
+            if !watch.plan.silent {
+                found.push(finding);
+            }
         }
     }
 
@@ -114,7 +116,9 @@ impl Rules {
         }
         let mut hashes = Hashes::new(&self.state, event);
         for watch in &mut self.watches {
-            found.extend(watch.surprised(event, surprises, &mut hashes));
+            if !watch.plan.silent {
+                found.extend(watch.surprised(event, surprises, &mut hashes));
+            }
         }
     }
 

@@ -183,15 +183,15 @@ impl Checker<'_> {
     ) -> Option<Expr> {
         let (least, most) = number.range();
         let holds = |value: i64| comparison.holds(value.cmp(&literal));
-        // Comparisons are monotonic but for `==`, which the ends cannot settle to true.
-        let outcome = match (holds(least), holds(most)) {
-            (true, true) if least != most => Some(true),
-            (false, false) if comparison != Comparison::Equal => Some(false),
-            (false, false) if !(least..=most).contains(&literal) => Some(false),
-            _ => None,
+        // What is always true, as `status < 600`, is how people close a range.
+        let possible = match comparison {
+            Comparison::Equal => (least..=most).contains(&literal),
+            Comparison::Less | Comparison::AtMost | Comparison::Greater | Comparison::AtLeast => {
+                holds(least) || holds(most)
+            }
         };
-        if let Some(outcome) = outcome {
-            let message = format!("{} is always {}", self.shown(node), outcome != negated);
+        if !possible {
+            let message = format!("{} is always {negated}", self.shown(node));
             self.tell(node, message, format!("it is between {least} and {most}"));
             return None;
         }
@@ -468,8 +468,8 @@ impl Numeric {
             Self::Incident => (0, 5),
             Self::Hour => (0, 23),
             Self::Weekday => (1, 7),
-            Self::Packets => (1, i64::MAX),
-            Self::BytesIn | Self::BytesOut | Self::DurationMs => (0, i64::MAX),
+
+            Self::Packets | Self::BytesIn | Self::BytesOut | Self::DurationMs => (0, i64::MAX),
         }
     }
 
