@@ -276,7 +276,7 @@ fn target(action: Action, finding: &Finding) -> Option<Entity> {
             | Entity::Upstream(_)
             | Entity::Everyone => scene.credential.map(Entity::Credential),
         },
-        Action::DenyFingerprint | Action::DisableRoute | Action::Drop => {
+        Action::DenyFingerprint | Action::DisableRoute | Action::DenySource | Action::Drop => {
             Some(finding.about.clone())
         }
         Action::Notify

@@ -18,6 +18,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("deny_fingerprint", Action::DenyFingerprint),
     ("disable_route", Action::DisableRoute),
     ("isolate_upstream", Action::IsolateUpstream),
+    ("deny_source", Action::DenySource),
     ("drop", Action::Drop),
 ];
 
@@ -97,7 +98,7 @@ const fn misses(action: Action, key: KeyBy) -> Option<&'static str> {
         }
         Action::DenyFingerprint => matches!(key, KeyBy::Ja4),
         Action::IsolateUpstream => matches!(key, KeyBy::Upstream),
-        Action::Drop => matches!(key, KeyBy::Source | KeyBy::Network),
+        Action::DenySource | Action::Drop => matches!(key, KeyBy::Source | KeyBy::Network),
     };
     if fits {
         return None;
@@ -107,7 +108,7 @@ const fn misses(action: Action, key: KeyBy) -> Option<&'static str> {
         Action::DenyIdentity | Action::DenyCredential => "use `key: identity` or `key: credential`",
         Action::DenyFingerprint => "use `key: ja4`",
         Action::IsolateUpstream => "use `key: upstream`",
-        Action::Drop => "use `key: source` or `key: network`",
+        Action::DenySource | Action::Drop => "use `key: source` or `key: network`",
         Action::Notify | Action::Tighten(_) | Action::RaiseLevel(_) => "",
     })
 }
