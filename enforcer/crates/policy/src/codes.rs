@@ -159,6 +159,10 @@ codes! {
         "A [[test]] is a request in a sentence, such as `GET api.example.com/v1/orders as reader from \
          203.0.113.9`, and the answer that is expected: `allow`, `allow: RULE`, `deny`, `deny: TEXT`, \
          `404` or `400: REASON`. The mark shows the part that was not understood.";
+    DETECTION_RULE = "E-POL-036" Error "rule of detection not understood"
+        "A file that `[detect] rules` names has a rule that is not understood: an unknown key, a condition \
+         with a mistake, a threshold that can never be met. The message says the file, line and column; \
+         `enforcer rules check FILE` shows the line itself.";
     UNUSED = "E-POL-101" Warning "unused"
         "Something is defined and nothing uses it. Often a route or rule names another one by \
          mistake.";

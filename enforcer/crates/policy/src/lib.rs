@@ -28,8 +28,8 @@ pub mod trial;
 pub use codes::{Explained, explain};
 pub use parse::{
     Address, Agent, Anchoring, AuditPlan, Case, CertificateFiles, Charged, Clients,
-    ConnectionsPlan, Durability, Errors, Guard, HostRules, Hsts, IdentityPlan, Listener, Matched,
-    NeverBlock, Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts,
+    ConnectionsPlan, Detection, Durability, Errors, Guard, HostRules, Hsts, IdentityPlan, Listener,
+    Matched, NeverBlock, Percent, Require, Requires, Route, Serves, Shown, Tightening, Timeouts,
     TimestampPlan, Tls, TrailingSlash, WhenFull, WitnessPlan,
 };
 pub use policy::{LoadError, Policy};

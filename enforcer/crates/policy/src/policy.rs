@@ -17,8 +17,9 @@ use toml::de::DeTable;
 use crate::analysis::lint;
 use crate::codes::{INCOMPLETE, SYNTAX, TOO_LARGE};
 use crate::parse::{
-    Agent, AuditPlan, Base, Case, Charged, ConnectionsPlan, Guard, HostRules, IdentityPlan,
-    LEVEL_MAX, Listener, Matched, Route, Sections, Serves, Tightening, Timeouts, WhenFull, read,
+    Agent, AuditPlan, Base, Case, Charged, ConnectionsPlan, Detection, Guard, HostRules,
+    IdentityPlan, LEVEL_MAX, Listener, Matched, Route, Sections, Serves, Tightening, Timeouts,
+    WhenFull, read,
 };
 use crate::problem::{Problem, Problems, Report};
 use crate::text::{Span, Text};
@@ -216,6 +217,11 @@ impl Policy {
     /// `[identity]`.
     pub const fn identity(&self) -> &IdentityPlan {
         &self.sections.identity
+    }
+
+    /// `[detect]`; without it nothing is in force.
+    pub const fn detection(&self) -> &Detection {
+        &self.sections.detection
     }
 
     /// `[throttle]`; `None`: refusals have no consequence.

@@ -30,7 +30,7 @@ pub struct RulePlan {
     /// It is only a step of other rules, and makes no finding of its own.
     pub silent: bool,
     /// What follows, the mildest first.
-    pub respond: Box<[Response]>,
+    pub respond: Arc<[Response]>,
     /// Whether that may be done unasked.
     pub mode: Mode,
     /// How bad it is.

@@ -12,6 +12,7 @@ mod cache;
 mod cases;
 mod conditions;
 mod connections;
+mod detect;
 mod guard;
 mod hosts;
 mod identity;
@@ -55,6 +56,7 @@ pub use anchoring::{Anchoring, TimestampPlan, WitnessPlan};
 pub use audit::{AuditPlan, Durability};
 pub use cases::Case;
 pub use connections::ConnectionsPlan;
+pub use detect::Detection;
 pub use guard::{Guard, NeverBlock, Percent};
 pub use hosts::{HostRules, TrailingSlash};
 pub use identity::IdentityPlan;
@@ -112,6 +114,7 @@ pub(crate) struct Sections {
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) table: Table,
     pub(crate) rules: Vec<enforcer_detect::Rule>,
+    pub(crate) detection: Detection,
 }
 
 /// What relative paths are relative to, and the text that places refer to.
@@ -205,6 +208,11 @@ pub(crate) static KEYS: &[Key] = &[
         Shape::List(&Shape::Table(rules::KEYS)),
         "What is noticed, and what follows.",
     ),
+    Key::optional(
+        "detect",
+        Shape::Table(detect::KEYS),
+        "Rules of detection. Without it none are in force but those of `[[rule]]`.",
+    ),
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -248,6 +256,7 @@ pub(crate) fn read(
     let defined = incident::Defined { roles: &roles, limits: &limits, routes: &routes };
     let incidents = Box::new(incident::read(root, &defined, report));
     let rules = rules::read(root, report);
+    let detection = detect::read(root, base, report);
     let agent = agent::read(root.table("agent"), base, report);
     let audit = audit::read(root.table("audit"), base, report);
     let kernel = kernel::read(root, base, report);
@@ -302,6 +311,7 @@ pub(crate) fn read(
             routes,
             table,
             rules,
+            detection: detection?,
         })
     };
     (sections(), files)

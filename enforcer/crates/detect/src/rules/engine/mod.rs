@@ -25,7 +25,7 @@ use self::keys::Hashes;
 use self::watch::Watch;
 use super::plan::RulePlan;
 use super::when::{About, Facts};
-use crate::{Event, Finding, Mode, Signal};
+use crate::{Event, Finding, Signal};
 
 /// Events of each rule that evidence is taken from; the newest are kept.
 pub const RING: usize = 1_024;
@@ -42,8 +42,6 @@ pub struct Rules {
 pub struct Counters {
     /// The rule.
     pub plan: Arc<RulePlan>,
-    /// In which mode it is now.
-    pub mode: Mode,
     /// Events that counted.
     pub matched: u64,
     /// Findings.
@@ -64,8 +62,7 @@ impl Rules {
         rules
     }
 
-    /// Puts `plans` in force. Rules that count the same as before keep what they have counted; each
-    /// has the mode of its plan, also where another one was set at run time.
+    /// Puts `plans` in force. Rules that count the same as before keep what they have counted.
     pub fn replace(&mut self, plans: &[Arc<RulePlan>]) {
         let mut kept: Vec<Watch> = self.watches.drain(..).collect();
         for plan in plans {
@@ -81,8 +78,7 @@ impl Rules {
 
     /// Takes note of `event`; what it completes is appended to `found`.
     ///
-    /// The mode of each response of a finding is the one that holds now: that of its rule, or its own
-    /// where that is milder.
+    /// In which mode a rule is, and what becomes of a finding, is for whoever decides.
     pub fn observe(&mut self, event: &Event<'_>, found: &mut Vec<Finding>) {
         let (about, facts) = match event {
             Event::Request(request) if request.is_own_denial() => return,
@@ -120,15 +116,6 @@ impl Rules {
                 found.extend(watch.surprised(event, surprises, &mut hashes));
             }
         }
-    }
-
-    /// Sets the mode of a rule; false when there is no such rule. It holds until the policy changes.
-    pub fn set_mode(&mut self, id: &str, mode: Mode) -> bool {
-        let found = self.watches.iter_mut().find(|watch| &*watch.plan.id == id);
-        found.is_some_and(|watch| {
-            watch.set_mode(mode);
-            true
-        })
     }
 
     /// The rule with this id.

@@ -11,16 +11,13 @@ use super::table::Table;
 use super::{Counters, Fired, RING};
 use crate::rules::plan::{Pattern, RulePlan, Step, Summed, span};
 use crate::rules::when::{About, Needs};
-use crate::{EVIDENCE_MAX, Event, Finding, Mode, Response, SIGNALS_MAX, Scene, Signal};
+use crate::{EVIDENCE_MAX, Event, Finding, SIGNALS_MAX, Scene, Signal};
 
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) plan: Arc<RulePlan>,
     pub(super) about: About,
     pub(super) needs: Needs,
-    mode: Mode,
-    /// The plan's, with the modes that hold now.
-    respond: Arc<[Response]>,
     tables: Tables,
     /// What was counted last, with its key.
     ring: VecDeque<(u64, RequestId)>,
@@ -60,8 +57,6 @@ impl Watch {
         Self {
             about: plan.about(),
             needs: plan.needs(),
-            mode: plan.mode,
-            respond: Arc::default(),
             tables,
             ring: VecDeque::new(),
             surprised: Table::default(),
@@ -83,18 +78,7 @@ impl Watch {
             };
             *places = steps.iter().map(place).collect();
         }
-        let mode = plan.mode;
         self.plan = plan;
-        self.set_mode(mode);
-    }
-
-    pub(super) fn set_mode(&mut self, mode: Mode) {
-        self.mode = mode;
-        let respond = self.plan.respond.iter().map(|response| Response {
-            mode: Some(response.mode.map_or(mode, |own| own.min(mode))),
-            ..response.clone()
-        });
-        self.respond = respond.collect();
     }
 
     /// Counts `event`, which meets the needs, if the condition is true of it.
@@ -250,7 +234,7 @@ impl Watch {
             signals,
             evidence,
             scene,
-            respond: Arc::clone(&self.respond),
+            respond: Arc::clone(&self.plan.respond),
         })
     }
 
@@ -264,7 +248,6 @@ impl Watch {
         let ring = self.ring.capacity() * size_of::<(u64, RequestId)>();
         Counters {
             plan: Arc::clone(&self.plan),
-            mode: self.mode,
             matched: self.matched,
             findings: self.findings,
             last: self.last,

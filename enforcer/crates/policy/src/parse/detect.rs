@@ -1,0 +1,190 @@
+//! `[detect]`: the rules of detection, from the pack and from files, and their modes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use enforcer_detect::Mode;
+use enforcer_detect::rules::{
+    FILE_BYTES_MAX, Pattern, RULES_MAX, RulePlan, RuleProblem, Step, pack, read as read_rules,
+};
+
+use crate::codes::{DETECTION_RULE, FILE_UNREADABLE, TOO_MANY, UNKNOWN_NAME};
+use crate::files;
+use crate::grammar::{Fields, Key, NAME, Need, PATH, Shape, brief, suggest};
+use crate::parse::Base;
+use crate::problem::Report;
+use crate::text::Span;
+
+pub(super) static KEYS: &[Key] = &[
+    Key::with_default(
+        "pack",
+        Shape::Choice(&["default", "none"]),
+        Need::Text("default"),
+        "The rules that come with the program; `enforcer rules list` shows them.",
+    ),
+    Key::optional(
+        "rules",
+        Shape::OneOrMore(&Shape::Text(&PATH)),
+        "Files of rules, relative to the policy file; the last part may have a `*`.",
+    ),
+    Key::optional(
+        "modes",
+        Shape::Keyed(&NAME, &Shape::Choice(&["off", "observe", "approve", "auto"])),
+        "What each of these rules may do, whatever its file says.",
+    ),
+];
+
+/// The most files of rules.
+const FILES_MAX: usize = 64;
+
+/// The rules of detection of a policy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detection {
+    /// In the order in which they are asked, each in the mode that the policy gives it.
+    pub rules: Vec<Arc<RulePlan>>,
+}
+
+pub(super) fn read(root: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option<Detection> {
+    if !root.has("detect") {
+        return Some(Detection::default());
+    }
+    let fields = root.table("detect");
+    let mut rules = Vec::new();
+    if fields.text("pack")? == "default" {
+        match pack() {
+            Ok(plans) => rules = plans,
+            Err((file, problems)) => tell(file, problems, fields.span_of("pack"), report),
+        }
+    }
+    let mut complete = true;
+    for (path, span) in fields.texts("rules") {
+        if !base.reads_files {
+            complete = false;
+            continue;
+        }
+        for file in files(&base.resolve(path), span, report) {
+            let most = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX);
+            let Some(bytes) = files::contents(&file, most, &FILE_UNREADABLE, span, report) else {
+                complete = false;
+                continue;
+            };
+            let read = match String::from_utf8(bytes) {
+                Ok(text) => read_rules(&text, &rules),
+                Err(_) => {
+                    let message = format!("{} is not UTF-8", file.display());
+                    report.add(&DETECTION_RULE, span, message, None);
+                    complete = false;
+                    continue;
+                }
+            };
+            match read {
+                Ok(more) => rules.extend(more),
+                Err(problems) => {
+                    tell(&file.display().to_string(), problems, span, report);
+                    complete = false;
+                }
+            }
+        }
+    }
+    if rules.len() > RULES_MAX {
+        let message =
+            format!("there are {} rules of detection, more than {RULES_MAX}", rules.len());
+        report.add(&TOO_MANY, fields.span_of("rules"), message, "remove some".to_owned());
+        return None;
+    }
+    modes(fields, &mut rules, complete, report);
+    Some(Detection { rules })
+}
+
+/// What is wrong with a file, each with its place in it.
+fn tell(file: &str, problems: Vec<RuleProblem>, span: Span, report: &mut Report) {
+    for RuleProblem { line, column, message, hint, .. } in problems {
+        let message = format!("{file}:{line}:{column}: {message}");
+        report.add(&DETECTION_RULE, span, message, hint);
+    }
+}
+
+/// The file, or those that a `*` stands for, in the order of their names.
+fn files(path: &Path, span: Span, report: &mut Report) -> Vec<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some((start, end)) = name.split_once('*') else { return vec![path.to_owned()] };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", folder.display());
+            let hint = "relative paths are relative to the policy file".to_owned();
+            report.add(&FILE_UNREADABLE, span, message, hint);
+            return Vec::new();
+        }
+    };
+    let fits = |entry: &PathBuf| {
+        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+    };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(fits).collect();
+    found.sort();
+    if found.is_empty() {
+        let message = format!("no file is called {}", path.display());
+        report.add(&FILE_UNREADABLE, span, message, "add one, or remove the entry".to_owned());
+    }
+    if found.len() > FILES_MAX {
+        let message = format!("{} files are more than {FILES_MAX}", found.len());
+        report.add(&TOO_MANY, span, message, "put rules together in one file".to_owned());
+        found.truncate(FILES_MAX);
+    }
+    found
+}
+
+/// Gives rules the modes of the policy; `complete` says whether all rules are known.
+fn modes(fields: Fields<'_>, rules: &mut Vec<Arc<RulePlan>>, complete: bool, report: &mut Report) {
+    for entry in fields.named("modes") {
+        let Some(place) = rules.iter().position(|rule| *rule.id == *entry.name) else {
+            if complete {
+                let known = rules.iter().map(|rule| &*rule.id);
+                let meant = if report.is_full() { None } else { suggest(entry.name, known) };
+                let hint = match meant {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => "`enforcer rules list` shows them".to_owned(),
+                };
+                let message = format!("no rule of detection is called `{}`", brief(entry.name));
+                report.add(&UNKNOWN_NAME, entry.span, message, hint);
+            }
+            continue;
+        };
+        let mode = match entry.text() {
+            Some("observe") => Mode::Observe,
+            Some("approve") => Mode::Approve,
+            Some("auto") => Mode::Auto,
+            // What is no mode was told.
+            Some(_) | None => {
+                off(rules, place);
+                continue;
+            }
+        };
+        if let Some(rule) = rules.get_mut(place) {
+            *rule = Arc::new(RulePlan { mode, ..RulePlan::clone(rule) });
+        }
+    }
+}
+
+/// Takes a rule away; one that is a step of others goes on as that alone.
+fn off(rules: &mut Vec<Arc<RulePlan>>, place: usize) {
+    let Some(id) = rules.get(place).map(|rule| Arc::clone(&rule.id)) else { return };
+    let is_step = rules.iter().any(|rule| match &rule.pattern {
+        Pattern::Temporal { steps, .. } => {
+            steps.iter().any(|step| matches!(step, Step::Rule(step) if *step == id))
+        }
+        Pattern::EventCount(_)
+        | Pattern::ValueCount(..)
+        | Pattern::ValueSum(..)
+        | Pattern::Ratio { .. } => false,
+    });
+    if !is_step {
+        rules.remove(place);
+    } else if let Some(rule) = rules.get_mut(place) {
+        let silent = RulePlan { silent: true, respond: [].into(), ..RulePlan::clone(rule) };
+        *rule = Arc::new(silent);
+    }
+}
