@@ -45,6 +45,7 @@ use crate::incident::Incident;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
+use crate::rules::ASKS_MAX;
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
@@ -301,6 +302,7 @@ async fn serve(
         audit.clone(),
         Arc::clone(&clock),
     );
+    let (rules_desk, rules_asked) = mpsc::channel(ASKS_MAX);
     let desk = Desk {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
@@ -313,6 +315,7 @@ async fn serve(
         limits: Arc::clone(&limits),
         tokens: TokenDesk { tokens, revocations, connections },
         incident,
+        rules: rules_desk,
         policies,
         anchors,
         audit_folder,
@@ -346,6 +349,7 @@ async fn serve(
         clients,
         orders.clone(),
         audit.clone(),
+        rules_asked,
         Arc::clone(&clock),
     ));
     tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));

@@ -18,6 +18,7 @@ mod policies;
 mod privileges;
 mod respond;
 mod retention;
+mod rules;
 mod shutdown;
 mod state;
 mod watcher;

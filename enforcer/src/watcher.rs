@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
+use enforcer_detect::court::{Court, Limits};
+use enforcer_detect::rules::Rules;
 use enforcer_detect::{Clients, Detector, Failure, Mode};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
@@ -18,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::desk::committed;
 use crate::respond::{Offenders, Order, Step};
+use crate::rules::{self, RulesAsk, random_bits};
 
 /// For the answer to the request that crossed the threshold, once its record is on disk, to be sent
 /// before its connection is closed.
@@ -113,9 +116,12 @@ pub(crate) async fn watch(
     clients: Arc<Mutex<Clients>>,
     orders: mpsc::Sender<Order>,
     audit: Audit,
+    mut asked: mpsc::Receiver<RulesAsk>,
     clock: Arc<dyn Clock>,
 ) {
     let mut policy = Arc::clone(&policies.borrow_and_update());
+    let mut rules = Rules::new(&policy.detection().rules);
+    let mut court = Court::new(Limits::default(), random_bits());
     let mut detector = Detector::new(policy.rules());
     let mut offenders = Offenders::default();
     offenders.replace(policy.throttle());
@@ -144,9 +150,11 @@ pub(crate) async fn watch(
             }
             Ok(()) = policies.changed() => {
                 policy = Arc::clone(&policies.borrow_and_update());
+                rules.replace(&policy.detection().rules);
                 detector.replace(policy.rules());
                 offenders.replace(policy.throttle());
             }
+            Some(ask) = asked.recv() => rules::answer(ask, &rules, &mut court),
             _ = housekeeping.tick() => {
                 let now = clock.now().monotonic;
                 detector.forget_old(now);

@@ -24,6 +24,7 @@ mod progress;
 mod quarantine;
 mod record;
 mod release;
+mod rules;
 mod run;
 mod status;
 mod talkers;
@@ -103,6 +104,9 @@ enum Verb {
     /// Show or set the incident level
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// Rules of detection: which, what they do, what they would have done
+    #[command(subcommand)]
+    Rules(rules::Rules),
     /// Disable endpoints, or let them be used less, for a while
     #[command(subcommand)]
     Endpoint(endpoint::Endpoint),
@@ -180,6 +184,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
         Verb::Incident(verb) => verb.execute(&context),
+        Verb::Rules(verb) => verb.execute(&context),
         Verb::Endpoint(verb) => verb.execute(&context),
         Verb::Upstream(verb) => verb.execute(&context),
         Verb::Certs(verb) => verb.execute(&context),

@@ -64,6 +64,7 @@ impl Clerk {
             Answer::ListReleased(released) => released.audit = effect,
             Answer::Kernel(report) => report.audit = effect,
             Answer::LimitChanged(changed) => changed.audit = own,
+            Answer::Rules(shown) => shown.audit = own,
             Answer::EndpointChanged(changed) => changed.audit = effect,
             Answer::UpstreamChanged(changed) => changed.audit = effect,
             Answer::CertificatesReloaded(reloaded) => reloaded.audit = own,

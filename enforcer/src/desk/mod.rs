@@ -15,6 +15,7 @@ mod limits;
 mod lists;
 mod look;
 mod near;
+mod rules;
 mod status;
 mod tokens;
 mod upkeep;
@@ -42,6 +43,7 @@ use crate::incident::Incident;
 use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
 use crate::respond::{Order, Repair};
+use crate::rules::RulesDesk;
 
 pub(crate) use certs::CertDesk;
 pub(crate) use clerk::{Clerk, committed};
@@ -73,6 +75,7 @@ pub(crate) struct Desk {
     pub(crate) limits: Arc<enforcer_limits::Limits>,
     pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
+    pub(crate) rules: RulesDesk,
     pub(crate) policies: Policies,
     pub(crate) anchors: AnchorDesk,
     pub(crate) audit_folder: std::path::PathBuf,
@@ -328,6 +331,7 @@ impl Desk {
             Call::HandOver(_) => {
                 Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))
             }
+            Call::Rules { order } => self.order_rules(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
             Call::Incident { set: Some(asked) } => {
                 checked(&asked.reason)?;

@@ -27,6 +27,8 @@ pub enum LookVerb {
     Explain,
     /// Records leave the log as files.
     Export,
+    /// What rules would have found.
+    Replay,
     /// Some records.
     Search,
     /// Numbers about records.
@@ -51,6 +53,7 @@ impl LookVerb {
         match self {
             Self::Explain => "explain --audit",
             Self::Export => "audit export",
+            Self::Replay => "rules replay",
             Self::Search => "audit search",
             Self::Stats => "audit stats",
             Self::Tail => "audit tail",

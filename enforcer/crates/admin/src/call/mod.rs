@@ -18,6 +18,7 @@ mod lists;
 mod networks;
 mod policy;
 mod refusal;
+mod rules;
 mod status;
 mod tokens;
 mod upkeep;
@@ -63,6 +64,7 @@ pub use lists::{
 pub use networks::Networks;
 pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
 pub use refusal::{Refusal, RefusalKind};
+pub use rules::{RuleCounters, RuleRow, RulesOrder, RulesShown};
 pub use status::{
     AuditStatus, ConnectionProtocol, ConnectionRow, ConnectionsStatus, Counter, PolicyStatus,
     SourceRow, Sources, Status,
@@ -262,6 +264,11 @@ pub enum Call {
     AuditErase(Erase),
     /// Removes old segments of the log.
     AuditPrune(Prune),
+    /// What becomes of a rule of detection, or how all of them do.
+    Rules {
+        /// What to do.
+        order: RulesOrder,
+    },
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -350,6 +357,8 @@ pub enum Answer {
     Erased(ErasedAnswer),
     /// To [`Call::AuditPrune`].
     Pruned(PrunedAnswer),
+    /// To [`Call::Rules`].
+    Rules(Box<RulesShown>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -390,6 +399,7 @@ impl Call {
             | Self::PolicyState
             | Self::Quarantine(_)
             | Self::Release { .. }
+            | Self::Rules { .. }
             | Self::Sources { .. }
             | Self::Status
             | Self::Talkers { .. }

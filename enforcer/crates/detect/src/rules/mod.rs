@@ -15,8 +15,10 @@ mod replay;
 mod tests;
 mod trial;
 mod when;
+mod words;
 mod yaml;
 
+pub use enforcer_condition::suggest;
 pub use engine::{Counters, KEYS_MAX, RING, Rules, TABLE_BYTES_MAX};
 pub use pack::{PACK, PACK_EVENTS, pack, pack_events};
 pub use past::{Past, PastError, PastRequest, events};
@@ -27,6 +29,7 @@ pub use plan::{
 pub use problem::RuleProblem;
 pub use read::{PROFILE_SIGNALS, RULES_MAX, read};
 pub use replay::{ENTITIES_MAX, EntityReport, Replay, Report, RuleReport, replay};
-pub use trial::{Tried, test};
+pub use trial::{Tried, chosen, test};
 pub use when::When;
+pub use words::words;
 pub use yaml::FILE_BYTES_MAX;

@@ -26,7 +26,7 @@ pub fn test(
     plans: &[Arc<RulePlan>],
     read: &dyn Fn(&str) -> Result<String, String>,
 ) -> Vec<Tried> {
-    let mut needed = with_steps(plan, plans);
+    let mut needed = chosen(plans, &[Arc::clone(&plan.id)]);
     // Its tests want to see what a silent rule finds.
     for needed in needed.iter_mut().filter(|needed| needed.id == plan.id) {
         *needed = Arc::new(RulePlan { silent: false, ..plan.clone() });
@@ -76,9 +76,9 @@ fn one(
     tried
 }
 
-/// `plan` behind the rules that are its steps, and theirs.
-pub(super) fn with_steps(plan: &RulePlan, plans: &[Arc<RulePlan>]) -> Vec<Arc<RulePlan>> {
-    let mut wanted = vec![Arc::clone(&plan.id)];
+/// The rules called `ids`, behind those that are their steps.
+pub fn chosen(plans: &[Arc<RulePlan>], ids: &[Arc<str>]) -> Vec<Arc<RulePlan>> {
+    let mut wanted = ids.to_vec();
     // A step stands before its rule, so one pass from behind finds them all.
     for earlier in plans.iter().rev() {
         if wanted.contains(&earlier.id)
