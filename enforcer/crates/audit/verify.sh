@@ -562,6 +562,7 @@ names() {
     value=${selector#*:}
     case $selector in
         fingerprint:*) printf 'fingerprint %s\n' "$value" ;;
+        incident:INC-*) printf 'incident %s\n' "$value" ;;
         incident:*) printf 'incident %s\nincident change\n' "$value" ;;
         key:*) printf 'key %s\n' "$value" ;;
         principal:key:*)
@@ -577,6 +578,7 @@ names() {
         rule:*) printf 'rule %s\n' "$value" ;;
         token:*) printf 'token %s\n' "$value" ;;
         B-*) printf 'block %s\n' "$selector" ;;
+        D-* | F-*) printf 'incident %s\n' "$selector" ;;
         *.*.*.* | *:*)
             address=${selector%/*}
             case $address in

@@ -15,7 +15,10 @@ pub(crate) fn told(record: &Stored) -> String {
         "admin" => admin(&json),
         "block" => block(&json),
         "config" => config(&json),
+        "finding" if optional(&json, "/body/finding").is_some() => found(&json),
         "finding" => finding(&json),
+        "incident" => incident(&json),
+        "decision" => decision(&json),
         "kernel-summary" => kernel_summary(&json),
         "endpoint" => endpoint(&json),
         "upstream" => upstream(&json),
@@ -92,6 +95,58 @@ fn finding(json: &Value) -> String {
         text(json, "/body/mode"),
         detail(json),
     )
+}
+
+fn found(json: &Value) -> String {
+    let signals = json.pointer("/body/signals").and_then(Value::as_array);
+    let signals: Vec<_> = signals.into_iter().flatten().filter_map(Value::as_str).collect();
+    format!(
+        "{} {} {} {}: {}",
+        text(json, "/body/incident"),
+        text(json, "/body/finding"),
+        text(json, "/body/rule"),
+        whom(json),
+        signals.join("; "),
+    )
+}
+
+fn incident(json: &Value) -> String {
+    format!(
+        "{} {} by {}: {}{}",
+        text(json, "/body/what"),
+        text(json, "/body/incident"),
+        author(json, "/body/author"),
+        text(json, "/body/title"),
+        because(json, "/body/reason"),
+    )
+}
+
+fn decision(json: &Value) -> String {
+    format!(
+        "{} {} {} {} {} by {} until {}{}",
+        text(json, "/body/what"),
+        text(json, "/body/incident"),
+        text(json, "/body/decision"),
+        text(json, "/body/action"),
+        whom(json),
+        author(json, "/body/author"),
+        text(json, "/body/until"),
+        detail(json),
+    )
+}
+
+/// Whom a finding or a decision is about.
+fn whom(json: &Value) -> String {
+    let pointer = match text(json, "/body/about").as_str() {
+        "source" => "/body/target",
+        "identity" => "/body/who/principal",
+        "credential" => "/body/credential",
+        "ja4" => "/body/ja4",
+        "route" => "/body/route",
+        "upstream" => "/body/upstream",
+        _ => return "everyone".to_owned(),
+    };
+    format!("{}:{}", text(json, "/body/about"), text(json, pointer))
 }
 
 fn kernel_summary(json: &Value) -> String {

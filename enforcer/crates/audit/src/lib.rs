@@ -17,6 +17,7 @@ mod stored;
 mod writer;
 
 mod bundle;
+mod case;
 mod evidence;
 mod formats;
 pub mod index;
@@ -57,6 +58,7 @@ pub use bundle::{
     BUNDLE_RECORDS_MAX, BundleError, BundleReport, Bundled, CheckError, Choice, Extras, Wanted,
     Witnessed, check_bundle,
 };
+pub use case::{DecisionChange, FoundRecord, IncidentChange, IncidentEvent, There, Whom};
 pub use chain::ChainError;
 pub use encode::Unnumbered;
 pub use evidence::{Evidence, EvidenceError, Prover, VERIFY_SH, verify_evidence};

@@ -364,6 +364,7 @@ impl Log {
             Selector::Principal(name) => vec![(PersonalKind::Principal, name.clone())],
             // As they stand in the arguments of an operator's command.
             Selector::Block(id) => vec![(PersonalKind::Text, id.to_string())],
+            Selector::Case(id) => vec![(PersonalKind::Text, id.clone())],
             Selector::Hex(digits) => vec![(PersonalKind::Text, digits.clone())],
             Selector::Key(id) => vec![
                 (PersonalKind::Text, id.to_string()),

@@ -12,6 +12,7 @@ use enforcer_model::{Author, Block, BlockId, Exchange, Expiry, Offence, Timestam
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::case::{DecisionChange, FoundRecord, IncidentChange};
 use crate::index::Statement;
 use crate::operation::{CacheChange, CertificateChange, EndpointChange, UpstreamChange};
 use crate::subject::Subjects;
@@ -31,6 +32,12 @@ pub enum Record {
     Config(ConfigChange),
     /// A detection rule reached its threshold.
     Finding(FindingRecord),
+    /// A rule or a profile found something, as part of an incident.
+    Found(Box<FoundRecord>),
+    /// An incident began or is over.
+    Incident(Box<IncidentChange>),
+    /// A decision came about, or changed its state.
+    Decision(Box<DecisionChange>),
     /// What the kernel did to packets since the last summary.
     KernelSummary(KernelSummary),
     /// A list of networks came, went, or was refused.
@@ -340,7 +347,9 @@ impl Record {
             Self::Admin(_) => "admin",
             Self::Block(_) => "block",
             Self::Config(_) => "config",
-            Self::Finding(_) => "finding",
+            Self::Finding(_) | Self::Found(_) => "finding",
+            Self::Incident(_) => "incident",
+            Self::Decision(_) => "decision",
             Self::KernelSummary(_) => "kernel-summary",
             Self::List(_) => "list",
             Self::Endpoint(_) => "endpoint",
@@ -393,6 +402,9 @@ impl Record {
                 record.finding.evidence.truncate(longest);
                 cut_option(&mut record.detail, longest);
             }
+            Self::Found(found) => found.cut(longest),
+            Self::Incident(change) => change.cut(longest),
+            Self::Decision(change) => change.cut(longest),
             Self::KernelSummary(summary) => {
                 summary.counts.truncate(longest);
                 for count in &mut summary.counts {
@@ -507,6 +519,6 @@ fn optional_micros<S: Serializer>(
     duration.map(micros).serialize(serializer)
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

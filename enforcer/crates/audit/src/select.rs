@@ -9,13 +9,15 @@ use std::str::FromStr;
 use enforcer_model::{BlockId, KeyId, Prefix};
 
 use crate::stored::Stored;
-use crate::term::{Term, is_hex, terms};
+use crate::term::{Term, is_case, is_hex, terms};
 
 /// Whom or what a trail follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// A block, by its id.
     Block(BlockId),
+    /// An incident, a finding or a decision, by its id: all that it led to.
+    Case(String),
     /// A credential, by its fingerprint: what was asked with it.
     Fingerprint(String),
     /// A request id or the fingerprint of a credential: 32 hexadecimal digits.
@@ -43,7 +45,7 @@ pub enum Selector {
 #[error(
     "`{0}` selects no trail; write an address, a network, `key:ID`, `principal:NAME`, \
      `token:JTI`, `fingerprint:DIGITS`, `request:ID`, `route:NAME`, `rule:NAME`, \
-     `incident:LEVEL`, a block such as `B-7K2Q4XW`, or the 32 hexadecimal digits of a request or \
+     `incident:ID`, `level:N`, a decision, a finding, a block such as `B-7K2Q4XW`, or the 32 hexadecimal digits of a request or \
      fingerprint"
 )]
 pub struct SelectorError(String);
@@ -67,6 +69,7 @@ impl Selector {
                 Some(digits.clone())
             }
             Self::Key(id) => Some(id.to_string()),
+            Self::Case(id) => Some(id.clone()),
             // Names may be escaped in JSON, and addresses have many spellings of a network.
             Self::Incident(_)
             | Self::Network(_)
@@ -81,6 +84,7 @@ impl Selector {
     pub(crate) fn wants(&self, term: &Term<'_>) -> bool {
         match (self, term) {
             (Self::Block(id), Term::Block(named)) => named == id,
+            (Self::Case(id), Term::Case(named)) => named == id,
             (Self::Hex(digits), Term::Hex(named) | Term::Request(named))
             | (Self::Fingerprint(digits), Term::Hex(named))
             | (Self::Request(digits), Term::Request(named)) => named == digits,
@@ -110,7 +114,11 @@ impl FromStr for Selector {
             };
             match kind {
                 "fingerprint" => return digits().map(Self::Fingerprint),
-                "incident" => {
+                "incident" if is_case(&name.to_ascii_uppercase()) => {
+                    return Ok(Self::Case(name.to_ascii_uppercase()));
+                }
+                // What the level was called before incidents had names.
+                "incident" | "level" => {
                     let level = name.parse::<u8>().ok().filter(|level| level.to_string() == name);
                     return level.map(Self::Incident).ok_or_else(refused);
                 }
@@ -127,6 +135,10 @@ impl FromStr for Selector {
         if let Ok(id) = text.parse() {
             return Ok(Self::Block(id));
         }
+        let upper = text.to_ascii_uppercase();
+        if is_case(&upper) {
+            return Ok(Self::Case(upper));
+        }
         let lower = text.to_ascii_lowercase();
         if is_hex(&lower) {
             return Ok(Self::Hex(lower));
@@ -139,6 +151,8 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Block(id) => id.fmt(f),
+            Self::Case(id) if id.starts_with("INC-") => write!(f, "incident:{id}"),
+            Self::Case(id) => f.write_str(id),
             Self::Fingerprint(digits) => write!(f, "fingerprint:{digits}"),
             Self::Hex(digits) => f.write_str(digits),
             Self::Incident(level) => write!(f, "incident:{level}"),
@@ -173,6 +187,9 @@ mod tests {
             "rule:orders.allow[2]",
             "token:2f1c-7",
             "incident:2",
+            "incident:INC-0042",
+            "D-7K2Q4XW",
+            "F-7K2Q4XW",
             "B-7K2Q4XW",
             "00112233445566778899aabbccddeeff",
             "fingerprint:00112233445566778899aabbccddeeff",
@@ -180,12 +197,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
         }
+        assert_eq!("level:2".parse::<Selector>().unwrap(), Selector::Incident(2));
         for text in [
             "",
             "key:",
             "route:",
             "token:",
             "incident:02",
+            "level:INC-0042",
+            "incident:INC-42",
             "request:7",
             "host.example",
             "10.0.0.1/8",

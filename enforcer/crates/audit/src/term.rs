@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use enforcer_model::{BlockId, KeyId, Prefix, Timestamp};
+use enforcer_model::{BlockId, DecisionId, FindingId, IncidentId, KeyId, Prefix, Timestamp};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// One thing that a record names.
@@ -17,6 +17,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 pub(crate) enum Term<'a> {
     /// A block, by its id.
     Block(BlockId),
+    /// An incident, a finding or a decision, by its id.
+    Case(&'a str),
     /// The record's class.
     Class(&'a str),
     /// A value that is kept apart from the record, or was erased: `~` and eleven characters.
@@ -223,6 +225,8 @@ impl Walk<'_> {
             self.give(Term::Key(key));
         } else if let Some(block) = canonical_block(text) {
             self.give(Term::Block(block));
+        } else if is_case(text) {
+            self.give(Term::Case(text));
         } else if let Some(place) = place(text) {
             self.give(Term::Place(place));
         }
@@ -245,6 +249,19 @@ impl Walk<'_> {
 
     fn give(&mut self, term: Term<'_>) {
         (self.sink)(term);
+    }
+}
+
+/// The id of an incident, a finding or a decision, in the one spelling that records have.
+pub(crate) fn is_case(text: &str) -> bool {
+    fn is<T: std::str::FromStr + fmt::Display>(text: &str) -> bool {
+        text.parse::<T>().is_ok_and(|id| id.to_string() == text)
+    }
+    match text.split_once('-') {
+        Some(("INC", _)) => is::<IncidentId>(text),
+        Some(("D", _)) => is::<DecisionId>(text),
+        Some(("F", _)) => is::<FindingId>(text),
+        _ => false,
     }
 }
 

@@ -26,9 +26,10 @@ pub(crate) struct Export {
     /// Everything that has to do with somebody or something, written as for `enforcer trail`
     #[arg(long, value_name = "SELECTOR")]
     who: Option<Selector>,
-    /// Everything that was served under this incident level, and every change of the level
-    #[arg(long, value_name = "LEVEL", conflicts_with = "who")]
-    incident: Option<u8>,
+    /// Everything that belongs to an incident such as `INC-0042`; of a level from 0 to 5: what was
+    /// served under it, and every change of the level
+    #[arg(long, value_name = "INCIDENT", conflicts_with = "who", value_parser = parse_incident)]
+    incident: Option<Selector>,
     /// From then on: `24h`, or a time such as `2026-01-31T12:00:00Z`
     #[arg(long, value_name = "TIME", value_parser = parse_begin)]
     since: Option<Timestamp>,
@@ -60,6 +61,13 @@ enum ExportFormat {
     Ecs,
 }
 
+fn parse_incident(text: &str) -> Result<Selector, String> {
+    match format!("incident:{text}").parse() {
+        Ok(selector) => Ok(selector),
+        Err(_) => Err(format!("`{text}` is neither an incident such as `INC-0042` nor a level")),
+    }
+}
+
 impl Export {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         let wanted = self.wanted()?;
@@ -86,15 +94,15 @@ impl Export {
         let (since, until) = (self.since, self.until);
         let what = if let Some(who) = &self.who {
             Choice::Trail(who.clone())
-        } else if let Some(level) = self.incident {
-            Choice::Trail(Selector::Incident(level))
+        } else if let Some(incident) = &self.incident {
+            Choice::Trail(incident.clone())
         } else if !self.indices.is_empty() {
             Choice::Numbers(self.indices.clone())
         } else if since.is_some() || until.is_some() {
             Choice::Everything
         } else {
             return Err(Failure::usage("which records?").hint(
-                "name some: INDEX…, `--who SELECTOR`, `--incident LEVEL`, or `--since` and `--until`",
+                "name some: INDEX…, `--who SELECTOR`, `--incident INC-0042`, or `--since` and `--until`",
             ));
         };
         Ok(Wanted { what, since, until })

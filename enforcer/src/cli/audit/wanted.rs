@@ -44,7 +44,7 @@ pub(crate) struct Credential {
 pub(crate) struct Filters {
     /// Whom or what it has to do with: an address or network, `key:ID`, `principal:NAME`,
     /// `token:JTI`, `fingerprint:DIGITS`, `request:ID`, `route:NAME`, `rule:NAME`,
-    /// `incident:LEVEL`, a block id; given more than once, it has to do with all of them
+    /// `incident:ID`, `level:N`, the id of a decision, finding or block; given more than once, it has to do with all of them
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) who: Vec<Selector>,
     #[command(flatten)]

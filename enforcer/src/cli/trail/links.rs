@@ -115,7 +115,9 @@ impl Links {
                 rounds.push(("token", vec![classes()], tokens));
             }
             // Why it came about.
-            Selector::Block(_) => rounds.push(("request", Vec::new(), requests(&self.counted))),
+            Selector::Block(_) | Selector::Case(_) => {
+                rounds.push(("request", Vec::new(), requests(&self.counted)))
+            }
             Selector::Incident(_)
             | Selector::Network(_)
             | Selector::Route(_)
@@ -125,8 +127,8 @@ impl Links {
             if selectors.is_empty() {
                 continue;
             }
-            // What a block answers came before it.
-            let since = since.filter(|_| !matches!(who, Selector::Block(_)));
+            // What a block or a decision answers came before it.
+            let since = since.filter(|_| !matches!(who, Selector::Block(_) | Selector::Case(_)));
             conditions.push(Condition::Any(selectors));
             for record in log.search(Query { conditions, since, ..Query::default() })? {
                 self.link(record?, by, &mut links);

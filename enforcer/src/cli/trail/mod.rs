@@ -28,7 +28,7 @@ use story::Story;
 #[derive(Args, Debug)]
 pub(crate) struct Trail {
     /// An address or network, `key:ID`, `principal:NAME`, `token:JTI`, `fingerprint:DIGITS`,
-    /// `request:ID`, `route:NAME`, `rule:NAME`, `incident:LEVEL`, a block id, or the digits of a
+    /// `request:ID`, `route:NAME`, `rule:NAME`, `incident:ID`, `level:N`, the id of a decision, finding or block, or the digits of a
     /// request id or credential fingerprint
     #[arg(required_unless_present = "credential", conflicts_with = "credential")]
     who: Option<Selector>,

@@ -78,7 +78,7 @@ impl Class {
             }
             "http" => Self::HttpActivity,
             "admin" => Self::ApiActivity,
-            "finding" => Self::DetectionFinding,
+            "decision" | "finding" | "incident" => Self::DetectionFinding,
             "block" | "kernel-summary" => Self::NetworkActivity,
             "config" => Self::ApplicationLifecycle,
             "endpoint" | "upstream" | "certificate" | "cache" | "list" | "key" | "subject" => {
@@ -123,7 +123,12 @@ fn activity(class: Class, record: &Fields<'_>) -> (u64, &'static str) {
                 _ => (3, "Update"),
             }
         }
-        Class::DetectionFinding => (1, "Create"),
+        Class::DetectionFinding => match (record.class(), what) {
+            ("incident", "closed") => (3, "Close"),
+            ("decision", "asked" | "observed" | "ordered" | "refused") => (1, "Create"),
+            ("decision", _) => (2, "Update"),
+            _ => (1, "Create"),
+        },
         Class::NetworkActivity => match (record.class(), what) {
             ("kernel-summary", _) => (6, "Traffic"),
             (_, "applied" | "restored" | "aggregated" | "reconciled") => (5, "Refuse"),
@@ -151,7 +156,7 @@ fn activity(class: Class, record: &Fields<'_>) -> (u64, &'static str) {
 fn severity(record: &Fields<'_>) -> u64 {
     match (record.class(), record.text("what")) {
         ("gap", _) | ("config", "kernel-lost") => 4,
-        ("finding", _) => 3,
+        ("decision" | "finding", _) | ("incident", "opened") => 3,
         ("block", "applied") | ("list", "imported") => 2,
         ("http", _) if record.some("reason").is_some() => 2,
         _ => 1,
@@ -167,7 +172,8 @@ fn status(record: &Fields<'_>) -> (u64, Option<String>) {
             let is_refused = record.number("status").is_some_and(|status| status >= 400);
             if is_refused { 2 } else { 1 }
         }
-        (_, "done", _) => 1,
+        (_, "done", _) | ("decision", _, "rolled-back" | "undone") => 1,
+        ("decision", _, "failed" | "not-undone" | "partly") => 2,
         (_, "failed" | "refused", _) | (_, _, "refused") => 2,
         (_, _, "applied" | "released" | "expired" | "started" | "stopped") => 1,
         _ => 0,

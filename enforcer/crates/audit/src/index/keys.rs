@@ -129,6 +129,7 @@ impl Word {
 pub(super) fn words_of(term: &Term<'_>, sink: &mut dyn FnMut(Kind, &[u8])) {
     match term {
         Term::Block(id) => sink(Kind::Block, id.to_string().as_bytes()),
+        Term::Case(id) => sink(Kind::Incident, id.as_bytes()),
         Term::Class(class) => sink(Kind::Class, class.as_bytes()),
         Term::Handle(handle) => sink(Kind::Handle, handle.as_bytes()),
         Term::Hex(digits) => sink(Kind::Hex, digits.as_bytes()),
@@ -174,6 +175,7 @@ pub(super) fn words_for(
 ) -> Option<Vec<Word>> {
     let mut words = match selector {
         Selector::Block(id) => vec![Word::new(Kind::Block, id.to_string())],
+        Selector::Case(id) => vec![Word::new(Kind::Incident, id)],
         Selector::Fingerprint(digits) => vec![Word::new(Kind::Hex, digits)],
         Selector::Hex(digits) => {
             vec![Word::new(Kind::Hex, digits), Word::new(Kind::Request, digits)]

@@ -135,9 +135,11 @@ fn words(log: &Log, span: &Span, condition: &Condition, index: &Index) -> Option
 fn selector_words(log: &Log, span: &Span, selector: &Selector, index: &Index) -> Option<Vec<Word>> {
     let (is_told_by_handle, may_be_argued) = match selector {
         Selector::Network(_) | Selector::Principal(_) => (true, true),
-        Selector::Block(_) | Selector::Hex(_) | Selector::Key(_) | Selector::Token(_) => {
-            (false, true)
-        }
+        Selector::Block(_)
+        | Selector::Case(_)
+        | Selector::Hex(_)
+        | Selector::Key(_)
+        | Selector::Token(_) => (false, true),
         Selector::Fingerprint(_)
         | Selector::Incident(_)
         | Selector::Request(_)

@@ -52,6 +52,8 @@ pub(crate) struct Fields {
     reason: Finder<'static>,
     detail: Finder<'static>,
     arguments: Finder<'static>,
+    signals: Finder<'static>,
+    title: Finder<'static>,
 }
 
 impl Fields {
@@ -66,6 +68,8 @@ impl Fields {
             reason: Finder::new(r#""reason":""#),
             detail: Finder::new(r#""detail":""#),
             arguments: Finder::new(r#""arguments":"#),
+            signals: Finder::new(r#""signals":"#),
+            title: Finder::new(r#""title":""#),
         }
     }
 
@@ -106,7 +110,24 @@ impl Fields {
             }
             b"finding" => {
                 push(text, self.after(&self.target, text, at), Kind::Address, found);
+                push(text, self.after(&self.source, text, at), Kind::Address, found);
+                push(text, self.after(&self.principal, text, at), Kind::Principal, found);
+                push_arguments(text, self.after(&self.signals, text, at), found);
                 push(text, self.after(&self.detail, text, at), Kind::Text, found);
+            }
+            b"decision" => {
+                for (finder, kind) in [
+                    (&self.target, Kind::Address),
+                    (&self.principal, Kind::Principal),
+                    (&self.reason, Kind::Text),
+                    (&self.detail, Kind::Text),
+                ] {
+                    push(text, self.after(finder, text, at), kind, found);
+                }
+            }
+            b"incident" => {
+                push(text, self.after(&self.title, text, at), Kind::Text, found);
+                push(text, self.after(&self.reason, text, at), Kind::Text, found);
             }
             b"list" => {
                 push(text, self.after(&self.reason, text, at), Kind::Text, found);
@@ -250,6 +271,24 @@ mod tests {
             (
                 r#"{"time":"t","class":"finding","body":{"rule":"r","target":"2001:db8:1:2::/64","detail":"x"}}"#,
                 vec!["2001:db8:1:2::/64", "x"],
+            ),
+            (
+                r#"{"time":"t","class":"finding","body":{"finding":"F-7K2Q4XW","about":"source","target":"203.0.113.7","source":"203.0.113.8","who":{"principal":"token:corp/eve"},"signals":["60 objects","from 203.0.113.7"],"evidence":["00"]}}"#,
+                vec![
+                    "203.0.113.7",
+                    "203.0.113.8",
+                    "token:corp/eve",
+                    "60 objects",
+                    "from 203.0.113.7",
+                ],
+            ),
+            (
+                r#"{"time":"t","class":"decision","body":{"decision":"D-7K2Q4XW","about":"identity","who":{"principal":"token:corp/eve"},"author":{"operator":{"uid":0,"name":"root"}},"reason":"why","applied":["layer 7"],"detail":"d"}}"#,
+                vec!["token:corp/eve", "why", "d"],
+            ),
+            (
+                r#"{"time":"t","class":"incident","body":{"incident":"INC-0042","title":"scan: source:203.0.113.7","reason":"quiet"}}"#,
+                vec!["scan: source:203.0.113.7", "quiet"],
             ),
             (
                 r#"{"time":"t","class":"kernel-summary","body":{"counts":[{"verdict":"drop","reason":"blocked"}]}}"#,

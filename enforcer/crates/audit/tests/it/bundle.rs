@@ -306,6 +306,8 @@ async fn a_trail_that_the_log_vouches_for_is_complete_and_no_record_of_it_can_be
         "route:orders",
         "rule:orders.allow[1]",
         "incident:2",
+        "incident:INC-0042",
+        "D-7K2Q4XW",
         "B-7K2Q4XW",
         "abababababababababababababababab",
         "fingerprint:abababababababababababababababab",

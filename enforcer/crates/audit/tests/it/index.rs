@@ -97,6 +97,8 @@ fn selectors() -> Vec<Selector> {
         "token:token \"5\"",
         "incident:1",
         "incident:3",
+        "incident:INC-0042",
+        "F-7K2Q4XW",
         "B-7K2Q4XW",
         "B-0000009",
         "02020202020202020202020202020202",
