@@ -10,6 +10,7 @@ mod files;
 mod handover;
 mod heartbeat;
 mod incident;
+mod incidents;
 mod notices;
 mod notify;
 mod operators;

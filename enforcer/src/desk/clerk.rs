@@ -1,5 +1,6 @@
 //! Hands orders to the responder, and puts on record who asked for what.
 
+use enforcer_admin::call::CaseAnswer;
 use enforcer_admin::{Answer, Refusal, RefusalKind};
 use enforcer_audit::{AdminAction, Audit, Outcome, Record, Ticket};
 use enforcer_model::Author;
@@ -71,6 +72,12 @@ impl Clerk {
             Answer::CachePurged(purged) => purged.audit = effect,
             Answer::Looked(looked) => looked.audit = own,
             Answer::Incident(status) => status.audit = effect,
+            Answer::Case(answer) => match &mut **answer {
+                CaseAnswer::Incident(shown) => shown.audit = effect,
+                CaseAnswer::Decisions(changed) => changed.audit = effect,
+                CaseAnswer::Rules(rules) => rules.audit = own,
+                CaseAnswer::Incidents(_) | CaseAnswer::Findings(_) | CaseAnswer::Finding(_) => {}
+            },
             Answer::Erased(_)
             | Answer::Pruned(_)
             | Answer::Status(_)

@@ -7,6 +7,7 @@ mod anchors;
 mod audit;
 mod blocks;
 mod cache;
+mod cases;
 mod certificates;
 mod endpoints;
 mod hand_over;
@@ -36,6 +37,10 @@ pub use blocks::{
     Which, Why,
 };
 pub use cache::{CacheOrder, CachePurged, CacheRoute, CacheStats, CacheWhat};
+pub use cases::{
+    CaseAnswer, CaseName, CaseOrder, DecisionRow, DecisionsChanged, FINDINGS_PAGE, FindingRow,
+    Findings, IncidentRow, IncidentShown, Incidents, MuteRow, RuleRow, RuleStates,
+};
 pub use certificates::{
     CertificateRow, CertificatesListed, CertificatesReloaded, CertsOrder, ExpiryWarning,
     ListenerReloaded, OcspRow,
@@ -269,6 +274,11 @@ pub enum Call {
         /// What to do.
         order: RulesOrder,
     },
+    /// What becomes of incidents, decisions and findings, or which there are.
+    Case {
+        /// What to do.
+        order: CaseOrder,
+    },
     /// Sets the incident level, or tells it.
     Incident {
         /// The new one.
@@ -359,6 +369,8 @@ pub enum Answer {
     Pruned(PrunedAnswer),
     /// To [`Call::Rules`].
     Rules(Box<RulesShown>),
+    /// To [`Call::Case`].
+    Case(Box<CaseAnswer>),
     /// To [`Call::Incident`].
     Incident(IncidentStatus),
 }
@@ -377,6 +389,7 @@ impl Call {
             Self::Anchor
             | Self::Blocks { .. }
             | Self::Cache { .. }
+            | Self::Case { .. }
             | Self::Certs { .. }
             | Self::Endpoint { .. }
             | Self::Export { .. }
