@@ -22,6 +22,7 @@ use enforcer_authn::{
 use enforcer_authz::Quarantine;
 use enforcer_cache::Cache;
 use enforcer_detect::Clients;
+use enforcer_detect::court::Limits as CourtLimits;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_policy::{Policy, Serves};
@@ -42,6 +43,7 @@ use crate::desk::{
 };
 use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
+use crate::incidents::{ASKED_MAX, Docket};
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
@@ -303,6 +305,9 @@ async fn serve(
         Arc::clone(&clock),
     );
     let (rules_desk, rules_asked) = mpsc::channel(ASKS_MAX);
+    let (docket, again) =
+        Docket::open(state, CourtLimits::default(), audit.clone(), clock.now().wall)?;
+    let (cases, asked) = mpsc::channel(ASKED_MAX);
     let desk = Desk {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },
         lists: ListDesk { folder, clients: Arc::clone(&clients), one_at_a_time: Arc::default() },
@@ -316,6 +321,7 @@ async fn serve(
         tokens: TokenDesk { tokens, revocations, connections },
         incident,
         rules: rules_desk,
+        cases,
         policies,
         anchors,
         audit_folder,
@@ -350,6 +356,7 @@ async fn serve(
         orders.clone(),
         audit.clone(),
         rules_asked,
+        watcher::Cases { docket, again, asked },
         Arc::clone(&clock),
     ));
     tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use enforcer_admin::call::{RuleCounters, RuleRow};
 use enforcer_detect::Mode;
-use enforcer_detect::court::Court;
 use enforcer_detect::rules::{RulePlan, Rules};
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::incidents::Docket;
 
 /// What the desk asks of the owner of the rules.
 #[derive(Debug)]
@@ -35,22 +35,23 @@ pub(crate) const ASKS_MAX: usize = 16;
 pub(crate) type RulesDesk = mpsc::Sender<RulesAsk>;
 
 /// Answers `ask`.
-pub(crate) fn answer(ask: RulesAsk, rules: &Rules, court: &mut Court) {
+pub(crate) fn answer(ask: RulesAsk, rules: &Rules, docket: &mut Docket) {
     match ask {
-        RulesAsk::List { reply } => reply.send(rows(rules, court)).unwrap_or_default(),
+        RulesAsk::List { reply } => reply.send(rows(rules, docket)).unwrap_or_default(),
         RulesAsk::Mode { rule, mode, reply } => {
             let known = rules.plan(&rule).map(|plan| Arc::clone(&plan.id));
             if let Some(id) = known {
-                court.set_mode(id, mode);
+                docket.set_mode(id, mode);
             }
-            let row = rows(rules, court).into_iter().find(|row| row.id == rule);
+            let row = rows(rules, docket).into_iter().find(|row| row.id == rule);
             // Whoever asked may be gone; the deed stands.
             reply.send(row).unwrap_or_default();
         }
     }
 }
 
-fn rows(rules: &Rules, court: &Court) -> Vec<RuleRow> {
+fn rows(rules: &Rules, docket: &Docket) -> Vec<RuleRow> {
+    let court = docket.court();
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     rules
         .counters()
@@ -99,15 +100,4 @@ pub(crate) const fn word(mode: Mode) -> &'static str {
 /// The mode of that name.
 pub(crate) fn mode(word: &str) -> Option<Mode> {
     [Mode::Observe, Mode::Approve, Mode::Auto].into_iter().find(|mode| self::word(*mode) == word)
-}
-
-/// Bits that nobody can foresee, for names and jitter.
-pub(crate) fn random_bits() -> Box<dyn FnMut() -> u64 + Send> {
-    let random = SystemRandom::new();
-    Box::new(move || {
-        let mut bytes = [0; 8];
-        // Without them names repeat, and a name that is in use is not given again.
-        random.fill(&mut bytes).unwrap_or_default();
-        u64::from_le_bytes(bytes)
-    })
 }

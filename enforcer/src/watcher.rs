@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
-use enforcer_detect::court::{Court, Limits};
 use enforcer_detect::rules::Rules;
-use enforcer_detect::{Clients, Detector, Failure, Mode};
+use enforcer_detect::{Clients, Detector, Failure, Mode, Request};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
 use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix, Target};
@@ -19,8 +18,10 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::desk::committed;
+use crate::incidents::{Act, Around, Asked, Docket};
+use crate::policies::guards;
 use crate::respond::{Offenders, Order, Step};
-use crate::rules::{self, RulesAsk, random_bits};
+use crate::rules::{self, RulesAsk};
 
 /// For the answer to the request that crossed the threshold, once its record is on disk, to be sent
 /// before its connection is closed.
@@ -37,6 +38,9 @@ const MOMENT: Duration = Duration::from_millis(10);
 
 /// What stands for the policy's `[throttle]` in blocks and records.
 const THROTTLE: &str = "throttle";
+
+/// How often it is looked at what ends.
+const ENDS: Duration = Duration::from_millis(250);
 
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -109,6 +113,19 @@ impl Drop for Arrivals {
     }
 }
 
+/// The docket, what is to be carried out again after a start, and what operators ask.
+pub(crate) struct Cases {
+    pub(crate) docket: Docket,
+    pub(crate) again: Vec<Act>,
+    pub(crate) asked: mpsc::Receiver<Asked>,
+}
+
+fn carry_out(acts: Vec<Act>) {
+    for act in acts {
+        debug!(?act, "decided");
+    }
+}
+
 /// Watches finished requests until the proxy is gone.
 pub(crate) async fn watch(
     finished: Arc<Finished>,
@@ -116,18 +133,23 @@ pub(crate) async fn watch(
     clients: Arc<Mutex<Clients>>,
     orders: mpsc::Sender<Order>,
     audit: Audit,
-    mut asked: mpsc::Receiver<RulesAsk>,
+    mut asks: mpsc::Receiver<RulesAsk>,
+    cases: Cases,
     clock: Arc<dyn Clock>,
 ) {
+    let Cases { mut docket, again, mut asked } = cases;
+    let mut around = Around::new(guards(&policies.borrow()));
+    carry_out(again);
     let mut policy = Arc::clone(&policies.borrow_and_update());
     let mut rules = Rules::new(&policy.detection().rules);
-    let mut court = Court::new(Limits::default(), random_bits());
     let mut detector = Detector::new(policy.rules());
     let mut offenders = Offenders::default();
     offenders.replace(policy.throttle());
     let mut batch = Vec::new();
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ends = tokio::time::interval(ENDS);
+    ends.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             more = finished.next(&mut batch) => {
@@ -137,6 +159,7 @@ pub(crate) async fn watch(
                 batch.iter().for_each(|exchange| clients.observe(exchange, now));
                 drop(clients);
                 for exchange in batch.drain(..) {
+                    around.observe(&Request::new(&exchange, clock.now().wall));
                     if let (Some(step), Some(plan)) =
                         (offenders.observe(&exchange, now), policy.throttle())
                     {
@@ -148,14 +171,24 @@ pub(crate) async fn watch(
                     }
                 }
             }
+            Some(Asked { order, by, reply }) = asked.recv() => {
+                let now = clock.now().wall;
+                let (answered, acts) = docket.answer(order, &by, &around.at(now), now);
+                carry_out(acts);
+                // Whoever asked may be gone; the deed stands.
+                drop(reply.send(answered));
+            }
+            _ = ends.tick() => carry_out(docket.tick(clock.now().wall)),
             Ok(()) = policies.changed() => {
                 policy = Arc::clone(&policies.borrow_and_update());
                 rules.replace(&policy.detection().rules);
+                around.set_guards(guards(&policy));
                 detector.replace(policy.rules());
                 offenders.replace(policy.throttle());
             }
-            Some(ask) = asked.recv() => rules::answer(ask, &rules, &mut court),
+            Some(ask) = asks.recv() => rules::answer(ask, &rules, &mut docket),
             _ = housekeeping.tick() => {
+                around.refresh(clock.now().wall);
                 let now = clock.now().monotonic;
                 detector.forget_old(now);
                 offenders.forget_old(now);

@@ -75,7 +75,7 @@ impl Clerk {
             Answer::Case(answer) => match &mut **answer {
                 CaseAnswer::Incident(shown) => shown.audit = effect,
                 CaseAnswer::Decisions(changed) => changed.audit = effect,
-                CaseAnswer::Rules(rules) => rules.audit = own,
+                CaseAnswer::Mutes(mutes) => mutes.audit = own,
                 CaseAnswer::Incidents(_) | CaseAnswer::Findings(_) | CaseAnswer::Finding(_) => {}
             },
             Answer::Erased(_)

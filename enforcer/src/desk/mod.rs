@@ -7,6 +7,7 @@
 //! keep an operator from acting: the answer then says that it is not on record.
 
 mod cache;
+mod cases;
 mod certs;
 mod clerk;
 mod endpoints;
@@ -40,6 +41,7 @@ use crate::anchoring::AnchorDesk;
 use crate::cli::chain;
 use crate::handover::{Loan, Returned};
 use crate::incident::Incident;
+use crate::incidents::Asked;
 use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
 use crate::respond::{Order, Repair};
@@ -76,6 +78,8 @@ pub(crate) struct Desk {
     pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
     pub(crate) rules: RulesDesk,
+    /// Incidents and decisions are the watcher's.
+    pub(crate) cases: mpsc::Sender<Asked>,
     pub(crate) policies: Policies,
     pub(crate) anchors: AnchorDesk,
     pub(crate) audit_folder: std::path::PathBuf,
@@ -332,6 +336,7 @@ impl Desk {
                 Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))
             }
             Call::Rules { order } => self.order_rules(order, by).await,
+            Call::Case { order } => self.order_case(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),
             Call::Incident { set: Some(asked) } => {
                 checked(&asked.reason)?;

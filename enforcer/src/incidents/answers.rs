@@ -7,8 +7,8 @@ use enforcer_admin::call::{
 };
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::Ticket;
+use enforcer_detect::Entity;
 use enforcer_detect::court::{KeptFinding, Mute, Muted, NotDone, State, Step, Surroundings};
-use enforcer_detect::{Entity, Mode};
 use enforcer_model::{Author, DecisionId, FindingId, IncidentId, Timestamp};
 
 use super::{Act, Answered, Docket, rows, rule};
@@ -97,7 +97,7 @@ impl Docket {
                 let mute = Mute { what: muted(&what)?, until, by: by.clone(), reason };
                 self.court.mute(mute).map_err(refused)?;
                 self.keep_mutes();
-                Ok(plain(CaseAnswer::Rules(rows::rules(&self.court))))
+                Ok(plain(CaseAnswer::Mutes(rows::mutes(&self.court))))
             }
             CaseOrder::Unmute { what, reason: _ } => {
                 if !self.court.unmute(&muted(&what)?) {
@@ -106,16 +106,9 @@ impl Docket {
                         .hint("`enforcer findings mutes` tells what is"));
                 }
                 self.keep_mutes();
-                Ok(plain(CaseAnswer::Rules(rows::rules(&self.court))))
+                Ok(plain(CaseAnswer::Mutes(rows::mutes(&self.court))))
             }
-            CaseOrder::Mode { rule: name, mode } => {
-                let name = rule(&name).ok_or_else(|| no_rule(&name))?;
-                let mode = mode.as_deref().map(parse_mode).transpose()?;
-                self.court.set_mode(name, mode);
-                self.keep_modes();
-                Ok(plain(CaseAnswer::Rules(rows::rules(&self.court))))
-            }
-            CaseOrder::Rules => Ok(plain(CaseAnswer::Rules(rows::rules(&self.court)))),
+            CaseOrder::Mutes => Ok(plain(CaseAnswer::Mutes(rows::mutes(&self.court)))),
         }
     }
 
@@ -215,16 +208,6 @@ fn muted(text: &str) -> Result<Muted, Refusal> {
         return entity(text).map(Muted::Entity);
     }
     rule(text).map(Muted::Rule).ok_or_else(|| no_rule(text))
-}
-
-fn parse_mode(text: &str) -> Result<Mode, Refusal> {
-    match text {
-        "observe" => Ok(Mode::Observe),
-        "approve" => Ok(Mode::Approve),
-        "auto" => Ok(Mode::Auto),
-        _ => Err(Refusal::new(RefusalKind::Usage, format!("`{text}` is not a mode"))
-            .hint("modes are observe, approve and auto")),
-    }
 }
 
 fn no_rule(text: &str) -> Refusal {

@@ -5,6 +5,7 @@
 //! orders arrive as [`Asked`] over a channel of [`ASKED_MAX`]; when it is full, whoever asks waits.
 
 mod answers;
+mod around;
 mod notes;
 mod rows;
 mod store;
@@ -24,6 +25,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+pub(crate) use around::Around;
 pub(crate) use store::StoreError;
 use store::{Kept, Row, Store};
 
@@ -95,6 +97,12 @@ impl Docket {
     /// What another policy says.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.court.set_limits(limits);
+    }
+
+    /// Sets what a rule may do, whatever its file says; none: as its file says.
+    pub(crate) fn set_mode(&mut self, rule: Arc<str>, mode: Option<Mode>) {
+        self.court.set_mode(rule, mode);
+        self.keep_modes();
     }
 
     /// Something was found by a rule that may do `mode`.

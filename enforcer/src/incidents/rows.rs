@@ -1,10 +1,8 @@
 //! What operators see of the court's tables.
 
-use enforcer_admin::call::{
-    DecisionRow, FindingRow, IncidentRow, IncidentShown, MuteRow, RuleRow, RuleStates,
-};
-use enforcer_detect::court::{Court, Decision, Incident, KeptFinding, Mute, Muted, State};
+use enforcer_admin::call::{DecisionRow, FindingRow, IncidentRow, IncidentShown, MuteRow, Mutes};
 use enforcer_detect::Entity;
+use enforcer_detect::court::{Court, Decision, Incident, KeptFinding, Mute, Muted, State};
 
 use super::notes::{mode_word, signal};
 
@@ -97,27 +95,8 @@ pub(super) fn finding(kept: &KeptFinding) -> FindingRow {
     }
 }
 
-pub(super) fn rules(court: &Court) -> RuleStates {
-    let mut names: Vec<_> = court.counts().keys().chain(court.modes().keys()).cloned().collect();
-    names.sort_unstable();
-    names.dedup();
-    let rules = names.into_iter().map(|rule| {
-        let counts = court.counts().get(&rule).copied().unwrap_or_default();
-        RuleRow {
-            rule: rule.to_string(),
-            mode: court.modes().get(&rule).map(|mode| mode_word(*mode).to_owned()),
-            findings: counts.findings,
-            muted: counts.muted,
-            would_have_acted: counts.would_have_acted,
-            asked: counts.asked,
-            acted: counts.acted,
-        }
-    });
-    RuleStates {
-        rules: rules.collect(),
-        mutes: court.mutes().iter().map(mute).collect(),
-        audit: None,
-    }
+pub(super) fn mutes(court: &Court) -> Mutes {
+    Mutes { mutes: court.mutes().iter().map(mute).collect(), audit: None }
 }
 
 fn mute(mute: &Mute) -> MuteRow {

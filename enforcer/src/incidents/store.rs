@@ -203,10 +203,7 @@ fn write_on(mut connection: Connection, batches: &Receiver<HashMap<Row, Option<S
     }
 }
 
-fn write(
-    connection: &mut Connection,
-    rows: &HashMap<Row, Option<String>>,
-) -> rusqlite::Result<()> {
+fn write(connection: &mut Connection, rows: &HashMap<Row, Option<String>>) -> rusqlite::Result<()> {
     let change = connection.transaction()?;
     for (row, json) in rows {
         let table = row.table();
@@ -247,7 +244,8 @@ fn rows<T: serde::de::DeserializeOwned>(
     table: &str,
 ) -> rusqlite::Result<Vec<T>> {
     let mut query = connection.prepare(&format!("SELECT id, json FROM {table}"))?;
-    let read = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let read =
+        query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let mut rows = Vec::new();
     for row in read {
         let (id, json) = row?;

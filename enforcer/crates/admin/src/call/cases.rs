@@ -94,16 +94,8 @@ pub enum CaseOrder {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Sets what a rule may do, whatever its file says.
-    Mode {
-        /// Which.
-        rule: String,
-        /// `observe`, `approve`, `auto`; none: as its file says.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mode: Option<String>,
-    },
-    /// What is muted, modes that were set, and what came of each rule.
-    Rules,
+    /// What is muted.
+    Mutes,
 }
 
 /// An incident or a decision.
@@ -130,8 +122,8 @@ pub enum CaseAnswer {
     Findings(Findings),
     /// One finding.
     Finding(Box<FindingRow>),
-    /// What holds of rules.
-    Rules(RuleStates),
+    /// What is muted.
+    Mutes(Mutes),
 }
 
 /// Several incidents.
@@ -279,13 +271,11 @@ pub struct FindingRow {
     pub evidence: Vec<String>,
 }
 
-/// What holds of rules besides their files.
+/// What is muted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RuleStates {
-    /// What is not to be heard of.
+pub struct Mutes {
+    /// One each.
     pub mutes: Vec<MuteRow>,
-    /// What came of each rule since the agent started.
-    pub rules: Vec<RuleRow>,
     /// Number of the audit record, where something was changed.
     #[serde(default)]
     pub audit: Option<u64>,
@@ -302,23 +292,4 @@ pub struct MuteRow {
     pub author: Author,
     /// In which words.
     pub reason: String,
-}
-
-/// What came of one rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleRow {
-    /// Its name.
-    pub rule: String,
-    /// The mode that an operator has set.
-    pub mode: Option<String>,
-    /// Findings, repeated ones included.
-    pub findings: u64,
-    /// Those that were muted.
-    pub muted: u64,
-    /// Decisions that would have been carried out if it did not only observe.
-    pub would_have_acted: u64,
-    /// Decisions that an operator was asked about.
-    pub asked: u64,
-    /// Decisions that were carried out unasked.
-    pub acted: u64,
 }

@@ -39,7 +39,7 @@ pub use blocks::{
 pub use cache::{CacheOrder, CachePurged, CacheRoute, CacheStats, CacheWhat};
 pub use cases::{
     CaseAnswer, CaseName, CaseOrder, DecisionRow, DecisionsChanged, FINDINGS_PAGE, FindingRow,
-    Findings, IncidentRow, IncidentShown, Incidents, MuteRow, RuleRow, RuleStates,
+    Findings, IncidentRow, IncidentShown, Incidents, MuteRow, Mutes,
 };
 pub use certificates::{
     CertificateRow, CertificatesListed, CertificatesReloaded, CertsOrder, ExpiryWarning,
