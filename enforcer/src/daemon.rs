@@ -507,7 +507,7 @@ async fn reload(calls: mpsc::Sender<Incoming>) {
         pid: None,
     };
     let call = Call::PolicyApply { text: None, begin: Begin::Now };
-    if calls.send(Incoming { call, peer, reply }).await.is_err() {
+    if calls.send(Incoming { call, peer, author: None, reply }).await.is_err() {
         return;
     }
     match answer.await {

@@ -1,4 +1,9 @@
-//! The incident level: set by an operator, kept over a restart, and over by itself when its time is.
+//! The incident level: set by an operator or raised by rules, kept over a restart, and over by itself
+//! when its time is.
+//!
+//! What holds is the higher of the two. A rule only adds to what an operator has set, and what an
+//! operator sets ends what rules have raised: whoever lowers it by hand is not overruled by what was
+//! found before.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -20,7 +25,38 @@ pub(crate) struct Incident {
     file: PathBuf,
     level: Arc<IncidentLevel>,
     held: Option<Held>,
+    /// What rules have raised, one each.
+    raised: Vec<Raised>,
     audit: Audit,
+}
+
+/// Rules that can have raised the level at once; what one more wants is refused.
+const RAISED_MAX: usize = 64;
+
+/// A level that a rule asks for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Raised {
+    rule: String,
+    level: u8,
+    since: Timestamp,
+    until: Timestamp,
+    reason: String,
+}
+
+/// What the file says: of old, what an operator has set and nothing else.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+enum Kept {
+    ByHand(Held),
+    All(All),
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct All {
+    held: Option<Held>,
+    raised: Vec<Raised>,
 }
 
 /// A level above 0.
@@ -44,33 +80,77 @@ impl Incident {
         audit: Audit,
         now: Timestamp,
     ) -> Self {
-        let held = match std::fs::read(&file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            read => Some(read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)).unwrap_or_else(
+        let kept = match std::fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Kept::All(All { held: None, raised: Vec::new() })
+            }
+            read => read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)).unwrap_or_else(
                 |error| {
                     error!(%error, file = %file.display(), "the incident level cannot be read; the highest holds");
                     let reason = "the file with the level cannot be read".to_owned();
-                    Held { level: IncidentLevel::MAX, since: now, until: None, reason }
+                    Kept::ByHand(Held { level: IncidentLevel::MAX, since: now, until: None, reason })
                 },
-            )),
+            ),
         };
-        let mut incident = Self { file, level, held, audit };
+        let All { held, raised } = match kept {
+            Kept::ByHand(held) => All { held: Some(held), raised: Vec::new() },
+            Kept::All(all) => all,
+        };
+        let mut incident = Self { file, level, held, raised, audit };
         incident.publish();
         incident.tick(now);
         incident
     }
 
-    /// The level in force.
+    /// The level in force, and who has it so.
     pub(crate) fn status(&self) -> IncidentStatus {
-        let held = self.held.as_ref();
-        IncidentStatus {
+        let mut status = IncidentStatus {
             level: self.level.get(),
             before: None,
-            since: held.map(|held| held.since),
-            until: held.and_then(|held| held.until),
-            reason: held.map(|held| held.reason.clone()),
+            since: None,
+            until: None,
+            reason: None,
             audit: None,
+        };
+        let held = self.held.as_ref().filter(|held| held.level == status.level);
+        if let Some(held) = held {
+            status.since = Some(held.since);
+            status.until = held.until;
+            status.reason = Some(held.reason.clone());
+        } else if let Some(raised) = self.highest() {
+            status.since = Some(raised.since);
+            status.until = Some(raised.until);
+            status.reason = Some(format!("rule {}: {}", raised.rule, raised.reason));
         }
+        status
+    }
+
+    /// Of what rules have raised, the highest, and of these the one that lasts longest.
+    fn highest(&self) -> Option<&Raised> {
+        self.raised.iter().max_by_key(|raised| (raised.level, raised.until))
+    }
+
+    /// What a rule asks for: that level while it lasts, none with level 0.
+    fn raise(&mut self, rule: &str, asked: &Asked, now: Timestamp) -> Result<(), Refusal> {
+        self.raised.retain(|raised| raised.rule != rule);
+        if asked.level == 0 {
+            return Ok(());
+        }
+        if self.raised.len() >= RAISED_MAX {
+            let message = format!("{RAISED_MAX} rules have raised the level already");
+            return Err(Refusal::new(RefusalKind::Guarded, message));
+        }
+        let ttl = asked.ttl_seconds.ok_or_else(|| {
+            Refusal::new(RefusalKind::Usage, "what a rule raises ends by itself: it needs a time")
+        })?;
+        self.raised.push(Raised {
+            rule: rule.to_owned(),
+            level: asked.level,
+            since: now,
+            until: now.saturating_add(Duration::from_secs(ttl)),
+            reason: asked.reason.clone(),
+        });
+        Ok(())
     }
 
     /// Sets the level, from the next request on.
@@ -86,13 +166,18 @@ impl Incident {
                 .hint(format!("levels are 0 (none) to {}", IncidentLevel::MAX)));
         }
         let before = self.level.get();
-        let until = asked.ttl_seconds.map(|ttl| now.saturating_add(Duration::from_secs(ttl)));
-        self.held = (asked.level > 0).then(|| Held {
-            level: asked.level,
-            since: now,
-            until,
-            reason: asked.reason.clone(),
-        });
+        if let Author::Rule(rule) = by {
+            self.raise(rule, asked, now)?;
+        } else {
+            let until = asked.ttl_seconds.map(|ttl| now.saturating_add(Duration::from_secs(ttl)));
+            self.held = (asked.level > 0).then(|| Held {
+                level: asked.level,
+                since: now,
+                until,
+                reason: asked.reason.clone(),
+            });
+            self.raised.clear();
+        }
         // In force first: a disk that refuses must not keep anybody from raising it.
         self.publish();
         let kept = self.keep();
@@ -110,11 +195,15 @@ impl Incident {
     /// Ends a level whose time is over.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         let over = |held: &Held| held.until.is_some_and(|until| until <= now);
-        if !self.held.as_ref().is_some_and(over) {
+        let by_hand = self.held.as_ref().is_some_and(over);
+        if !by_hand && self.raised.iter().all(|raised| raised.until > now) {
             return;
         }
         let before = self.level.get();
-        self.held = None;
+        if by_hand {
+            self.held = None;
+        }
+        self.raised.retain(|raised| raised.until > now);
         self.publish();
         if let Err(error) = self.keep() {
             error!(%error, "the end of the incident level is not on disk");
@@ -123,14 +212,18 @@ impl Incident {
     }
 
     fn publish(&self) {
-        self.level.set(self.held.as_ref().map_or(0, |held| held.level));
+        let by_hand = self.held.as_ref().map_or(0, |held| held.level);
+        self.level.set(self.highest().map_or(0, |raised| raised.level).max(by_hand));
     }
 
     fn keep(&self) -> std::io::Result<()> {
-        match &self.held {
-            Some(held) => files::write_private(&self.file, &serde_json::to_vec(held)?),
-            None => files::remove(&self.file),
-        }
+        let all = match (&self.held, &*self.raised) {
+            (None, []) => return files::remove(&self.file),
+            // As it was before there were rules.
+            (Some(held), []) => Kept::ByHand(held.clone()),
+            (held, raised) => Kept::All(All { held: held.clone(), raised: raised.to_vec() }),
+        };
+        files::write_private(&self.file, &serde_json::to_vec(&all)?)
     }
 
     fn note(&self, before: u8, by: &Author, reason: &str) -> Option<Ticket> {
@@ -145,5 +238,107 @@ impl Incident {
             detail: Some(format!("{before} to {level}: {reason}")),
         };
         self.audit.reserve().ok().map(|slot| slot.write(Record::Config(change)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use enforcer_audit::Config;
+    use enforcer_model::SystemClock;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct House {
+        folder: TempDir,
+        level: Arc<IncidentLevel>,
+        audit: Audit,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let config = Config::new(folder.path().join("audit"), "test.example/enforcer");
+            let (audit, _) = Audit::open(config, Arc::new(SystemClock)).unwrap();
+            Self { folder, level: Arc::default(), audit }
+        }
+
+        fn open(&self, now: Timestamp) -> Incident {
+            let file = self.folder.path().join("incident.json");
+            Incident::open(file, Arc::clone(&self.level), self.audit.clone(), now)
+        }
+    }
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_unix_seconds(second)
+    }
+
+    fn ask(incident: &mut Incident, by: &Author, level: u8, ttl: u64, now: u64) {
+        let asked = Asked { level, ttl_seconds: Some(ttl), reason: "test".to_owned() };
+        incident.set(&asked, by, at(now)).unwrap();
+    }
+
+    fn person() -> Author {
+        Author::Operator { uid: 0, name: "root".into() }
+    }
+
+    fn rule(name: &str) -> Author {
+        Author::Rule(name.to_owned())
+    }
+
+    #[test]
+    fn rules_raise_what_people_have_set_and_never_lower_it() {
+        let house = House::new();
+        let mut incident = house.open(at(0));
+
+        ask(&mut incident, &person(), 2, 100, 0);
+        ask(&mut incident, &rule("a"), 1, 50, 0);
+        assert_eq!(house.level.get(), 2);
+        ask(&mut incident, &rule("b"), 3, 20, 0);
+        assert_eq!(house.level.get(), 3);
+        assert!(incident.status().reason.unwrap().starts_with("rule b:"));
+        ask(&mut incident, &rule("b"), 0, 0, 5);
+        assert_eq!(house.level.get(), 2, "taken back");
+
+        ask(&mut incident, &rule("b"), 3, 20, 5);
+        incident.tick(at(25));
+        assert_eq!(house.level.get(), 2, "over");
+        ask(&mut incident, &rule("b"), 3, 20, 30);
+        ask(&mut incident, &person(), 0, 0, 31);
+        assert_eq!(house.level.get(), 0, "people have the last word");
+    }
+
+    #[test]
+    fn what_a_rule_has_raised_holds_over_a_restart_and_ends_at_its_time() {
+        let house = House::new();
+        let mut incident = house.open(at(0));
+        ask(&mut incident, &rule("a"), 2, 50, 0);
+        drop(incident);
+        house.level.set(0);
+
+        let mut incident = house.open(at(49));
+        assert_eq!(house.level.get(), 2);
+        incident.tick(at(50));
+
+        assert_eq!(house.level.get(), 0);
+        assert!(!house.folder.path().join("incident.json").exists());
+    }
+
+    #[test]
+    fn a_file_from_before_rules_raised_levels_is_read() {
+        let house = House::new();
+        let old = br#"{"level":2,"since":"1970-01-01T00:00:00.000000Z","until":null,"reason":"x"}"#;
+        std::fs::write(house.folder.path().join("incident.json"), old).unwrap();
+
+        let mut incident = house.open(at(9));
+        assert_eq!(house.level.get(), 2);
+        ask(&mut incident, &person(), 3, 9, 9);
+        drop(incident);
+
+        let kept = std::fs::read(house.folder.path().join("incident.json")).unwrap();
+        assert!(serde_json::from_slice::<Held>(&kept).is_ok(), "and written so");
+        std::fs::write(house.folder.path().join("incident.json"), b"{").unwrap();
+        drop(house.open(at(9)));
+        assert_eq!(house.level.get(), IncidentLevel::MAX);
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 // Arguments in, exit code out.
 
+mod act;
 mod anchoring;
 mod cli;
 mod daemon;

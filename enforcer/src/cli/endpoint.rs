@@ -21,7 +21,11 @@ pub(crate) enum Endpoint {
     Enable(End),
     /// Refuse requests to an endpoint that are over a rate
     Tighten(Tighten),
-    /// End what `tighten` began
+    /// Make the limits of a route or a caller a share of themselves
+    Shrink(Shrink),
+    /// Ask callers of a route for stronger proof of who they are
+    Require(Require),
+    /// End what `tighten`, `shrink` or `require` began
     Relax(End),
 }
 
@@ -36,7 +40,7 @@ pub(crate) struct List {}
 #[derive(Args, Debug)]
 pub(crate) struct Disable {
     /// A pattern as routes have it, with or without a method before it, such as
-    /// `DELETE api.example.com/v1/export/{**}` or `*/debug/{**}`
+    /// `DELETE api.example.com/v1/export/{**}` or `*/debug/{**}`; or `route:NAME`
     endpoint: String,
     /// How long: `15m`, `1h30m`, `7d`, or `forever`
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
@@ -59,7 +63,7 @@ pub(crate) struct Disable {
 #[derive(Args, Debug)]
 pub(crate) struct Tighten {
     /// A pattern as routes have it, with or without a method before it, such as
-    /// `POST api.example.com/v1/login`
+    /// `POST api.example.com/v1/login`; or `route:NAME`
     endpoint: String,
     /// How many: `5/m`, `100/s`, `50/h`
     #[arg(long, value_name = "RATE")]
@@ -70,6 +74,45 @@ pub(crate) struct Tighten {
     /// Whose requests count together
     #[arg(long, value_enum, default_value_t = By::Ip)]
     by: By,
+    /// How long: `15m`, `1h30m`, `7d`, or `forever`
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
+    ttl: Ttl,
+    /// Why; goes on record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Make the limits of a route or a caller a share of themselves
+///
+/// Rates and bursts of the policy's limits, from the next request on, over reloads and restarts, until
+/// its time is over. Several shares multiply.
+#[derive(Args, Debug)]
+pub(crate) struct Shrink {
+    /// `route:NAME`, `user:token:corp/alice`, `key:k7Qx2mP9aB3c` or `source:203.0.113.0/24`
+    scope: String,
+    /// What is left, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..100))]
+    to: u8,
+    /// How long: `15m`, `1h30m`, `7d`, or `forever`
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
+    ttl: Ttl,
+    /// Why; goes on record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Ask callers of a route for stronger proof of who they are
+///
+/// Beside what the policy requires, from the next request on, over reloads and restarts, until its time
+/// is over. Without `--proof`: what the policy requires of the route at the next higher incident level,
+/// else a client certificate, where listeners take them.
+#[derive(Args, Debug)]
+pub(crate) struct Require {
+    /// `route:NAME`
+    scope: String,
+    /// `mtls`, `dpop`, `bound`, `token` or `key`; more than one with commas
+    #[arg(long, value_name = "PROOF", value_delimiter = ',')]
+    proof: Vec<String>,
     /// How long: `15m`, `1h30m`, `7d`, or `forever`
     #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = parse_ttl)]
     ttl: Ttl,
@@ -124,6 +167,18 @@ impl Endpoint {
             Self::Enable(End { which, reason }) => {
                 EndpointOrder::Enable { which: which.clone(), reason: reason.clone() }
             }
+            Self::Shrink(verb) => EndpointOrder::Shrink {
+                endpoint: verb.scope.clone(),
+                percent: verb.to,
+                ttl_seconds: verb.ttl.seconds(),
+                reason: verb.reason.clone(),
+            },
+            Self::Require(verb) => EndpointOrder::Require {
+                endpoint: verb.scope.clone(),
+                what: verb.proof.clone(),
+                ttl_seconds: verb.ttl.seconds(),
+                reason: verb.reason.clone(),
+            },
             Self::Relax(End { which, reason }) => {
                 EndpointOrder::Relax { which: which.clone(), reason: reason.clone() }
             }
@@ -169,14 +224,23 @@ fn told(changed: &EndpointChanged, now: Timestamp) -> Vec<String> {
     let word = match (&rule.measure, changed.ended) {
         (EndpointMeasure::Disabled { .. }, false) => "disabled",
         (EndpointMeasure::Disabled { .. }, true) => "enabled",
+        (EndpointMeasure::Required { .. }, false) => "required",
+        (EndpointMeasure::Shrunk { .. }, false) => "shrunk",
         (EndpointMeasure::Tightened { .. }, false) => "tightened",
-        (EndpointMeasure::Tightened { .. }, true) => "relaxed",
+        (
+            EndpointMeasure::Required { .. }
+            | EndpointMeasure::Shrunk { .. }
+            | EndpointMeasure::Tightened { .. },
+            true,
+        ) => "relaxed",
     };
     let time = if changed.ended { String::new() } else { until(rule.until, rule.since) };
     let mut lines = vec![format!("{word}  {}  {time}   {}", rule.endpoint, rule.id)];
     if !changed.ended {
         lines.push(match &rule.measure {
             EndpointMeasure::Disabled { status } => format!("  answers {status}"),
+            EndpointMeasure::Required { what } => format!("  asks    for {}", what.join(" and ")),
+            EndpointMeasure::Shrunk { percent } => format!("  limits  at {percent} %"),
             EndpointMeasure::Tightened { rate, burst, by } => {
                 format!("  admits  {rate}, {burst} at once, by {by}")
             }
@@ -184,7 +248,9 @@ fn told(changed: &EndpointChanged, now: Timestamp) -> Vec<String> {
         if let Some(before) = &changed.before {
             lines.push(format!("  before  {}", before.measure));
         }
+        let is_somebody = ["user:", "key:", "source:"].iter().any(|k| rule.endpoint.starts_with(k));
         lines.push(match &*rule.routes {
+            [] if is_somebody => "  routes  all that count by a rate".to_owned(),
             [] => "  routes  NONE of the policy has such requests: is it spelled right?".to_owned(),
             routes => format!("  routes  {}", routes.join(", ")),
         });
@@ -212,7 +278,12 @@ fn undo(changed: &EndpointChanged, now: Timestamp) -> String {
     match (&changed.before, &changed.rule.measure) {
         (Some(before), _) => again(before, now),
         (None, EndpointMeasure::Disabled { .. }) => format!("enforcer endpoint enable {id}"),
-        (None, EndpointMeasure::Tightened { .. }) => format!("enforcer endpoint relax {id}"),
+        (
+            None,
+            EndpointMeasure::Required { .. }
+            | EndpointMeasure::Shrunk { .. }
+            | EndpointMeasure::Tightened { .. },
+        ) => format!("enforcer endpoint relax {id}"),
     }
 }
 
@@ -227,6 +298,13 @@ fn again(row: &EndpointRow, now: Timestamp) -> String {
         EndpointMeasure::Disabled { status } => format!(
             "enforcer endpoint disable '{endpoint}' --status {status} --for {left} --reason …"
         ),
+        EndpointMeasure::Required { what } => format!(
+            "enforcer endpoint require '{endpoint}' --proof {} --for {left} --reason …",
+            what.join(",")
+        ),
+        EndpointMeasure::Shrunk { percent } => {
+            format!("enforcer endpoint shrink '{endpoint}' --to {percent} --for {left} --reason …")
+        }
         EndpointMeasure::Tightened { rate, burst, by } => format!(
             "enforcer endpoint tighten '{endpoint}' --rate {rate} --burst {burst} --by {by} --for \
              {left} --reason …"

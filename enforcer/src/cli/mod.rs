@@ -48,6 +48,7 @@ use crate::paths::Places;
 
 pub(crate) use failure::{Exit, Failure, chain};
 pub(crate) use output::{Format, Printed, Printer, Table};
+pub(crate) use quarantine::span;
 
 /// eBPF-assisted host-level API traffic enforcer.
 #[derive(Debug, Parser)]

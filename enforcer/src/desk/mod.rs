@@ -127,7 +127,8 @@ impl Desk {
                     continue;
                 }
             };
-            let Some(Incoming { call, peer, reply }) = incoming else { break };
+            let Some(Incoming { call, peer, author: whose, reply }) = incoming else { break };
+            let by = whose.unwrap_or_else(|| author(peer));
             // Whoever asked may be gone; the deed stands.
             match ListCall::among(call) {
                 Ok(call) => {
@@ -152,7 +153,7 @@ impl Desk {
                         drop(reply.send(done));
                     });
                 }
-                Err(call) => drop(reply.send(self.answer(call, peer).await)),
+                Err(call) => drop(reply.send(self.answer(call, peer, &by).await)),
             }
         }
         self.flush_uses();
@@ -201,8 +202,7 @@ impl Desk {
         }
     }
 
-    async fn answer(&mut self, call: Call, peer: Peer) -> Result<Answer, Refusal> {
-        let by = &author(peer);
+    async fn answer(&mut self, call: Call, peer: Peer, by: &Author) -> Result<Answer, Refusal> {
         match call {
             Call::Anchor => {
                 Err(Refusal::new(RefusalKind::Failed, "the log is anchored beside the desk"))

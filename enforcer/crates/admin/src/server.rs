@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use enforcer_model::Author;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +52,8 @@ pub struct Incoming {
     pub call: Call,
     /// By whom.
     pub peer: Peer,
+    /// Whose decision it is, where that is not the peer's: a rule's, when the agent asks itself.
+    pub author: Option<Author>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Answer, Refusal>>,
 }
@@ -313,7 +316,7 @@ async fn dispatch(
 ) -> Result<Answer, Refusal> {
     let stopping = || Refusal::new(RefusalKind::Failed, "the agent is stopping");
     let (reply, answer) = oneshot::channel();
-    if calls.send(Incoming { call, peer, reply }).await.is_err() {
+    if calls.send(Incoming { call, peer, author: None, reply }).await.is_err() {
         return Err(stopping());
     }
     answer.await.unwrap_or_else(|_| Err(stopping()))

@@ -138,6 +138,18 @@ impl Factor {
     pub const fn parts(self) -> u32 {
         self.0
     }
+
+    /// This share of what `other` leaves. Two shares never make nothing: a caller is slowed down, and
+    /// shut out by none of them alone.
+    #[must_use]
+    pub const fn of(self, other: Self) -> Self {
+        if self.0 == 0 || other.0 == 0 {
+            return Self(0);
+        }
+        // At most a hundred million.
+        let parts = self.0 * other.0 / 1_000;
+        if parts == 0 { Self(1) } else { Self::per_thousand(parts) }
+    }
 }
 
 impl Default for Factor {

@@ -13,6 +13,7 @@ use enforcer_limits::{Demand, Entered, Level, Limits, Payer, Stage, Taken, When}
 use enforcer_model::{Moment, Rejection, Role};
 use enforcer_policy::{Charged, Policy};
 
+use crate::endpoints::Endpoints;
 use crate::scene::{Scene, seen};
 
 /// What one request is measured by.
@@ -20,6 +21,8 @@ pub(crate) struct Till<'a> {
     pub(crate) scene: &'a Scene<'a, 'a>,
     pub(crate) policy: &'a Policy,
     pub(crate) limits: &'a Arc<Limits>,
+    /// What of them is shrunk for a while.
+    pub(crate) endpoints: &'a Endpoints,
     /// What the request says of the length of its body.
     pub(crate) body: Option<u64>,
     pub(crate) now: Moment,
@@ -98,7 +101,8 @@ impl Till<'_> {
         roles: Option<&RoleSet>,
     ) -> Demand<'b> {
         let factor = self.policy.incident(self.scene.incident).factor(charged, roles);
-        charged.limit.demand(payer, factor)
+        let share = self.endpoints.share_of(payer, self.now.wall).of(self.scene.stricter.share);
+        charged.limit.demand(payer, share.of(factor))
     }
 
     async fn take(&self, demands: Vec<Demand<'_>>) -> Result<Option<Taken>, Rejection> {

@@ -1,10 +1,14 @@
-//! What operators have disabled, or let be used less, while the service runs.
+//! What operators and rules have disabled, or let be used less, or only by stronger proof, while the
+//! service runs.
 //!
-//! One table for all threads, asked for every request as soon as its path has one meaning, and again
-//! for a path that a route writes anew. Empty, it costs a load of one flag; full, a walk through
-//! [`ENDPOINTS_MAX`] patterns. A rule ends by the clock of the request, whether or not anybody has
-//! cleared it away. Of several rules that hit, each must let the request pass.
+//! One table for all threads. Endpoints are asked for every request as soon as its path has one
+//! meaning, and again for a path that a route writes anew; routes once they are matched; callers and
+//! networks where limits are drawn on. Empty, it costs a load of one flag; full, a walk through
+//! [`ENDPOINTS_MAX`] patterns and a look-up of the route and the caller. A rule ends by the clock of
+//! the request, whether or not anybody has cleared it away. Of several rules that hit, each must let
+//! the request pass.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,28 +17,52 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use enforcer_inspect::{Head, Path};
 use enforcer_limits::{By, Factor, Limit, Limits, Payer};
-use enforcer_model::{Expiry, Moment, Reason, Rejection, Source, Timestamp};
-use enforcer_policy::Endpoint;
+use enforcer_model::{Expiry, Moment, Principal, Reason, Rejection, Source, Timestamp};
+use enforcer_policy::{Require, Requires};
 use http::StatusCode;
 
-/// Endpoints that can be disabled or tightened at once; one more is refused to the operator.
+use crate::scope::Scope;
+
+/// Measures about endpoints and routes that can hold at once; one more is refused.
 pub const ENDPOINTS_MAX: usize = 256;
+
+/// Measures about callers and networks that can hold at once; one more is refused.
+pub const CALLERS_MAX: usize = 1_024;
 
 /// What lies before the endpoints.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     /// Spares every request the walk while there are no rules.
     any: AtomicBool,
-    rules: ArcSwap<Vec<Arc<EndpointRule>>>,
+    rules: ArcSwap<Table>,
 }
 
-/// What an operator has decided about one endpoint.
+/// The rules by what they are about.
+#[derive(Debug, Default)]
+struct Table {
+    all: Vec<Arc<EndpointRule>>,
+    endpoints: Vec<Arc<EndpointRule>>,
+    routes: HashMap<Arc<str>, Vec<Arc<EndpointRule>>>,
+    callers: HashMap<Principal, Vec<Arc<EndpointRule>>>,
+    sources: Vec<Arc<EndpointRule>>,
+}
+
+/// How much stricter a request is to be taken than the policy says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stricter {
+    /// What its caller must show as well.
+    pub(crate) require: Requires,
+    /// What is left of the rates that it is counted by.
+    pub(crate) share: Factor,
+}
+
+/// What an operator or a rule has decided about one scope.
 #[derive(Debug)]
 pub struct EndpointRule {
     /// Its name, such as `EP-3`.
     pub id: Arc<str>,
     /// Which requests it is about.
-    pub endpoint: Endpoint,
+    pub scope: Scope,
     /// What becomes of them.
     pub measure: Measure,
     /// When it ends.
@@ -49,6 +77,10 @@ pub enum Measure {
     Disable(StatusCode),
     /// Those over this limit are refused.
     Tighten(Limit),
+    /// The rates and bursts that they are counted by are this share of what they would be.
+    Shrink(Factor),
+    /// Their callers must show this as well.
+    Require(Requires),
 }
 
 /// Statuses that a client acts on in another way than by going away.
@@ -72,10 +104,21 @@ pub(crate) struct Barred {
 }
 
 impl Endpoints {
-    /// These rules, from the next request on; no more than [`ENDPOINTS_MAX`].
+    /// These rules, from the next request on; no more than [`ENDPOINTS_MAX`] and [`CALLERS_MAX`].
     pub fn publish(&self, rules: Vec<Arc<EndpointRule>>) {
         let any = !rules.is_empty();
-        self.rules.store(Arc::new(rules));
+        let mut table = Table::default();
+        for rule in &rules {
+            let rule = Arc::clone(rule);
+            match &rule.scope {
+                Scope::Endpoint(_) => table.endpoints.push(rule),
+                Scope::Route(name) => table.routes.entry(Arc::clone(name)).or_default().push(rule),
+                Scope::Caller(one) => table.callers.entry(one.clone()).or_default().push(rule),
+                Scope::Source(_) => table.sources.push(rule),
+            }
+        }
+        table.all = rules;
+        self.rules.store(Arc::new(table));
         // Behind the rules: who sees the flag sees them.
         self.any.store(any, Ordering::Release);
     }
@@ -87,7 +130,7 @@ impl Endpoints {
 
     /// The rule `id`.
     pub(crate) fn rule(&self, id: &str) -> Option<Arc<EndpointRule>> {
-        self.rules.load().iter().find(|rule| &*rule.id == id).map(Arc::clone)
+        self.rules.load().all.iter().find(|rule| &*rule.id == id).map(Arc::clone)
     }
 
     /// What lies before a request for `path`, which may be another than the head's.
@@ -102,15 +145,79 @@ impl Endpoints {
     #[cold]
     fn hit(&self, head: &Head, path: &Path, now: Timestamp) -> Option<Gate> {
         let rules = self.rules.load();
-        let hit = rules.iter().filter(|rule| {
-            !rule.until.is_over(now) && rule.endpoint.hits(&head.method, &head.host, path)
+        let hit = rules.endpoints.iter().filter(|rule| {
+            !rule.until.is_over(now) && rule.scope.hits(&head.method, &head.host, path)
         });
-        let hit: Vec<_> = hit.map(Arc::clone).collect();
-        (!hit.is_empty()).then_some(Gate(hit))
+        Gate::of(hit.map(Arc::clone).collect())
+    }
+
+    /// What lies before a request that the route `name` serves.
+    #[inline]
+    pub(crate) fn before_route(&self, name: &str, now: Timestamp) -> Option<Gate> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let rules = self.rules.load();
+        let hit = rules.routes.get(name)?.iter().filter(|rule| !rule.until.is_over(now));
+        Gate::of(hit.map(Arc::clone).collect())
+    }
+
+    /// How much stricter requests on the route `name` are taken.
+    #[inline]
+    pub(crate) fn stricter(&self, name: &str, now: Timestamp) -> Stricter {
+        let mut stricter = Stricter::default();
+        if !self.any.load(Ordering::Acquire) {
+            return stricter;
+        }
+        let rules = self.rules.load();
+        for rule in rules.routes.get(name).into_iter().flatten() {
+            match rule.measure {
+                _ if rule.until.is_over(now) => {}
+                Measure::Require(require) => stricter.require = stricter.require.and(require),
+                Measure::Shrink(share) => stricter.share = share.of(stricter.share),
+                Measure::Disable(_) | Measure::Tighten(_) => {}
+            }
+        }
+        stricter
+    }
+
+    /// What is left of the rates that `payer` is counted by, wherever.
+    #[inline]
+    pub(crate) fn share_of(&self, payer: &Payer<'_>, now: Timestamp) -> Factor {
+        if !self.any.load(Ordering::Acquire) {
+            return Factor::WHOLE;
+        }
+        let rules = self.rules.load();
+        let own = payer.principal.and_then(|caller| rules.callers.get(caller));
+        let address = payer.source.address();
+        let near = rules.sources.iter().filter(|rule| match rule.scope {
+            Scope::Source(network) => network.contains(address),
+            Scope::Caller(_) | Scope::Endpoint(_) | Scope::Route(_) => false,
+        });
+        let hit = own.into_iter().flatten().chain(near).filter(|rule| !rule.until.is_over(now));
+        hit.fold(Factor::WHOLE, |left, rule| match rule.measure {
+            Measure::Shrink(share) => share.of(left),
+            Measure::Disable(_) | Measure::Require(_) | Measure::Tighten(_) => left,
+        })
     }
 }
 
 impl Measure {
+    /// `percent` of every rate is left; none when that is nothing, or everything.
+    pub fn shrink(percent: u8) -> Option<Self> {
+        let some = (1..100).contains(&percent);
+        some.then(|| Self::Shrink(Factor::per_thousand(u32::from(percent) * 10)))
+    }
+
+    /// Callers must show what `words` name, as a policy writes it; none when one of them is no such
+    /// word, or there are none.
+    pub fn require(words: &[String]) -> Option<Self> {
+        let all = words.iter().map(|word| Require::named(word).map(Requires::from));
+        let all: Option<Vec<_>> = all.collect();
+        let all = all?.into_iter().fold(Requires::default(), Requires::and);
+        (!all.is_empty()).then_some(Self::Require(all))
+    }
+
     /// All are refused with `status`; none when that does not turn a client away.
     pub fn disable(status: u16) -> Option<Self> {
         let refuses = (400..600).contains(&status) && !NOT_REFUSALS.contains(&status);
@@ -120,15 +227,15 @@ impl Measure {
 
 impl EndpointRule {
     /// A rule that has refused nothing so far.
-    pub fn new(id: Arc<str>, endpoint: Endpoint, measure: Measure, until: Expiry) -> Self {
-        Self { id, endpoint, measure, until, refused: AtomicU64::new(0) }
+    pub fn new(id: Arc<str>, scope: Scope, measure: Measure, until: Expiry) -> Self {
+        Self { id, scope, measure, until, refused: AtomicU64::new(0) }
     }
 
     /// The same rule with other words, which goes on counting.
     #[must_use]
     pub fn changed(&self, measure: Measure, until: Expiry) -> Self {
-        let (id, endpoint) = (Arc::clone(&self.id), self.endpoint.clone());
-        Self { id, endpoint, measure, until, refused: AtomicU64::new(self.refused()) }
+        let (id, scope) = (Arc::clone(&self.id), self.scope.clone());
+        Self { id, scope, measure, until, refused: AtomicU64::new(self.refused()) }
     }
 
     /// How many requests it has refused.
@@ -142,7 +249,7 @@ impl EndpointRule {
     }
 
     fn barred(&self, what: &'static str, status: StatusCode, wait: Option<Duration>) -> Barred {
-        let (id, endpoint) = (Arc::clone(&self.id), self.endpoint.to_string().into());
+        let (id, endpoint) = (Arc::clone(&self.id), self.scope.to_string().into());
         Barred { id, endpoint, what, status, retry_after: wait }
     }
 
@@ -172,6 +279,10 @@ impl EndpointRule {
 }
 
 impl Gate {
+    fn of(rules: Vec<Arc<EndpointRule>>) -> Option<Self> {
+        (!rules.is_empty()).then_some(Self(rules))
+    }
+
     /// Refuses what is disabled, and what the address has used up.
     pub(crate) async fn admit_source(
         &self,

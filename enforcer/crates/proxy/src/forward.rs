@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 
 use crate::admission::Admitted;
 use crate::body::{ClientBody, Notes};
+use crate::endpoints::Endpoints;
 use crate::entry::Origin;
 use crate::problem::{X_REQUEST_ID, request_id};
 use crate::scene::{Scene, authorise};
@@ -124,13 +125,14 @@ pub(crate) fn rewritten(
     scene: &Scene<'_, '_>,
     caller: Option<(&Identity, RoleSet)>,
     policy: &Policy,
+    endpoints: &Endpoints,
 ) -> Result<Option<Path>, Rejection> {
     let Some(rewrite) = &scene.route.rewrite else { return Ok(None) };
     let path = head.path.rewritten(rewrite)?;
     if let Some(other) = policy.route_for(head.host.as_str(), path.as_str())
         && other.route.number != scene.route.number
     {
-        authorise(&scene.on(&other, policy)?, caller, policy)?;
+        authorise(&scene.on(&other, policy, endpoints)?, caller, policy)?;
     }
     Ok(Some(path))
 }

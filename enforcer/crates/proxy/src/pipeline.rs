@@ -234,11 +234,17 @@ impl Engine {
         let route = matched.route;
         entry.route(&route.name);
         tunnel::refuse_unless(route.websocket, head)?;
+        let route_gate = shared.endpoints.before_route(&route.name, now.wall);
+        if let Some(gate) = &route_gate {
+            gate.admit_source(origin.source, &shared.limits, now).await?;
+        }
         let scene = Scene::new(&matched, head, &parts.headers, origin, policy, level, now.wall)?;
+        let scene = scene.under(&shared.endpoints);
         entry.scene(&scene);
 
         // The address pays before the credential is looked at, so that guessing is limited too.
-        let till = Till { scene: &scene, policy, limits: &shared.limits, body: length, now };
+        let (limits, endpoints) = (&shared.limits, &*shared.endpoints);
+        let till = Till { scene: &scene, policy, limits, endpoints, body: length, now };
         let admitted = till.admit_source().await?;
 
         let known = match self.meet(&scene, head, &parts, policy, now, entry).await {
@@ -255,13 +261,18 @@ impl Engine {
         let permit = decided?;
         entry.permit(&permit);
         // A path that is written anew is another request: its own route must allow it as well.
-        let path = rewritten(head, &scene, caller, policy)?;
-        let rewritten_gate =
-            path.as_ref().and_then(|path| shared.endpoints.before(head, path, now.wall));
-        if let Some(gate) = &rewritten_gate {
+        let path = rewritten(head, &scene, caller, policy, endpoints)?;
+        let rewritten_gates = path.as_ref().map(|path| {
+            let other = policy.route_for(head.host.as_str(), path.as_str());
+            let other = other.filter(|other| other.route.number != route.number);
+            let other = other.and_then(|other| endpoints.before_route(&other.route.name, now.wall));
+            [endpoints.before(head, path, now.wall), other]
+        });
+        let rewritten_gates = rewritten_gates.iter().flatten().flatten();
+        for gate in rewritten_gates.clone() {
             gate.admit_source(origin.source, &shared.limits, now).await?;
         }
-        for gate in gate.iter().chain(&rewritten_gate) {
+        for gate in gate.iter().chain(&route_gate).chain(rewritten_gates) {
             let payer = scene.payer(caller.map(|(identity, _)| identity), None, None);
             gate.admit_caller(&payer, &shared.limits, now).await?;
         }

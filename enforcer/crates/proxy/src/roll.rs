@@ -10,7 +10,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use enforcer_model::HttpVersion;
+use enforcer_policy::Policy;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -166,12 +168,15 @@ impl Roll {
         self: Rc<Self>,
         mut errands: mpsc::Receiver<Errand>,
         endpoints: Arc<Endpoints>,
+        policy: Arc<ArcSwap<Policy>>,
     ) {
         while let Some(errand) = errands.recv().await {
             // Whoever asked may be gone.
             match errand {
                 Errand::Count { reply } => drop(reply.send(self.count())),
-                Errand::Cut { rule, reply } => drop(reply.send(self.cut(&rule, &endpoints))),
+                Errand::Cut { rule, reply } => {
+                    drop(reply.send(self.cut(&rule, &endpoints, &policy.load())))
+                }
             }
         }
     }
@@ -193,11 +198,12 @@ impl Roll {
         all
     }
 
-    fn cut(&self, rule: &str, endpoints: &Endpoints) -> u64 {
+    fn cut(&self, rule: &str, endpoints: &Endpoints, policy: &Policy) -> u64 {
         let Some(rule) = endpoints.rule(rule) else { return 0 };
-        let cut = self.seats().into_iter().map(|seat| {
-            seat.pulse.withdraw(&|head| rule.endpoint.hits(&head.method, &head.host, &head.path))
-        });
+        let cut = self
+            .seats()
+            .into_iter()
+            .map(|seat| seat.pulse.withdraw(&|head| rule.scope.means(head, policy)));
         cut.map(|cut| u64::try_from(cut).unwrap_or(u64::MAX)).sum()
     }
 

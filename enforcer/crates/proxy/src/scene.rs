@@ -8,9 +8,10 @@ use enforcer_authz::{Caller, Facts, Permit, RoleSet, decide};
 use enforcer_inspect::Head;
 use enforcer_limits::Payer;
 use enforcer_model::{Reason, Rejection, Timestamp};
-use enforcer_policy::{Matched, Policy, Require, Route, Shown};
+use enforcer_policy::{Matched, Policy, Require, Requires, Route, Shown};
 use http::HeaderMap;
 
+use crate::endpoints::{Endpoints, Stricter};
 use crate::entry::Origin;
 use crate::under_way::InFlight;
 
@@ -22,6 +23,8 @@ pub(crate) struct Scene<'p, 'a> {
     pub(crate) origin: &'a Origin,
     pub(crate) region: Option<&'a str>,
     pub(crate) incident: u8,
+    /// What operators and rules ask beyond the policy.
+    pub(crate) stricter: Stricter,
     head: &'a Head,
     headers: &'a HeaderMap,
     path: &'a str,
@@ -64,7 +67,31 @@ impl<'p, 'a> Scene<'p, 'a> {
             false => None,
         };
         let (params, path) = (matched.params(), &*matched.path);
-        Ok(Self { route, origin, region, incident, head, headers, path, params, query, now })
+        let stricter = Stricter::default();
+        Ok(Self {
+            route,
+            origin,
+            region,
+            incident,
+            stricter,
+            head,
+            headers,
+            path,
+            params,
+            query,
+            now,
+        })
+    }
+
+    /// Taken as strictly as `endpoints` say beyond the policy.
+    pub(crate) fn under(mut self, endpoints: &Endpoints) -> Self {
+        self.stricter = endpoints.stricter(&self.route.name, self.now);
+        self
+    }
+
+    /// What callers must show.
+    fn required(&self, policy: &Policy) -> Requires {
+        policy.incident(self.incident).require(self.route).and(self.stricter.require)
     }
 
     /// The same request, as the route of a path that is written anew sees it.
@@ -72,9 +99,11 @@ impl<'p, 'a> Scene<'p, 'a> {
         &'b self,
         matched: &'b Matched<'b>,
         policy: &'b Policy,
+        endpoints: &Endpoints,
     ) -> Result<Scene<'b, 'b>, Rejection> {
         let Self { head, headers, origin, incident, now, .. } = *self;
-        Scene::new(matched, head, headers, origin, policy, incident, now)
+        let scene = Scene::new(matched, head, headers, origin, policy, incident, now)?;
+        Ok(scene.under(endpoints))
     }
 
     /// As `caller` brings it; nobody was identified without one.
@@ -119,8 +148,7 @@ impl<'p, 'a> Scene<'p, 'a> {
 
     /// Whether the route needs to know who is calling: it is not public, or asks for a proof.
     pub(crate) fn wants_caller(&self, policy: &Policy) -> bool {
-        let required = policy.incident(self.incident).require(self.route);
-        !self.route.authz.is_public() || !required.is_empty()
+        !self.route.authz.is_public() || !self.required(policy).is_empty()
     }
 }
 
@@ -134,8 +162,9 @@ pub(crate) fn authorise<'p>(
     if identity.is_none() && scene.wants_caller(policy) {
         return Err(Reason::CredentialMissing.because(NoCredential));
     }
-    let required = policy.incident(scene.incident).require(scene.route);
-    if let Some(unmet) = required.unmet(Shown::of(identity, scene.origin.certificate.is_some())) {
+    if let Some(unmet) =
+        scene.required(policy).unmet(Shown::of(identity, scene.origin.certificate.is_some()))
+    {
         return Err(Reason::AuthenticationTooWeak.because(TooWeak(unmet)));
     }
     if let Some(Proof::Key(key)) = identity.map(Identity::proof) {

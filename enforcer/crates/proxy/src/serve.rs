@@ -57,7 +57,8 @@ pub async fn serve(
         connections: TaskTracker::new(),
     });
     let roll = Rc::clone(&thread.engine.roll);
-    let errands = roll.attend(shared.rolls.join(), Arc::clone(&shared.endpoints));
+    let (endpoints, policy) = (Arc::clone(&shared.endpoints), Arc::clone(&shared.policy));
+    let errands = roll.attend(shared.rolls.join(), endpoints, policy);
     tokio::task::spawn_local(errands);
     for bound in listeners.0 {
         let entrance = Entrance::open(bound.opening)?;

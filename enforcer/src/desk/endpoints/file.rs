@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use enforcer_admin::call::EndpointMeasure;
 use enforcer_model::{Author, Expiry, Timestamp};
-use enforcer_proxy::{ENDPOINTS_MAX, EndpointRule};
+use enforcer_proxy::{CALLERS_MAX, ENDPOINTS_MAX, EndpointRule};
 use serde::{Deserialize, Serialize};
 
-use super::{Held, limit, named, numbers, refusing};
+use super::{Held, limit, named, numbers, refusing, requiring, shrinking};
 use crate::files;
 
 /// What an agent that starts would not know to refuse.
@@ -51,8 +51,8 @@ pub(super) fn read(file: &Path) -> Result<(u32, Vec<Held>), OpenError> {
         read => read.map_err(|error| broken(error.to_string()))?,
     };
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-    if kept.rules.len() > ENDPOINTS_MAX {
-        return Err(broken(format!("it has more than {ENDPOINTS_MAX} rules")));
+    if kept.rules.len() > ENDPOINTS_MAX + CALLERS_MAX {
+        return Err(broken(format!("it has more than {} rules", ENDPOINTS_MAX + CALLERS_MAX)));
     }
     let held = kept.rules.into_iter().map(|rule| rule.held().map_err(&broken));
     Ok((kept.next, held.collect::<Result<_, _>>()?))
@@ -68,7 +68,7 @@ impl KeptRule {
     fn of(held: &Held) -> Self {
         Self {
             id: Arc::clone(&held.rule.id),
-            endpoint: held.rule.endpoint.to_string(),
+            endpoint: held.rule.scope.to_string(),
             measure: held.measure.clone(),
             since: held.since,
             until: held.rule.until,
@@ -85,6 +85,8 @@ impl KeptRule {
             EndpointMeasure::Tightened { rate, burst, by } => {
                 limit(&id, *by, numbers(rate, Some(*burst)).map_err(wrong)?.0)
             }
+            EndpointMeasure::Required { what } => requiring(what).map_err(wrong)?,
+            EndpointMeasure::Shrunk { percent } => shrinking(*percent).map_err(wrong)?,
         };
         let endpoint = named(&endpoint).map_err(wrong)?;
         let rule = Arc::new(EndpointRule::new(id, endpoint, measure, until));

@@ -1,10 +1,12 @@
-//! Endpoints that operators have disabled or tightened, by the one writer of `endpoints.json`.
+//! Endpoints, routes and callers that operators and rules have disabled or tightened, by the one writer
+//! of `endpoints.json`.
 //!
 //! A change is in force for the next request before the call returns, and on disk before that if the
 //! disk takes it: a kill or a reload brings nothing back to life. A file that cannot be read keeps
 //! the agent from starting, because nobody could say what it must refuse. One rule of each kind for
 //! an endpoint: saying it again changes the rule, and it goes on counting.
 
+mod asked;
 mod file;
 
 use std::path::PathBuf;
@@ -12,18 +14,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_admin::call::{
-    EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints as Listed, TightenBy,
+    EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints as Listed,
 };
 use enforcer_admin::{Answer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, EndpointChange, EndpointEvent, Record, Ticket};
-use enforcer_limits::{By, Kind, Limit};
-use enforcer_model::{Author, Expiry, Rate, Timestamp};
-use enforcer_policy::{Endpoint, Policy};
-use enforcer_proxy::{ENDPOINTS_MAX, EndpointRule, Endpoints, Measure};
+use enforcer_model::{Author, Expiry, Timestamp};
+use enforcer_policy::Policy;
+use enforcer_proxy::{CALLERS_MAX, ENDPOINTS_MAX, EndpointRule, Endpoints, Measure, Scope};
 use tracing::{error, info};
 
 use super::near::nearest;
 use super::{Desk, checked};
+
+use asked::{
+    known, limit, named, numbers, refuse_callers, refuse_impossible, refuse_unlimited, refusing,
+    requiring, shrinking, stronger,
+};
 
 pub(crate) use file::OpenError;
 
@@ -58,6 +64,8 @@ struct Done {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Disable,
+    Require,
+    Shrink,
     Tighten,
 }
 
@@ -72,6 +80,8 @@ impl Desk {
             EndpointOrder::List => ("endpoint list", None),
             EndpointOrder::Disable { reason, .. } => ("endpoint disable", Some(reason)),
             EndpointOrder::Enable { reason, .. } => ("endpoint enable", reason.as_ref()),
+            EndpointOrder::Require { reason, .. } => ("endpoint require", Some(reason)),
+            EndpointOrder::Shrink { reason, .. } => ("endpoint shrink", Some(reason)),
             EndpointOrder::Tighten { reason, .. } => ("endpoint tighten", Some(reason)),
             EndpointOrder::Relax { reason, .. } => ("endpoint relax", reason.as_ref()),
         };
@@ -118,16 +128,16 @@ impl EndpointDesk {
 
     /// How many are disabled.
     pub(super) fn disabled(&self) -> u64 {
-        self.count(Verb::Disable)
+        self.count(|verb| verb == Verb::Disable)
     }
 
-    /// How many are tightened.
+    /// How many are tightened, whichever way.
     pub(super) fn tightened(&self) -> u64 {
-        self.count(Verb::Tighten)
+        self.count(|verb| verb != Verb::Disable)
     }
 
-    fn count(&self, verb: Verb) -> u64 {
-        let count = self.held.iter().filter(|held| held.verb() == verb).count();
+    fn count(&self, is_meant: impl Fn(Verb) -> bool) -> u64 {
+        let count = self.held.iter().filter(|held| is_meant(held.verb())).count();
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
@@ -145,14 +155,33 @@ impl EndpointDesk {
                 return Err(nothing);
             }
             EndpointOrder::Disable { endpoint, status, ttl_seconds, cut: _, reason } => {
-                let endpoint = named(&endpoint)?;
+                let endpoint = known(&endpoint, policy)?;
+                refuse_callers(&endpoint, "disabled")?;
                 let answer = refusing(status)?;
                 let kept = EndpointMeasure::Disabled { status };
                 let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
                 self.put(Verb::Disable, new, |_| answer, by, policy, now)?
             }
+            EndpointOrder::Require { endpoint, what, ttl_seconds, reason } => {
+                let endpoint = known(&endpoint, policy)?;
+                let what = if what.is_empty() { stronger(&endpoint, policy)? } else { what };
+                let measure = requiring(&what)?;
+                refuse_impossible(&endpoint, &what, &measure, policy)?;
+                let kept = EndpointMeasure::Required { what };
+                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                self.put(Verb::Require, new, |_| measure, by, policy, now)?
+            }
+            EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason } => {
+                let endpoint = known(&endpoint, policy)?;
+                refuse_unlimited(&endpoint, policy)?;
+                let measure = shrinking(percent)?;
+                let kept = EndpointMeasure::Shrunk { percent };
+                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                self.put(Verb::Shrink, new, |_| measure, by, policy, now)?
+            }
             EndpointOrder::Tighten { endpoint, rate, burst, by: whose, ttl_seconds, reason } => {
-                let endpoint = named(&endpoint)?;
+                let endpoint = known(&endpoint, policy)?;
+                refuse_callers(&endpoint, "given a rate")?;
                 let (kind, burst) = numbers(&rate, burst)?;
                 let kept = EndpointMeasure::Tightened { rate, burst, by: whose };
                 let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
@@ -217,12 +246,12 @@ impl EndpointDesk {
         now: Timestamp,
     ) -> Result<Done, Refusal> {
         let New { endpoint, kept, until, reason } = new;
-        let same = |held: &Held| held.verb() == verb && held.rule.endpoint.is_same(&endpoint);
+        let same = |held: &Held| held.verb() == verb && held.rule.scope.is_same(&endpoint);
         let place = self.held.iter().position(same);
         let before = place.and_then(|place| self.held.get(place)).map(|held| held.row(policy));
         let rule = match place.and_then(|place| self.held.get(place)) {
             Some(known) => known.rule.changed(measure(&known.rule.id), until),
-            None if self.held.len() >= ENDPOINTS_MAX => return Err(full()),
+            None if self.is_full_for(&endpoint, by) => return Err(full(&endpoint)),
             None => {
                 let id: Arc<str> = format!("EP-{}", self.next).into();
                 self.next = self.next.saturating_add(1);
@@ -238,7 +267,7 @@ impl EndpointDesk {
         }
         let what = match verb {
             Verb::Disable => EndpointEvent::Disabled,
-            Verb::Tighten => EndpointEvent::Tightened,
+            Verb::Require | Verb::Shrink | Verb::Tighten => EndpointEvent::Tightened,
         };
         let reason = Some(rule.reason.clone());
         Ok(Done { what, rule, before, author: by.clone(), reason })
@@ -253,13 +282,15 @@ impl EndpointDesk {
         by: &Author,
         policy: &Policy,
     ) -> Result<Done, Refusal> {
-        let endpoint: Option<Endpoint> = which.parse().ok();
+        let scope: Option<Scope> = which.parse().ok();
         let is_meant = |held: &&Held| {
             held.rule.id.eq_ignore_ascii_case(which)
-                || endpoint.as_ref().is_some_and(|one| held.rule.endpoint.is_same(one))
+                || scope.as_ref().is_some_and(|one| held.rule.scope.is_same(one))
         };
         let found = self.held.iter().filter(is_meant);
-        let found = found.map(|held| (held.verb() == verb, Arc::clone(&held.rule.id)));
+        // What is not disabled is tightened in some way, and relaxed.
+        let fits = |held: &Held| (held.verb() == Verb::Disable) == (verb == Verb::Disable);
+        let found = found.map(|held| (fits(held), Arc::clone(&held.rule.id)));
         let id = match found.max_by_key(|(fits, _)| *fits) {
             Some((true, id)) => id,
             Some((false, id)) => return Err(other_kind(verb, &id)),
@@ -270,7 +301,7 @@ impl EndpointDesk {
         let held = held.ok_or_else(|| self.unknown(verb, which))?;
         let what = match verb {
             Verb::Disable => EndpointEvent::Enabled,
-            Verb::Tighten => EndpointEvent::Relaxed,
+            Verb::Require | Verb::Shrink | Verb::Tighten => EndpointEvent::Relaxed,
         };
         let rule = held.row(policy);
         Ok(Done { what, before: Some(rule.clone()), rule, author: by.clone(), reason })
@@ -279,13 +310,13 @@ impl EndpointDesk {
     fn unknown(&self, verb: Verb, which: &str) -> Refusal {
         let what = match verb {
             Verb::Disable => "disabled",
-            Verb::Tighten => "tightened",
+            Verb::Require | Verb::Shrink | Verb::Tighten => "tightened",
         };
         let mine: Vec<(String, String)> = self
             .held
             .iter()
-            .filter(|held| held.verb() == verb)
-            .map(|held| (held.rule.id.to_string(), held.rule.endpoint.to_string()))
+            .filter(|held| (held.verb() == Verb::Disable) == (verb == Verb::Disable))
+            .map(|held| (held.rule.id.to_string(), held.rule.scope.to_string()))
             .collect();
         let names = mine.iter().flat_map(|(id, endpoint)| [id.as_str(), endpoint.as_str()]);
         let hint = match nearest(which, names) {
@@ -293,6 +324,15 @@ impl EndpointDesk {
             None => "`enforcer endpoint list` tells what is".to_owned(),
         };
         Refusal::new(RefusalKind::NotFound, format!("no endpoint `{which}` is {what}")).hint(hint)
+    }
+
+    /// Whether there is no room for one more about such a scope. Rules leave a quarter of it to people.
+    fn is_full_for(&self, scope: &Scope, by: &Author) -> bool {
+        let is_caller = |scope: &Scope| matches!(scope, Scope::Caller(_) | Scope::Source(_));
+        let alike = |held: &&Held| is_caller(&held.rule.scope) == is_caller(scope);
+        let most = if is_caller(scope) { CALLERS_MAX } else { ENDPOINTS_MAX };
+        let most = if matches!(by, Author::Rule(_)) { most / 4 * 3 } else { most };
+        self.held.iter().filter(alike).count() >= most
     }
 
     fn publish(&self) {
@@ -348,7 +388,7 @@ impl Done {
 
 /// What an operator wants to hold.
 struct New {
-    endpoint: Endpoint,
+    endpoint: Scope,
     kept: EndpointMeasure,
     until: Expiry,
     reason: String,
@@ -358,19 +398,21 @@ impl Held {
     const fn verb(&self) -> Verb {
         match self.measure {
             EndpointMeasure::Disabled { .. } => Verb::Disable,
+            EndpointMeasure::Required { .. } => Verb::Require,
+            EndpointMeasure::Shrunk { .. } => Verb::Shrink,
             EndpointMeasure::Tightened { .. } => Verb::Tighten,
         }
     }
 
     fn row(&self, policy: &Policy) -> EndpointRow {
-        let routes = self.rule.endpoint.routes(policy);
+        let routes = self.rule.scope.routes(policy);
         self.row_with(routes.into_iter().map(str::to_owned).collect())
     }
 
     fn row_with(&self, routes: Vec<String>) -> EndpointRow {
         EndpointRow {
             id: self.rule.id.to_string(),
-            endpoint: self.rule.endpoint.to_string(),
+            endpoint: self.rule.scope.to_string(),
             measure: self.measure.clone(),
             since: self.since,
             until: self.rule.until,
@@ -398,6 +440,13 @@ fn arguments(order: &EndpointOrder) -> Vec<String> {
             arguments.extend(cut.then(|| "cut".to_owned()));
             arguments
         }
+        EndpointOrder::Require { endpoint, what, ttl_seconds, reason } => {
+            let what = if what.is_empty() { "stronger".to_owned() } else { what.join(", ") };
+            vec![endpoint.clone(), what, lasting(*ttl_seconds), reason.clone()]
+        }
+        EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason } => {
+            vec![endpoint.clone(), format!("{percent} %"), lasting(*ttl_seconds), reason.clone()]
+        }
         EndpointOrder::Tighten { endpoint, rate, burst, by, ttl_seconds, reason } => {
             let mut arguments = vec![endpoint.clone(), rate.clone()];
             arguments.extend(burst.map(|burst| format!("burst {burst}")));
@@ -407,46 +456,24 @@ fn arguments(order: &EndpointOrder) -> Vec<String> {
     }
 }
 
-fn named(text: &str) -> Result<Endpoint, Refusal> {
-    text.parse().map_err(|error: enforcer_policy::EndpointError| {
-        Refusal::new(RefusalKind::Usage, error.to_string()).hint(error.hint())
-    })
-}
-
-fn refusing(status: u16) -> Result<Measure, Refusal> {
-    Measure::disable(status).ok_or_else(|| {
-        let message = format!("{status} is not a status that turns a client away");
-        Refusal::new(RefusalKind::Usage, message)
-            .hint("such as 503 (come back), 410 (gone), 403 or 404")
-    })
-}
-
-fn numbers(rate: &str, burst: Option<u32>) -> Result<(Kind, u32), Refusal> {
-    let usage = |message: String| Refusal::new(RefusalKind::Usage, message);
-    let rate: Rate =
-        rate.parse().map_err(|error: enforcer_model::UnitError| usage(error.to_string()))?;
-    let burst = burst.unwrap_or(rate.count());
-    let most = std::num::NonZeroU32::new(burst);
-    let most = most.ok_or_else(|| usage("a burst of nothing admits nobody".to_owned()))?;
-    Ok((Kind::Rate { rate, burst: most }, burst))
-}
-
-/// Named as no limit of a policy can be, so that they never share a bucket.
-fn limit(id: &str, whose: TightenBy, kind: Kind) -> Measure {
-    let by = match whose {
-        TightenBy::Ip => By::Ip,
-        TightenBy::Principal => By::Principal,
-    };
-    Measure::Tighten(Limit::new(format!("endpoint {id}"), by, kind))
-}
-
 fn until(ttl_seconds: Option<u64>, now: Timestamp) -> Expiry {
     ttl_seconds
         .map_or(Expiry::Never, |ttl| Expiry::At(now.saturating_add(Duration::from_secs(ttl))))
 }
 
-fn full() -> Refusal {
-    let message = format!("{ENDPOINTS_MAX} endpoints are disabled or tightened already");
+fn full(scope: &Scope) -> Refusal {
+    let message = match scope {
+        Scope::Endpoint(_) | Scope::Route(_) => {
+            format!(
+                "{ENDPOINTS_MAX} endpoints are disabled or tightened already, or rules have their share of that"
+            )
+        }
+        Scope::Caller(_) | Scope::Source(_) => {
+            format!(
+                "the limits of {CALLERS_MAX} callers have shrunk already, or rules have their share of that"
+            )
+        }
+    };
     Refusal::new(RefusalKind::Guarded, message)
         .hint("end some of them (`enforcer endpoint list`), or join them with `{**}`")
 }
@@ -454,7 +481,7 @@ fn full() -> Refusal {
 fn other_kind(verb: Verb, id: &str) -> Refusal {
     let (is, command) = match verb {
         Verb::Disable => ("tightened, not disabled", "relax"),
-        Verb::Tighten => ("disabled, not tightened", "enable"),
+        Verb::Require | Verb::Shrink | Verb::Tighten => ("disabled, not tightened", "enable"),
     };
     Refusal::new(RefusalKind::NotFound, format!("the endpoint of {id} is {is}"))
         .hint(format!("`enforcer endpoint {command} {id}` ends that"))

@@ -1,5 +1,6 @@
 //! The owner of the rules, against a folder and a table.
 
+use enforcer_admin::call::TightenBy;
 use enforcer_audit::Config;
 use enforcer_model::SystemClock;
 use tempfile::TempDir;
@@ -19,11 +20,25 @@ version = 1
 address = "127.0.0.1:0"
 [upstream.orders]
 hosts = ["127.0.0.1:9"]
+[limit]
+ip = { by = "ip", rate = "10/s" }
+[role]
+reader = { from = ["key"] }
 [[route]]
 name = "exports"
 match = "api.test/v1/{**}"
 upstream = "orders"
 public = true
+[[route]]
+name = "orders"
+match = "api.test/orders/{**}"
+upstream = "orders"
+limits = ["ip"]
+  [[route.allow]]
+  method = ["GET"]
+  role = "reader"
+[incident.2.require]
+orders = "bound"
 "#;
 
 #[test]
@@ -127,12 +142,72 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         (enable("DELETE api.test/v1/exprot"), RefusalKind::NotFound, "did you mean `DELETE api"),
         (enable("nothing like it"), RefusalKind::NotFound, "endpoint list"),
         (relax("EP-1"), RefusalKind::NotFound, "enforcer endpoint enable EP-1"),
+        (disable("route:order", None), RefusalKind::NotFound, "did you mean `route:orders`?"),
+        (disable("user:token:corp/alice", None), RefusalKind::Usage, "enforcer quarantine"),
+        (shrink("route:exports", 50), RefusalKind::Usage, "[limit]"),
+        (shrink("*/a", 50), RefusalKind::Usage, "route:NAME"),
+        (shrink("route:orders", 100), RefusalKind::Usage, "1 to 99"),
+        (require("route:orders", &["mtls"]), RefusalKind::Guarded, "disable"),
+        (require("route:exports", &["token"]), RefusalKind::Guarded, "disable"),
+        (require("route:exports", &[]), RefusalKind::NotFound, "[incident.1.require]"),
+        (require("route:orders", &["password"]), RefusalKind::Usage, "`mtls`"),
+        (require("*/a", &["mtls"]), RefusalKind::Usage, "route:NAME"),
     ] {
         let refused = house.ask(&mut desk, order.clone()).unwrap_err();
         assert_eq!(refused.kind, kind, "{order:?}");
         assert!(refused.hint.unwrap_or_default().contains(hint), "{order:?}");
     }
     assert_eq!(desk.held.len(), 1);
+}
+
+#[test]
+fn routes_and_callers_are_shrunk_and_asked_for_more_each_by_a_rule_of_its_own_also_after_a_restart()
+{
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    let said = |changed: &EndpointChanged| changed.rule.measure.to_string();
+
+    let shrunk = house.changed(&mut desk, shrink("route:orders", 25));
+    let required = house.changed(&mut desk, require("route:orders", &[]));
+    let caller = house.changed(&mut desk, shrink("user:key:k7Qx2mP9aB3c", 50));
+    house.changed(&mut desk, disable("route:orders", Some(60)));
+    let again = house.changed(&mut desk, shrink("route:orders", 10));
+
+    assert_eq!(
+        (said(&shrunk).as_str(), said(&again).as_str()),
+        ("limits at 25 %", "limits at 10 %")
+    );
+    assert_eq!(shrunk.rule.id, again.rule.id);
+    assert_eq!(shrunk.rule.routes, ["orders"]);
+    assert_eq!(said(&required), "requires bound", "as the policy says of the next higher level");
+    assert_eq!(caller.rule.endpoint, "key:k7Qx2mP9aB3c");
+    assert_eq!((desk.disabled(), desk.tightened()), (1, 3));
+    drop(desk);
+
+    let mut desk = house.open().unwrap();
+    assert_eq!((desk.disabled(), desk.tightened()), (1, 3));
+    house.changed(&mut desk, relax("EP-2"));
+    house.changed(&mut desk, relax("key:k7Qx2mP9aB3c"));
+    house.changed(&mut desk, enable("route:orders"));
+    house.changed(&mut desk, relax("route:orders"));
+    assert!(desk.held.is_empty());
+}
+
+#[test]
+fn rules_leave_room_for_people() {
+    let house = House::new();
+    let mut desk = house.open().unwrap();
+    let rule = Author::Rule("bola".into());
+    let mut by_rule = |n: usize| {
+        let order = shrink(&format!("source:{}", std::net::Ipv4Addr::from(n as u32)), 50);
+        desk.decide(order, &rule, &house.policy, at(0)).map(drop)
+    };
+    let fits = CALLERS_MAX / 4 * 3;
+    assert!((0..fits).all(|n| by_rule(n).is_ok()));
+
+    assert_eq!(by_rule(fits).unwrap_err().kind, RefusalKind::Guarded);
+    assert!(by_rule(0).is_ok(), "what is there can be changed");
+    house.changed(&mut desk, shrink("source:192.0.2.1", 50));
 }
 
 #[test]
@@ -204,6 +279,24 @@ fn tighten(endpoint: &str) -> EndpointOrder {
         rate: "5/m".to_owned(),
         burst: None,
         by: TightenBy::Ip,
+        ttl_seconds: None,
+        reason: "test".to_owned(),
+    }
+}
+
+fn shrink(scope: &str, percent: u8) -> EndpointOrder {
+    EndpointOrder::Shrink {
+        endpoint: scope.to_owned(),
+        percent,
+        ttl_seconds: None,
+        reason: "test".to_owned(),
+    }
+}
+
+fn require(scope: &str, what: &[&str]) -> EndpointOrder {
+    EndpointOrder::Require {
+        endpoint: scope.to_owned(),
+        what: what.iter().map(|&word| word.to_owned()).collect(),
         ttl_seconds: None,
         reason: "test".to_owned(),
     }

@@ -1,4 +1,4 @@
-//! Endpoints that are disabled, or may be used less, for a while.
+//! Endpoints, routes and callers that are disabled, or may be used less, for a while.
 
 use enforcer_model::{Author, Expiry, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,29 @@ pub enum EndpointOrder {
         which: String,
         /// For the record.
         reason: Option<String>,
+    },
+    /// Callers must show more than the policy asks for.
+    Require {
+        /// `route:orders`.
+        endpoint: String,
+        /// `mtls`, `dpop`, `bound`, `token`, `key`; empty: what the policy requires of the route at the
+        /// next higher incident level, else a client certificate.
+        what: Vec<String>,
+        /// How long; none: until it is relaxed.
+        ttl_seconds: Option<u64>,
+        /// The operator's words.
+        reason: String,
+    },
+    /// The rates that requests are counted by shrink to a share of themselves.
+    Shrink {
+        /// `route:orders`, `user:token:corp/alice`, `key:k7Qx2mP9aB3c` or `source:203.0.113.0/24`.
+        endpoint: String,
+        /// 1 to 99.
+        percent: u8,
+        /// How long; none: until it is relaxed.
+        ttl_seconds: Option<u64>,
+        /// The operator's words.
+        reason: String,
     },
     /// Requests over this rate are refused.
     Tighten {
@@ -96,6 +119,16 @@ pub enum EndpointMeasure {
         /// What clients are told.
         status: u16,
     },
+    /// Callers must show this as well.
+    Required {
+        /// `mtls`, `dpop`, `bound`, `token`, `key`.
+        what: Vec<String>,
+    },
+    /// The rates that requests are counted by are this share of themselves.
+    Shrunk {
+        /// 1 to 99.
+        percent: u8,
+    },
     /// Requests over this rate are refused.
     Tightened {
         /// `5/m`.
@@ -147,6 +180,8 @@ impl std::fmt::Display for EndpointMeasure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Disabled { status } => write!(f, "disabled with {status}"),
+            Self::Required { what } => write!(f, "requires {}", what.join(" and ")),
+            Self::Shrunk { percent } => write!(f, "limits at {percent} %"),
             Self::Tightened { rate, burst, by } => write!(f, "{rate} burst {burst} by {by}"),
         }
     }

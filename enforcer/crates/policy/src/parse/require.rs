@@ -56,7 +56,8 @@ impl Require {
         !matches!(self, Self::Mtls)
     }
 
-    pub(super) fn named(word: &str) -> Option<Self> {
+    /// The one that a policy writes so.
+    pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == word)
     }
 
@@ -107,7 +108,7 @@ impl Requires {
     }
 
     /// Whether no credential can meet them all: an API key is no token.
-    pub(super) const fn is_impossible(self) -> bool {
+    pub const fn is_impossible(self) -> bool {
         let token = Require::Bound.bit() | Require::Dpop.bit() | Require::Token.bit();
         self.0 & Require::Key.bit() != 0 && self.0 & token != 0
     }

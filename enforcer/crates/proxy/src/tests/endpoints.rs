@@ -80,6 +80,68 @@ async fn a_tightened_endpoint_counts_callers_or_addresses() {
 }
 
 #[tokio::test]
+async fn a_disabled_route_is_refused_whatever_its_pattern_and_others_go_on() {
+    let house = House::open();
+    disable(&house, "route:app", 503);
+
+    let refused = raw(house.plain(), request("GET /app/x", &[])).await;
+    let other = raw(house.plain(), request("GET /open/x", &[])).await;
+
+    assert_eq!((status_of(&refused), status_of(&other)), (503, 200));
+    let record = house.seen_at(0).await;
+    assert_eq!(record.reason, Some(Reason::EndpointDisabled));
+    assert_eq!((record.rule.as_deref(), record.route.as_deref()), (Some("EP-1"), Some("app")));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn limits_of_a_route_or_a_caller_shrink_and_those_of_others_do_not() {
+    let mut house = House::open();
+    let (_, key) = house.key(&["reader"]);
+    let field = format!("x-api-key: {key}");
+    let ask = async || status_of(&raw(house.plain(), request("GET /tight/x", &[&field])).await);
+    let half = || Measure::shrink(50).unwrap();
+
+    // A burst of two for each key is one now.
+    publish(&house, "route:tight", half(), Expiry::Never);
+    assert_eq!([ask().await, ask().await], [200, 429]);
+    house.close().await;
+
+    let mut house = House::open();
+    let keys: Vec<_> = (0..2).map(|_| house.key(&["reader"])).collect();
+    let ask = async |house: &House, key: usize| {
+        let field = format!("x-api-key: {}", keys[key].1);
+        status_of(&raw(house.plain(), request("GET /tight/x", &[&field])).await)
+    };
+    publish(&house, &format!("key:{}", keys[0].0), half(), Expiry::Never);
+    assert_eq!([ask(&house, 0).await, ask(&house, 1).await, ask(&house, 1).await], [200; 3]);
+    publish(&house, "source:127.0.0.0/8", half(), Expiry::At(now()));
+    assert_eq!(ask(&house, 0).await, 429, "its own burst was one");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_route_that_asks_for_stronger_proof_refuses_what_was_good_enough_until_its_time_is_over()
+{
+    let mut house = House::open();
+    let (_, key) = house.key(&["reader"]);
+    let ask = async |line: &str| {
+        let field = format!("x-api-key: {key}");
+        status_of(&raw(house.plain(), request(line, &[&field])).await)
+    };
+    let mtls = || Measure::require(&["mtls".to_owned()]).unwrap();
+
+    publish(&house, "route:app", mtls(), Expiry::Never);
+    assert_eq!([ask("GET /app/x").await, ask("GET /open/x").await], [401, 200]);
+    assert_eq!(house.seen_at(0).await.reason, Some(Reason::AuthenticationTooWeak));
+    publish(&house, "route:open", mtls(), Expiry::Never);
+    assert_eq!([ask("GET /app/x").await, ask("GET /open/x").await], [200, 401]);
+    publish(&house, "route:open", mtls(), Expiry::At(now()));
+    assert_eq!(ask("GET /open/x").await, 200);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_rewrite_does_not_lead_around_a_disabled_endpoint() {
     let house = House::open();
     let text = format!(
