@@ -43,7 +43,9 @@ impl Actor {
             }
             Action::RaiseLevel(level) => {
                 let set = Some(IncidentLevel { level, ttl_seconds, reason });
-                match self.call(Call::Incident { set }, deed.author()).await? {
+                // Whoever decided, it adds to what people have set by hand, and ends as a rule's does.
+                let author = Author::Rule(deed.rule.to_string());
+                match self.call(Call::Incident { set }, author).await? {
                     Answer::Incident(status) => Ok(Acted {
                         what: format!("incident level {} ({level} asked for)", status.level),
                         until: Some(Expiry::At(self.clock.now().wall.saturating_add(deed.ttl))),
@@ -56,6 +58,7 @@ impl Actor {
             Action::DenyCredential
             | Action::DenyFingerprint
             | Action::DenyIdentity
+            | Action::DenySource
             | Action::Drop
             | Action::Notify => Err(mismatched()),
         }
@@ -74,7 +77,7 @@ impl Actor {
         };
         let list = UpstreamOrder::List { upstream: None };
         let Answer::Upstreams(all) =
-            self.call(Call::Upstream { order: list }, deed.author()).await?
+            self.call(Call::Upstream { order: list }, deed.author.clone()).await?
         else {
             return Err(mismatched());
         };
@@ -93,7 +96,7 @@ impl Actor {
                 reason: Some(reason.clone()),
                 force: false,
             };
-            match self.call(Call::Upstream { order }, deed.author()).await {
+            match self.call(Call::Upstream { order }, deed.author.clone()).await {
                 Ok(Answer::UpstreamChanged(changed)) => {
                     until = changed.until.or(until);
                     let why = changed.not_stored.map(|why| format!("{target} not on disk: {why}"));
@@ -119,7 +122,7 @@ impl Actor {
 
     async fn order_endpoint(&self, deed: &Deed, order: EndpointOrder) -> Result<Acted, String> {
         let is_disabled = matches!(order, EndpointOrder::Disable { .. });
-        let answer = self.call(Call::Endpoint { order }, deed.author()).await?;
+        let answer = self.call(Call::Endpoint { order }, deed.author.clone()).await?;
         let Answer::EndpointChanged(changed) = answer else { return Err(mismatched()) };
         let EndpointChanged { rule, before, applied, not_stored, .. } = *changed;
         if !applied {

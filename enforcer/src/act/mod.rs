@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use enforcer_admin::Incoming;
 use enforcer_audit::Ticket;
+use enforcer_detect::court::{Decision, Effect};
 use enforcer_detect::{Action, Entity, Scene};
 use enforcer_model::{Author, Clock, Expiry, Prefix, Source, Target};
 use tokio::sync::{mpsc, oneshot};
@@ -49,6 +50,8 @@ pub(crate) struct Deed {
     pub(crate) incident: Option<String>,
     /// The rule that found it.
     pub(crate) rule: Arc<str>,
+    /// Who decided; an approved one is its operator's.
+    pub(crate) author: Author,
     /// What is done.
     pub(crate) action: Action,
     /// Whom or what the finding is about.
@@ -108,7 +111,8 @@ impl Actor {
                 Action::Drop
                 | Action::DenyCredential
                 | Action::DenyFingerprint
-                | Action::DenyIdentity => self.shut(&deed, target(&deed)?).await,
+                | Action::DenyIdentity
+                | Action::DenySource => self.shut(&deed, target(&deed)?).await,
                 Action::DisableRoute
                 | Action::IsolateUpstream
                 | Action::RaiseLevel(_)
@@ -125,11 +129,16 @@ impl Actor {
 
     /// Shuts `target` out, and ends what it has open once the last answer is out.
     async fn shut(&self, deed: &Deed, target: Target) -> Result<Acted, String> {
+        let through = target.network().and_then(|network| {
+            // What packets are not to follow from is refused at layer 7 alone.
+            let alone = deed.action == Action::DenySource;
+            deed.scene.through.or_else(|| alone.then(|| Source::new(network.address())))
+        });
         let shut = Shut {
             target: target.clone(),
-            through: target.network().and(deed.scene.through),
+            through,
             reason: deed.told(),
-            author: deed.author(),
+            author: deed.author.clone(),
             ttl: deed.ttl,
         };
         let (reply, answer) = oneshot::channel();
@@ -160,8 +169,12 @@ async fn close_soon(orders: mpsc::Sender<Order>, target: Target, ticket: Option<
 fn target(deed: &Deed) -> Result<Target, String> {
     let Deed { action, about, scene, .. } = deed;
     let found = match (action, about) {
-        (Action::Drop, Entity::Source(network)) => Some(Target::Network(*network)),
-        (Action::Drop, _) => scene.source.map(Source::neighbourhood).map(Target::Network),
+        (Action::DenySource | Action::Drop, Entity::Source(network)) => {
+            Some(Target::Network(*network))
+        }
+        (Action::DenySource | Action::Drop, _) => {
+            scene.source.map(Source::neighbourhood).map(Target::Network)
+        }
         (Action::DenyCredential, Entity::Credential(credential)) => {
             Some(Target::Token(*credential))
         }
@@ -172,7 +185,7 @@ fn target(deed: &Deed) -> Result<Target, String> {
         (_, _) => scene.identity.as_ref().map(Target::caller),
     };
     let lacking = match action {
-        Action::Drop => "address",
+        Action::DenySource | Action::Drop => "address",
         Action::DenyCredential => "credential",
         Action::DenyFingerprint => "TLS fingerprint",
         _ => "caller",
@@ -232,11 +245,32 @@ fn stopping() -> String {
     "the agent is stopping".to_owned()
 }
 
-impl Deed {
-    fn author(&self) -> Author {
-        Author::Rule(self.rule.to_string())
+impl From<&Decision> for Deed {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            decision: decision.id.to_string(),
+            incident: Some(decision.incident.to_string()),
+            rule: Arc::clone(&decision.rule),
+            author: decision.author.clone(),
+            action: decision.action,
+            about: decision.target.clone(),
+            scene: Scene { through: decision.through, ..Scene::default() },
+            ttl: decision.ttl,
+            reason: decision.reason.clone(),
+        }
     }
+}
 
+impl From<Acted> for Effect {
+    fn from(acted: Acted) -> Self {
+        let Acted { what, undo, layers, problems, .. } = acted;
+        let layers = layers.into_iter().map(str::to_owned);
+        let applied = std::iter::once(what).chain(layers).collect();
+        Self { applied, problems, undo: undo.to_string() }
+    }
+}
+
+impl Deed {
     /// The reason as lists and records show it: one line, with the incident before it.
     fn told(&self) -> String {
         let incident = self.incident.as_deref().map(|id| format!("{id}: ")).unwrap_or_default();

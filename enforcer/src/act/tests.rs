@@ -12,6 +12,7 @@ fn deed(action: Action, about: &str) -> Deed {
         decision: "D-1".to_owned(),
         incident: Some("INC-1".to_owned()),
         rule: "bola".into(),
+        author: Author::Rule("bola".into()),
         action,
         about: about.parse().unwrap(),
         scene: Scene {
@@ -34,6 +35,7 @@ fn a_rung_hits_whom_the_finding_is_about_else_whom_its_last_request_shows() {
     for (action, about, expected) in [
         (Action::Drop, "source:203.0.113.0/24", "203.0.113.0/24"),
         (Action::Drop, "identity:token:corp/bob", "2001:db8::/64"),
+        (Action::DenySource, "source:203.0.113.0/24", "203.0.113.0/24"),
         (Action::DenyIdentity, "identity:token:corp/bob", "user:token:corp/bob"),
         (Action::DenyIdentity, "identity:key:k7Qx2mP9aB3c", "key:k7Qx2mP9aB3c"),
         (Action::DenyIdentity, "source:203.0.113.0/24", "user:token:corp/alice"),
@@ -73,8 +75,17 @@ fn an_undo_reads_as_a_command_and_survives_being_kept() {
         undo.to_string(),
         "enforcer upstream restore orders/10.0.0.7:1; enforcer endpoint enable EP-1"
     );
-    let kept = serde_json::to_string(&undo).unwrap();
-    assert_eq!(serde_json::from_str::<Undo>(&kept).unwrap(), undo);
+    let all = [
+        undo,
+        Undo::Nothing,
+        Undo::Release("B-7K2Q4XW".parse().unwrap()),
+        Undo::Relax("EP-2".into()),
+        Undo::Lower("bola".into()),
+    ];
+    for undo in all {
+        assert_eq!(undo.to_string().parse::<Undo>().unwrap(), undo);
+    }
+    assert!("rm -rf /".parse::<Undo>().is_err() && "".parse::<Undo>().is_err());
 }
 
 #[tokio::test]

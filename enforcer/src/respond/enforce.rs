@@ -296,8 +296,7 @@ impl Responder {
         overridden: Vec<String>,
         now: Moment,
     ) -> Result<(Blocked, Option<Ticket>), Refusal> {
-        let mut kernel_off =
-            block.through.map(layer7_only).or_else(|| self.kernel_off(&block.target));
+        let mut kernel_off = layer7_only(&block).or_else(|| self.kernel_off(&block.target));
         let mut kernel = None;
         let replaced = self.parts.decisions.hold(block.clone());
         if let Target::Network(prefix) = block.target {
@@ -459,10 +458,14 @@ struct Ended {
     layer7: bool,
 }
 
-/// Whether a block with one end holds at least as long as one with the other.
-/// Why the kernel is not told of whoever came through `proxy`.
-fn layer7_only(proxy: Source) -> String {
-    format!("layer 7 only: came through {proxy}")
+/// Why the kernel is not told of whoever came through a proxy, or is not to be dropped.
+fn layer7_only(block: &Block) -> Option<String> {
+    let proxy = block.through?;
+    let is_own = block.target.network().is_some_and(|own| own.contains(proxy.address()));
+    Some(match is_own {
+        true => "layer 7 only, as decided".to_owned(),
+        false => format!("layer 7 only: came through {proxy}"),
+    })
 }
 
 /// Whether `block` holds at layer 7 alone and `standing`, which is not over, in the kernel as well.
@@ -470,6 +473,7 @@ fn is_weaker(block: &Block, standing: &Block) -> bool {
     block.through.is_some() && standing.through.is_none() && !standing.until.is_over(block.since)
 }
 
+/// Whether a block with one end holds at least as long as one with the other.
 pub(super) fn outlasts(standing: Expiry, other: Expiry) -> bool {
     super::claims::by_end(standing, other).is_ge()
 }

@@ -141,6 +141,9 @@ pub struct Effect {
     /// What did not work, one each; it is a partial effect then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// How it is taken back before its time, in the words of whoever carried it out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub undo: String,
 }
 
 impl State {

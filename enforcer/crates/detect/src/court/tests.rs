@@ -449,7 +449,11 @@ fn what_has_run_out_is_undone_and_what_could_not_be_carried_out_is_told() {
 fn an_effect_in_part_is_said_to_be_one() {
     let mut court = court();
     let id = acts(&found(&mut court, &drops("scan", "source:203.0.113.7", 600), 0))[0].id;
-    let effect = Effect { applied: vec!["layer 7".into()], problems: vec!["kernel: full".into()] };
+    let effect = Effect {
+        applied: vec!["layer 7".into()],
+        problems: vec!["kernel: full".into()],
+        ..Effect::default()
+    };
 
     let steps = court.done(id, Ok(effect), at(0));
 
