@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use enforcer_model::{Moment, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::digits;
 use crate::record::{Gap, GapReason, Record};
+use crate::request;
 use crate::segment::RECORD_BYTES_MAX;
 use crate::stored::Stored;
 use crate::subject::GROWTH_MAX;
@@ -49,16 +50,6 @@ pub(crate) struct Encoder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unnumbered(Box<[u8]>);
 
-/// All of a record but its version and its index, which only the log's one writer knows.
-#[derive(Serialize)]
-struct Rest<'a> {
-    time: Timestamp,
-    mono_ns: u64,
-    boot: &'a str,
-    class: &'static str,
-    body: &'a Record,
-}
-
 impl Encoder {
     /// An encoder for this boot of this host; `now` ties the clock to the host's monotonic one.
     pub(crate) fn new(now: Moment) -> Self {
@@ -97,15 +88,25 @@ impl Encoder {
     fn write(&mut self, now: Moment, record: &Record) -> bool {
         let begins = self.bytes.len();
         let elapsed = now.monotonic.saturating_duration_since(self.opened).as_nanos();
-        let rest = Rest {
-            time: now.wall,
-            mono_ns: self.opened_ns.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)),
-            boot: &self.boot,
-            class: record.class(),
-            body: record,
+        let mono_ns = self.opened_ns.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        let to = &mut self.bytes;
+        to.extend_from_slice(REST_BEGINS);
+        request::push_timestamp(to, now.wall);
+        to.extend_from_slice(br#"","mono_ns":"#);
+        digits::push_number(to, mono_ns);
+        to.extend_from_slice(br#","boot":"#);
+        request::push_string(to, &self.boot);
+        to.extend_from_slice(br#","class":""#);
+        to.extend_from_slice(record.class().as_bytes());
+        to.extend_from_slice(br#"","body":"#);
+        let is_body = if let Record::Http(exchange) = record {
+            request::push(to, exchange);
+            true
+        } else {
+            serde_json::to_writer(&mut *to, record).is_ok()
         };
-        let is_written = serde_json::to_writer(&mut self.bytes, &rest).is_ok()
-            && self.bytes.len().saturating_sub(begins) <= REST_BYTES_MAX;
+        to.push(b'}');
+        let is_written = is_body && self.bytes.len().saturating_sub(begins) <= REST_BYTES_MAX;
         if !is_written {
             self.bytes.truncate(begins);
         }
@@ -124,7 +125,7 @@ pub(crate) fn host_clock() -> (String, u64) {
 
 fn push_beginning(bytes: &mut Vec<u8>, index: u64) {
     bytes.extend_from_slice(BEGINNING);
-    bytes.extend_from_slice(index.to_string().as_bytes());
+    digits::push_number(bytes, index);
 }
 
 /// Appends the record at `index`: one object of its beginning and of `rest`, an object of its own.

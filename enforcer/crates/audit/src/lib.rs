@@ -7,6 +7,7 @@
 //! convinces somebody far away. It decides nothing, and knows neither proxy nor kernel.
 
 mod record;
+mod request;
 
 mod anchor;
 mod audit;
@@ -30,6 +31,7 @@ mod term;
 mod verify;
 
 mod chain;
+mod digits;
 mod encode;
 mod epoch;
 mod files;

@@ -3,7 +3,7 @@
 //! A [`Tree`] keeps what an append needs and nothing more: the perfect subtrees along the right
 //! edge, and the unfinished tile of each level (C2SP tlog-tiles, height 8). It does no I/O.
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, Digest, SHA256, digest};
 
 /// A SHA-256 hash.
 pub type Hash = [u8; HASH_BYTES];
@@ -54,23 +54,23 @@ pub(crate) fn salted_leaf_hash(salt: &[u8], record: &[u8]) -> Hash {
 
 /// The hash of a node with these children.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    let mut context = Context::new(&SHA256);
-    context.update(&[1]);
-    context.update(left);
-    context.update(right);
-    finish(context)
+    let mut node = [1; 1 + 2 * HASH_BYTES];
+    let children = left.iter().chain(right);
+    node.iter_mut().skip(1).zip(children).for_each(|(to, from)| *to = *from);
+    sha256(&node)
 }
 
 /// SHA-256 of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> Hash {
-    let mut context = Context::new(&SHA256);
-    context.update(bytes);
-    finish(context)
+    hash_of(&digest(&SHA256, bytes))
 }
 
 pub(crate) fn finish(context: Context) -> Hash {
+    hash_of(&context.finish())
+}
+
+fn hash_of(digest: &Digest) -> Hash {
     let mut hash = [0; HASH_BYTES];
-    let digest = context.finish();
     hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
     hash
 }
@@ -126,23 +126,27 @@ impl Tree {
 
     /// Adds a leaf and hands every tile that it completes to `completed`, lowest level first.
     pub(crate) fn append(&mut self, leaf: Hash, mut completed: impl FnMut(Tile)) {
-        push(&mut self.edge, self.size, leaf);
-        let mut index = self.size;
-        let mut hash = leaf;
+        let (mut node, mut index) = (leaf, self.size);
         self.size += 1;
-        for level in 0.. {
-            if self.partial.len() == level {
-                self.partial.push(Vec::with_capacity(1 << TILE_HEIGHT));
+        // Each node that becomes perfect is hashed once; those at a tile's height stand in it too.
+        for height in 0.. {
+            if height % TILE_HEIGHT == 0 {
+                let level = height / TILE_HEIGHT;
+                if self.partial.len() == level {
+                    self.partial.push(Vec::with_capacity(1 << TILE_HEIGHT));
+                }
+                let Some(tile) = self.partial.get_mut(level) else { return };
+                tile.push(node);
+                if tile.len() == 1 << TILE_HEIGHT {
+                    let hashes = std::mem::replace(tile, Vec::with_capacity(1 << TILE_HEIGHT));
+                    completed(Tile { level, index: index / TILE_WIDTH, hashes });
+                }
             }
-            let Some(tile) = self.partial.get_mut(level) else { return };
-            tile.push(hash);
-            if tile.len() < 1 << TILE_HEIGHT {
-                return;
+            match self.edge.pop_if(|_| index % 2 == 1) {
+                Some(left) => node = node_hash(&left, &node),
+                None => return self.edge.push(node),
             }
-            let hashes = std::mem::take(tile);
-            index /= TILE_WIDTH;
-            hash = root_of(&hashes);
-            completed(Tile { level, index, hashes });
+            index /= 2;
         }
     }
 

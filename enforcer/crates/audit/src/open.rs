@@ -25,8 +25,8 @@ use crate::note::{
 };
 use crate::prune;
 use crate::read::SUBJECT_CLASS;
-use crate::sealing::{Keyring, Vault};
-use crate::segment::{Fault, Previous, Step};
+use crate::sealing::{Keyring, Salts, Vault};
+use crate::segment::{BadRecord, Fault, Opener, Previous, Step};
 use crate::store::{Extent, Opening, Segment, Store};
 use crate::subject::{self, Names, VaultError};
 use crate::tail::read_tail;
@@ -227,6 +227,7 @@ pub(crate) fn open(config: &Config, now: Moment) -> Result<Ready, OpenError> {
         first: last,
         begun: now,
         keys: header.keys,
+        salts: Salts::default(),
         context: header.context,
         synced: tail.written.clone(),
         written: tail.written,
@@ -280,14 +281,15 @@ fn subject_records(
         return Ok(Vec::new());
     };
     let mut records = Vec::new();
+    let mut opener = Opener::default();
     let mut next = first;
     while next < end {
         let block = leaves.block(next).map_err(|error| chain::unopened(&path, next, error))?;
         let Some(block) = block else { break };
-        let entries = block.open(leaves.context(), &keys);
-        let entries =
-            entries.map_err(|bad| OpenError::altered(&path, Some(bad.index), &Fault::from(bad)))?;
-        while let Some(json) = entries.get(next) {
+        let altered =
+            |bad: BadRecord| OpenError::altered(&path, Some(bad.index), &Fault::from(bad));
+        let mut entries = block.open(leaves.context(), &keys, &mut opener).map_err(altered)?;
+        while let Some(json) = entries.get(&keys, next).map_err(altered)? {
             let text = String::from_utf8_lossy(json);
             if text.contains(SUBJECT_CLASS) {
                 records.push((u32::try_from(next - first).unwrap_or(u32::MAX), text.into()));

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use crate::chain;
 use crate::layout::Layout;
 use crate::read::{ReadError, SUBJECT_CLASS};
-use crate::sealing::{Keyring, SegmentKeys};
-use crate::segment::{Entries, Fault, Leaves};
+use crate::sealing::{Keyring, SALT_BYTES, SegmentKeys};
+use crate::segment::{Entries, Fault, Leaves, Opener};
 use crate::stored::Stored;
 use crate::subject::{self, Handle, Revealer, Vault};
 
@@ -40,6 +40,9 @@ pub(crate) struct Reading {
     path: PathBuf,
     /// The block that was read last.
     entries: Option<Entries>,
+    /// The one that the last `subject` record was in.
+    beside: Option<Entries>,
+    opener: Opener,
     /// Made when the first record is to be readable.
     revealer: Option<Revealer>,
     subjects: Option<Subjects>,
@@ -99,6 +102,8 @@ impl Reading {
             keys,
             path,
             entries: None,
+            beside: None,
+            opener: Opener::default(),
             revealer: None,
             subjects: None,
         })
@@ -114,13 +119,13 @@ impl Reading {
         if index >= self.leaves.end() {
             return Ok(None);
         }
-        let entries = match self.entries.take().filter(|entries| entries.get(index).is_some()) {
+        let mut entries = match self.entries.take().filter(|entries| entries.holds(index)) {
             Some(entries) => entries,
             None => self.block(index)?,
         };
-        let json = entries.checked(index, &self.keys);
-        let json = json.map_err(|bad| self.damaged(bad.index, Fault::from(bad)))?;
-        let found = json.map(|json| self.stored(index, json, view));
+        let leaf = entries.leaf(&self.keys, index);
+        let leaf = leaf.map_err(|bad| self.damaged(bad.index, Fault::from(bad)))?;
+        let found = leaf.map(|leaf| self.stored(index, leaf, view));
         self.entries = Some(entries);
         Ok(found)
     }
@@ -130,18 +135,17 @@ impl Reading {
         ReadError::Damaged { index, file: self.path.clone(), fault }
     }
 
-    fn stored(&mut self, index: u64, json: &[u8], view: View) -> Stored {
-        let salt = self.keys.salt(index);
-        let text = text_of(json);
+    fn stored(&mut self, index: u64, leaf: &[u8], view: View) -> Stored {
+        let text = text_of(leaf.get(SALT_BYTES..).unwrap_or_default());
         match view {
-            View::Sealed => Stored::read(index, &salt, json, &text),
+            View::Sealed => Stored::read(index, leaf, &text),
             View::Readable => {
                 let mut revealer = self.revealer.take().unwrap_or_else(|| self.revealer());
                 let mut subjects = self.subjects.take();
                 let readable = revealer.reveal(&text, &mut |handle, place| {
                     self.subject(handle, place, index, &mut subjects)
                 });
-                let stored = Stored::read(index, &salt, json, &readable);
+                let stored = Stored::read(index, leaf, &readable);
                 self.revealer = Some(revealer);
                 self.subjects = subjects;
                 stored
@@ -160,7 +164,7 @@ impl Reading {
     /// The text of the `subject` record that holds `handle`. In a segment that grows nobody says
     /// where that is: all before `index` are read once and remembered.
     fn subject(
-        &self,
+        &mut self,
         handle: Handle,
         place: Option<u32>,
         index: u64,
@@ -168,7 +172,13 @@ impl Reading {
     ) -> Option<Box<str>> {
         if let Some(place) = place {
             let at = self.first().saturating_add(u64::from(place));
-            return Some(text_of(self.block(at).ok()?.checked(at, &self.keys).ok()??).into());
+            let mut entries = match self.beside.take().filter(|entries| entries.holds(at)) {
+                Some(entries) => entries,
+                None => self.block(at).ok()?,
+            };
+            let text = text_of(entries.get(&self.keys, at).ok()??).into();
+            self.beside = Some(entries);
+            return Some(text);
         }
         let known = known.get_or_insert_with(|| Subjects::from(self.first()));
         known.read_until(index, self);
@@ -176,11 +186,11 @@ impl Reading {
     }
 
     /// The records of the block that holds the one at `index`, not checked yet.
-    fn block(&self, index: u64) -> Result<Entries, ReadError> {
+    fn block(&mut self, index: u64) -> Result<Entries, ReadError> {
         let block = self.leaves.block(index);
         let block = block.map_err(|error| chain::unopened(&self.path, index, error))?;
         let block = block.ok_or_else(|| self.damaged(index, Fault::Frame))?;
-        let opened = block.unseal(self.leaves.context(), &self.keys);
+        let opened = block.open(self.leaves.context(), &self.keys, &mut self.opener);
         opened.map_err(|bad| self.damaged(bad.index, Fault::from(bad)))
     }
 }
@@ -193,11 +203,11 @@ impl Subjects {
     }
 
     /// Reads on, to the record before `index`.
-    fn read_until(&mut self, index: u64, segment: &Reading) {
+    fn read_until(&mut self, index: u64, segment: &mut Reading) {
         while self.next < index {
-            let Ok(entries) = segment.block(self.next) else { return };
+            let Ok(mut entries) = segment.block(self.next) else { return };
             let from = self.next;
-            while let Ok(Some(json)) = entries.checked(self.next, &segment.keys) {
+            while let Ok(Some(json)) = entries.get(&segment.keys, self.next) {
                 let text = text_of(json);
                 if text.contains(SUBJECT_CLASS) {
                     let text: Arc<str> = text.into();

@@ -24,7 +24,7 @@ use crate::layout::Layout;
 use crate::merkle::{Hash, Tile, Tree, salted_leaf_hash};
 use crate::note::{Checkpoint, SigningKey};
 use crate::open::OpenError;
-use crate::sealing::{SegmentKeys, Vault};
+use crate::sealing::{Salts, SegmentKeys, Vault};
 use crate::segment::{BlockBuilder, Commit, Footer, Hashing, Header, Previous};
 use crate::shared::Published;
 use crate::store_error::StoreError;
@@ -84,6 +84,7 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     pub(crate) begun: Moment,
     pub(crate) keys: SegmentKeys,
+    pub(crate) salts: Salts,
     /// The end of its header, which binds its blocks to it.
     pub(crate) context: Hash,
     /// What is written: whole frames only; what a failed write leaves behind is cut off.
@@ -124,6 +125,15 @@ struct Group {
     rests: Vec<u8>,
     ends: Vec<usize>,
     indices: Vec<u64>,
+}
+
+impl Group {
+    /// What it took of memory stays for the next one.
+    fn clear(&mut self) {
+        self.rests.clear();
+        self.ends.clear();
+        self.indices.clear();
+    }
 }
 
 impl Store {
@@ -205,7 +215,8 @@ impl Store {
         let index = self.tree.size();
         self.text.clear();
         encode::number(index, rest, &mut self.text);
-        let leaf = salted_leaf_hash(&self.segment.keys.salt(index), &self.text);
+        let Segment { keys, salts, .. } = &mut self.segment;
+        let leaf = salted_leaf_hash(&salts.get(keys, index), &self.text);
         self.block.push(&self.text, leaf);
         self.tree.append(leaf, |tile| {
             // The lowest hashes are in the blocks.
@@ -251,7 +262,7 @@ impl Store {
 
     /// The group is acknowledged.
     pub(crate) fn end_group(&mut self) {
-        self.group = Group::default();
+        self.group.clear();
     }
 
     /// Gives up what is staged and not written; how many records that were.
@@ -544,6 +555,7 @@ impl Segment {
             first,
             begun: now,
             keys,
+            salts: Salts::default(),
             context: header.last_chunk().copied().unwrap_or_default(),
             synced: written.clone(),
             written,

@@ -6,7 +6,7 @@ use enforcer_model::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::sealing::{SALT_BYTES, Salt};
+use crate::sealing::SALT_BYTES;
 
 /// A committed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +43,9 @@ impl Stored {
         Self { index, text: text.into(), leaf: Box::default() }
     }
 
-    /// A record as read from the log.
-    pub(crate) fn read(index: u64, salt: &Salt, json: &[u8], readable: &str) -> Self {
-        Self { index, text: readable.into(), leaf: [salt.as_slice(), json].concat().into() }
+    /// A record as read from the log: what its leaf hash covers, and how it reads.
+    pub(crate) fn read(index: u64, leaf: &[u8], readable: &str) -> Self {
+        Self { index, text: readable.into(), leaf: leaf.into() }
     }
 
     /// The bytes that the leaf hash covers: 16 of salt, then the JSON as it is stored. None are

@@ -10,7 +10,7 @@ use crate::merkle::{Tile, Tree};
 use crate::note::Checkpoint;
 use crate::open::OpenError;
 use crate::sealing::{Keyring, SegmentKeys};
-use crate::segment::{Fault, Footer, Frame, Frames, Step};
+use crate::segment::{Fault, Footer, Frame, Frames, Opener, Step};
 use crate::store::Extend;
 
 /// The last segment, read to its end.
@@ -69,6 +69,7 @@ pub(crate) fn read_tail(
         torn_bytes: 0,
     };
     let mut last_commit = None;
+    let mut opener = Opener::default();
     loop {
         if tail.tree.size() == signed.size && tail.tree.root() != signed.root {
             let why = format!(
@@ -87,7 +88,7 @@ pub(crate) fn read_tail(
                 let fits = (commit.size, commit.root) == (tail.tree.size(), tail.tree.root());
                 if fits { Ok(()) } else { Err(Fault::Commit) }
             }
-            Step::Frame(frame) => tail.take(&frame, offset, &unlocked),
+            Step::Frame(frame) => tail.take(&frame, offset, &unlocked, &mut opener),
             Step::End if tail.tree.size() >= signed.size => break,
             Step::End => Err(Fault::CutShort),
             Step::Broken(fault) => Err(fault),
@@ -120,10 +121,16 @@ pub(crate) fn read_tail(
 
 impl Tail {
     /// Takes up a block or a footer.
-    fn take(&mut self, frame: &Frame, offset: u64, unlocked: &Unlocked) -> Result<(), Fault> {
+    fn take(
+        &mut self,
+        frame: &Frame,
+        offset: u64,
+        unlocked: &Unlocked,
+        opener: &mut Opener,
+    ) -> Result<(), Fault> {
         match frame {
             Frame::Block(block) if !self.closed && block.first() == self.tree.size() => {
-                block.open(&unlocked.context, &unlocked.keys)?;
+                block.check(&unlocked.context, &unlocked.keys, opener)?;
                 for leaf in block.leaves() {
                     self.tree.append(*leaf, |tile| {
                         if tile.level > 0 {

@@ -30,13 +30,23 @@ pub(crate) const NONCE_BYTES: usize = NONCE_LEN;
 /// The salt of a record: it hides the record behind its leaf hash.
 pub(crate) type Salt = [u8; SALT_BYTES];
 
+/// Salts that are made at once.
+const SALTS: usize = 16;
+
+/// The salts of one segment, most of which are asked for in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Salts {
+    /// Of the records from 16 times this on.
+    made: Option<(u64, [Salt; SALTS])>,
+}
+
 /// The secret of one segment.
 pub(crate) struct DataKey(Zeroizing<[u8; KEY_BYTES]>);
 
 /// What a segment is written and read with.
 pub(crate) struct SegmentKeys {
     seal: LessSafeKey,
-    salt: hmac::Key,
+    salt: LessSafeKey,
     index: Zeroizing<[u8; KEY_BYTES]>,
     check: [u8; CHECK_BYTES],
 }
@@ -70,11 +80,12 @@ impl DataKey {
     /// Everything that is derived from it.
     pub(crate) fn derive(&self) -> Option<SegmentKeys> {
         let seal = UnboundKey::new(&AES_256_GCM, &*self.part(b"seal")).ok()?;
+        let salt = UnboundKey::new(&AES_256_GCM, &*self.part(b"salt")).ok()?;
         let check = self.part(b"check");
         let (check, _) = check.split_first_chunk()?;
         Some(SegmentKeys {
             seal: LessSafeKey::new(seal),
-            salt: hmac::Key::new(hmac::HMAC_SHA256, &*self.part(b"salt")),
+            salt: LessSafeKey::new(salt),
             index: self.part(b"index"),
             check: *check,
         })
@@ -95,15 +106,40 @@ impl fmt::Debug for DataKey {
     }
 }
 
+// === impl Salts ===
+
+impl Salts {
+    /// The salt of the record at `index`, always with the same keys.
+    pub(crate) fn get(&mut self, keys: &SegmentKeys, index: u64) -> Salt {
+        let width = u64::try_from(SALTS).unwrap_or(u64::MAX);
+        let (group, place) = (index / width, usize::try_from(index % width).unwrap_or_default());
+        if self.made.is_none_or(|(made, _)| made != group) {
+            // Sealing fails for gigabytes only.
+            self.made = keys.salts(group).map(|salts| (group, salts));
+        }
+        self.made.and_then(|(_, salts)| salts.get(place).copied()).unwrap_or_default()
+    }
+}
+
 // === impl SegmentKeys ===
 
 impl SegmentKeys {
     /// The salt of the record at `index`.
+    #[cfg(test)]
     pub(crate) fn salt(&self, index: u64) -> Salt {
-        let tag = hmac::sign(&self.salt, &index.to_be_bytes());
-        let mut salt = [0; SALT_BYTES];
-        salt.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
-        salt
+        Salts::default().get(self, index)
+    }
+
+    /// What AES-256 makes of sixteen blocks: twelve bytes that count the groups of sixteen records,
+    /// and four that count from 2 in each. That is the key stream of GCM.
+    fn salts(&self, group: u64) -> Option<[Salt; SALTS]> {
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.iter_mut().rev().zip(group.to_le_bytes()).for_each(|(to, from)| *to = from);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let mut salts = [[0; SALT_BYTES]; SALTS];
+        let sealed =
+            self.salt.seal_in_place_separate_tag(nonce, Aad::empty(), salts.as_flattened_mut());
+        sealed.ok().map(|_tag| salts)
     }
 
     /// The key of the segment's index.

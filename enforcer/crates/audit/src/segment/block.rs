@@ -1,22 +1,23 @@
-//! Some records: their leaf hashes in the clear, then the records, compressed and sealed.
+//! Some records: their leaf hashes in the clear, then the records, packed, compressed and sealed.
 
 use std::io;
-use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{compress_bound, get_frame_content_size};
 
-use super::{BLOCK_BYTES, BLOCK_RECORDS_MAX, Cursor, Fault, RECORD_BYTES_MAX, push_frame};
-use crate::merkle::{HASH_BYTES, Hash, salted_leaf_hash};
-use crate::sealing::{NONCE_BYTES, SegmentKeys};
+use super::pack::{Packer, Streams};
+use super::unpack::Unpacked;
+use super::{BLOCK_BYTES, BLOCK_RECORDS_MAX, Cursor, Fault, PLAIN_BYTES_MAX, push_frame};
+use crate::merkle::{HASH_BYTES, Hash, leaf_hash};
+use crate::sealing::{NONCE_BYTES, SALT_BYTES, Salts, SegmentKeys};
 
 pub(super) const KIND: u8 = b'B';
-const LENGTH_BYTES: usize = 2;
 /// Nonce, first index, count.
 const HEAD_BYTES: usize = NONCE_BYTES + 8 + 4;
 /// The fastest: records come faster than any disk.
 const LEVEL: i32 = 1;
-/// What a block may hold when it is opened.
-const PLAIN_BYTES_MAX: usize = BLOCK_BYTES + LENGTH_BYTES + RECORD_BYTES_MAX;
+/// What is compressed is not longer: packing adds a little to what cannot be packed.
+const STREAM_BYTES_MAX: usize = 2 * PLAIN_BYTES_MAX;
 
 /// A block as it lies in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +30,31 @@ pub(crate) struct Block {
 
 /// Gathers records for the next block.
 pub(crate) struct BlockBuilder {
-    plain: Vec<u8>,
+    packer: Packer,
+    streams: Streams,
+    bytes: usize,
     leaves: Vec<Hash>,
     compressor: Compressor<'static>,
+    frame: Vec<u8>,
     packed: Vec<u8>,
     nonce: [u8; NONCE_BYTES],
 }
 
-/// The records of an opened block.
+/// Opens blocks, and keeps what that takes for the next one.
+#[derive(Default)]
+pub(crate) struct Opener {
+    decompressor: Option<Decompressor<'static>>,
+    sealed: Vec<u8>,
+}
+
+/// The records of an opened block. Each is what its leaf hash says, or is not given.
 #[derive(Debug)]
 pub(crate) struct Entries {
     first: u64,
     leaves: Vec<Hash>,
-    plain: Vec<u8>,
-    bounds: Vec<Range<usize>>,
+    unpacked: Unpacked,
+    salts: Salts,
+    leaf: Vec<u8>,
 }
 
 // === impl BlockBuilder ===
@@ -53,23 +65,25 @@ impl BlockBuilder {
         let mut nonce = [0; NONCE_BYTES];
         nonce.iter_mut().zip(prefix).for_each(|(to, from)| *to = from);
         Ok(Self {
-            plain: Vec::with_capacity(PLAIN_BYTES_MAX),
+            packer: Packer::default(),
+            streams: Streams::default(),
+            bytes: 0,
             leaves: Vec::new(),
             compressor: Compressor::new(LEVEL)?,
+            frame: Vec::new(),
             packed: Vec::new(),
             nonce,
         })
     }
 
     pub(crate) fn push(&mut self, record: &[u8], leaf: Hash) {
-        let length = u16::try_from(record.len()).unwrap_or(u16::MAX);
-        self.plain.extend_from_slice(&length.to_be_bytes());
-        self.plain.extend_from_slice(record);
+        self.packer.push(record);
+        self.bytes += record.len();
         self.leaves.push(leaf);
     }
 
     pub(crate) const fn bytes(&self) -> usize {
-        self.plain.len()
+        self.bytes
     }
 
     pub(crate) fn records(&self) -> u64 {
@@ -82,11 +96,12 @@ impl BlockBuilder {
 
     /// Whether the block is worth its seal.
     pub(crate) fn is_full(&self) -> bool {
-        self.plain.len() >= BLOCK_BYTES || self.leaves.len() >= BLOCK_RECORDS_MAX
+        self.bytes >= BLOCK_BYTES || self.leaves.len() >= BLOCK_RECORDS_MAX
     }
 
     pub(crate) fn clear(&mut self) {
-        self.plain.clear();
+        self.packer.clear();
+        self.bytes = 0;
         self.leaves.clear();
     }
 
@@ -98,9 +113,17 @@ impl BlockBuilder {
         keys: &SegmentKeys,
         staged: &mut Vec<u8>,
     ) -> io::Result<()> {
+        self.packer.pack(&mut self.streams);
         self.packed.clear();
-        self.packed.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
-        self.compressor.compress_to_buffer(&self.plain, &mut self.packed)?;
+        for stream in [&self.streams.head, &self.streams.thin] {
+            self.frame.clear();
+            self.frame.reserve(compress_bound(stream.len()));
+            self.compressor.compress_to_buffer(stream, &mut self.frame)?;
+            let length = u32::try_from(self.frame.len()).unwrap_or(u32::MAX);
+            self.packed.extend_from_slice(&length.to_be_bytes());
+            self.packed.extend_from_slice(&self.frame);
+        }
+        self.packed.extend_from_slice(&self.streams.raw);
         // The last eight bytes count: a nonce is never used twice, whatever happens to the block.
         for byte in self.nonce.iter_mut().rev() {
             *byte = byte.wrapping_add(1);
@@ -163,51 +186,80 @@ impl Block {
 
     /// Whether the record at `index` is one of its.
     pub(super) fn holds(&self, index: u64) -> bool {
-        let place = index.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        place.is_some_and(|place| place < self.leaves.len())
+        holds(self.first, &self.leaves, index)
     }
 
     pub(crate) fn leaves(&self) -> &[Hash] {
         &self.leaves
     }
 
-    /// Its records, once each is what the leaf hash says.
-    pub(crate) fn open(&self, context: &Hash, keys: &SegmentKeys) -> Result<Entries, BadRecord> {
-        let entries = self.unseal(context, keys)?;
-        for index in (self.first..).take(self.leaves.len()) {
-            entries.checked(index, keys)?;
-        }
-        Ok(entries)
+    /// Its records.
+    pub(crate) fn open(
+        &self,
+        context: &Hash,
+        keys: &SegmentKeys,
+        opener: &mut Opener,
+    ) -> Result<Entries, BadRecord> {
+        let unpacked = opener.unpack(self, context, keys);
+        Ok(Entries {
+            first: self.first,
+            leaves: self.leaves.clone(),
+            unpacked: unpacked.ok_or(BadRecord { index: self.first, rest: true })?,
+            salts: Salts::default(),
+            leaf: Vec::new(),
+        })
     }
 
-    /// Its records, as the seal vouches for them; see [`Entries::checked`].
-    pub(crate) fn unseal(&self, context: &Hash, keys: &SegmentKeys) -> Result<Entries, BadRecord> {
-        let whole = BadRecord { index: self.first, rest: true };
-        let count = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
-        let mut sealed = self.sealed.clone();
-        let packed = keys.open(self.nonce, &aad(context, self.first, count), &mut sealed);
-        let packed = packed.or(Err(whole))?;
-        let mut decompressor = Decompressor::new().or(Err(whole))?;
-        let plain = decompressor.decompress(packed, PLAIN_BYTES_MAX).or(Err(whole))?;
-        let mut bounds = Vec::with_capacity(self.leaves.len());
-        let mut at = 0;
-        for index in (self.first..).take(self.leaves.len()) {
-            let bad = BadRecord { index, rest: false };
-            let begins = at + LENGTH_BYTES;
-            let length = plain.get(at..).and_then(|rest| rest.first_chunk()).ok_or(bad)?;
-            at = begins + usize::from(u16::from_be_bytes(*length));
-            plain.get(begins..at).filter(|record| !record.is_empty()).ok_or(bad)?;
-            bounds.push(begins..at);
+    /// Whether all its records are what their leaf hashes say.
+    pub(crate) fn check(
+        &self,
+        context: &Hash,
+        keys: &SegmentKeys,
+        opener: &mut Opener,
+    ) -> Result<(), BadRecord> {
+        let mut entries = self.open(context, keys, opener)?;
+        let mut index = self.first;
+        while entries.leaf(keys, index)?.is_some() {
+            index += 1;
         }
-        let whole = if at == plain.len() { Ok(()) } else { Err(whole) };
-        let leaves = self.leaves.clone();
-        whole.map(|()| Entries { first: self.first, leaves, plain, bounds })
+        Ok(())
+    }
+}
+
+impl Opener {
+    fn unpack(&mut self, block: &Block, context: &Hash, keys: &SegmentKeys) -> Option<Unpacked> {
+        let count = u32::try_from(block.leaves.len()).ok()?;
+        self.sealed.clear();
+        self.sealed.extend_from_slice(&block.sealed);
+        let aad = aad(context, block.first, count);
+        let mut packed = Cursor(keys.open(block.nonce, &aad, &mut self.sealed).ok()?);
+        let decompressor = match &mut self.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(Decompressor::new().ok()?),
+        };
+        let mut stream = || {
+            let length = usize::try_from(packed.u32()?).ok()?;
+            let frame = packed.bytes(length)?;
+            let length = usize::try_from(get_frame_content_size(frame).ok()??).ok()?;
+            let mut stream = Vec::with_capacity(Some(length).filter(|it| *it <= STREAM_BYTES_MAX)?);
+            decompressor.decompress_to_buffer(frame, &mut stream).ok()?;
+            Some(stream)
+        };
+        let (head, thin) = (stream()?, stream()?);
+        Unpacked::read(head, thin, packed.rest().to_vec(), block.leaves.len())
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opener(…)")
     }
 }
 
 /// A record, or all of a block from it on, is not what its leaf hash says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadRecord {
+    /// The first of which that is so.
     pub(crate) index: u64,
     /// Nothing of the block can be read.
     pub(crate) rest: bool,
@@ -217,6 +269,11 @@ impl From<BadRecord> for Fault {
     fn from(_: BadRecord) -> Self {
         Self::Check
     }
+}
+
+fn holds(first: u64, leaves: &[Hash], index: u64) -> bool {
+    let place = index.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+    place.is_some_and(|place| place < leaves.len())
 }
 
 /// First index and number of leaves.
@@ -231,25 +288,36 @@ pub(super) const PEEK_BYTES: usize = HEAD_BYTES;
 // === impl Entries ===
 
 impl Entries {
-    /// The record at `index`, once it is what its leaf hash says; none when it is not one of these.
-    pub(crate) fn checked(
-        &self,
-        index: u64,
-        keys: &SegmentKeys,
-    ) -> Result<Option<&[u8]>, BadRecord> {
-        let Some(record) = self.get(index) else { return Ok(None) };
-        let place = index.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        let leaf = place.and_then(|place| self.leaves.get(place));
-        if leaf == Some(&salted_leaf_hash(&keys.salt(index), record)) {
-            Ok(Some(record))
-        } else {
-            Err(BadRecord { index, rest: false })
-        }
+    /// Whether the record at `index` is one of these.
+    pub(crate) fn holds(&self, index: u64) -> bool {
+        holds(self.first, &self.leaves, index)
     }
 
-    /// The record at `index`, when it is one of these.
-    pub(crate) fn get(&self, index: u64) -> Option<&[u8]> {
-        let place = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.plain.get(self.bounds.get(place)?.clone())
+    /// The salt and the record at `index`, when it is one of these.
+    pub(crate) fn leaf(
+        &mut self,
+        keys: &SegmentKeys,
+        index: u64,
+    ) -> Result<Option<&[u8]>, BadRecord> {
+        let place = index.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let Some((place, wanted)) = place.and_then(|at| Some((at, self.leaves.get(at)?))) else {
+            return Ok(None);
+        };
+        self.leaf.clear();
+        self.leaf.extend_from_slice(&self.salts.get(keys, index));
+        let written = self.unpacked.write(place, &mut self.leaf);
+        if written.is_none() || leaf_hash(&self.leaf) != *wanted {
+            return Err(BadRecord { index, rest: false });
+        }
+        Ok(Some(&self.leaf))
+    }
+
+    /// The record alone.
+    pub(crate) fn get(
+        &mut self,
+        keys: &SegmentKeys,
+        index: u64,
+    ) -> Result<Option<&[u8]>, BadRecord> {
+        Ok(self.leaf(keys, index)?.and_then(|leaf| leaf.get(SALT_BYTES..)))
     }
 }

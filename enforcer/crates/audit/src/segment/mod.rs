@@ -6,12 +6,15 @@
 //! of a closed segment lie. Everything has one spelling; the last commit covers every byte before.
 
 mod block;
+mod columns;
 mod commit;
 mod footer;
 mod header;
+mod pack;
 mod reader;
+mod unpack;
 
-pub(crate) use block::{Block, BlockBuilder, Entries};
+pub(crate) use block::{BadRecord, Block, BlockBuilder, Entries, Opener};
 pub(crate) use commit::Commit;
 pub(crate) use footer::Footer;
 pub(crate) use header::{Header, Previous};
@@ -22,10 +25,12 @@ pub(crate) const RECORD_BYTES_MAX: usize = 65_535 - crate::sealing::SALT_BYTES;
 
 /// Kind and length of what follows.
 const FRAME_HEADER_BYTES: usize = 1 + 4;
-/// Records of one block, before they are compressed; a record that is longer has its own.
-pub(crate) const BLOCK_BYTES: usize = 64 << 10;
+/// Records of one block, before they are packed; the last one may go beyond.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 /// Records in one block.
 pub(crate) const BLOCK_RECORDS_MAX: usize = 1_024;
+/// What the records of a block may be together.
+const PLAIN_BYTES_MAX: usize = BLOCK_BYTES + RECORD_BYTES_MAX;
 /// No frame is longer.
 const FRAME_BYTES_MAX: usize = 64 << 20;
 

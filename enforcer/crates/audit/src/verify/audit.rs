@@ -15,7 +15,7 @@ use crate::layout::Layout;
 use crate::merkle::{HASH_BYTES, Hash, TILE_WIDTH, Tile, Tree, root_of};
 use crate::note::Checkpoint;
 use crate::sealing::{Keyring, SegmentKeys};
-use crate::segment::{Block, Commit, Fault, Footer, Frame, Frames, Header, Step};
+use crate::segment::{Block, Commit, Fault, Footer, Frame, Frames, Header, Opener, Step};
 
 /// How many records pass between two calls of `progress`.
 const PROGRESS_RECORDS: u64 = 8_192;
@@ -25,6 +25,7 @@ pub(super) struct Audit<'a> {
     signed: &'a Checkpoint,
     epochs: &'a epoch::Chain,
     keyring: Keyring,
+    opener: Opener,
     pub(super) tree: Tree,
     /// Records that fit their hashes.
     pub(super) read: u64,
@@ -76,6 +77,7 @@ impl<'a> Audit<'a> {
             signed,
             epochs,
             keyring,
+            opener: Opener::default(),
             tree: Tree::default(),
             read: 0,
             heads: BTreeMap::new(),
@@ -275,7 +277,8 @@ impl Audit<'_> {
         progress: &mut impl FnMut(u64, u64),
     ) -> Result<(), VerifyError> {
         if let Some(keys) = &reading.keys {
-            block.open(reading.frames.context(), keys).map_err(|bad| {
+            let checked = block.check(reading.frames.context(), keys, &mut self.opener);
+            checked.map_err(|bad| {
                 self.read = bad.index;
                 let why = if bad.rest {
                     "the block that begins with it cannot be opened: its bytes were altered"

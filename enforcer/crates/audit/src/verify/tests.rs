@@ -11,7 +11,7 @@ use crate::merkle::salted_leaf_hash;
 use crate::note::SigningKey;
 use crate::read::Log;
 use crate::record::{AdminAction, Outcome, Record};
-use crate::segment::{BlockBuilder, Hashing};
+use crate::segment::{BlockBuilder, Hashing, Opener};
 use crate::segment::{Commit, Frame, Frames, Step};
 
 /// Records of one epoch here.
@@ -145,9 +145,9 @@ fn rewrite_as(directory: &Path, victim: u64, signer: &SigningKey, epoch: Option<
     while let Step::Frame(frame) = frames.next().unwrap() {
         match frame {
             Frame::Block(block) => {
-                let entries = block.open(&context, &keys).unwrap();
+                let mut entries = block.open(&context, &keys, &mut Opener::default()).unwrap();
                 let mut index = block.first();
-                while let Some(record) = entries.get(index) {
+                while let Some(record) = entries.get(&keys, index).unwrap() {
                     let mut record = String::from_utf8(record.to_vec()).unwrap();
                     if index == victim {
                         record = record.replace("note", "nothing");

@@ -106,7 +106,7 @@ async fn garbage_behind_the_last_record_is_dropped() {
 
 #[tokio::test]
 async fn every_missing_file_of_a_log_refuses_to_open_unless_it_can_be_derived() {
-    let lab = Lab::with_segments(20_000).with_records(1_000).await;
+    let lab = Lab::with_segments(20_000).with_records(900).await.with_records(100).await;
 
     for path in lab.files() {
         let name = path.strip_prefix(lab.directory()).unwrap().display().to_string();
