@@ -25,6 +25,7 @@ use enforcer_detect::Clients;
 use enforcer_detect::court::Limits as CourtLimits;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
+use enforcer_notify::Notifier;
 use enforcer_policy::{Policy, Serves};
 use enforcer_proxy::{
     Certificates, Connections, Counters, Endpoints, IncidentLevel, Listeners, Shared,
@@ -36,11 +37,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::act::Actor;
 use crate::anchoring::Showing;
 use crate::desk::{
     Causes, CertDesk, Clerk, Desk, EndpointDesk, ListDesk, TokenDesk, UpstreamDesk,
     tell_of_upstreams,
 };
+use crate::detection::{Detection, Hands};
 use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
 use crate::incidents::{ASKED_MAX, Docket};
@@ -349,15 +352,22 @@ async fn serve(
         connections: Arc::clone(&shared.connections),
         spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
     };
+    let (notifier, _told) = Notifier::new();
+    let (_signals, packets) = mpsc::channel(1);
+    let actor = Actor::new(orders.clone(), calls.clone(), Arc::clone(&clock));
+    let (hands, outcomes) = Hands::new(actor, notifier);
+    let detection = Detection::new(&policy, (docket, again), hands, clock.now());
     let watching = tokio::task::spawn_local(watcher::watch(
         finished,
-        policies_seen,
-        clients,
-        orders.clone(),
-        audit.clone(),
-        rules_asked,
-        watcher::Cases { docket, again, asked },
-        Arc::clone(&clock),
+        detection,
+        watcher::Wires { packets, outcomes, cases: asked, rules: rules_asked },
+        watcher::Means {
+            policies: policies_seen,
+            clients,
+            orders: orders.clone(),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+        },
     ));
     tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));
     tokio::task::spawn_local(heartbeat::beat(audit.clone(), beating, stop.clone()));

@@ -7,6 +7,7 @@ mod cli;
 mod daemon;
 mod descriptors;
 mod desk;
+mod detection;
 mod files;
 mod handover;
 mod heartbeat;

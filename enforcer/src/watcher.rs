@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
-use enforcer_detect::rules::Rules;
-use enforcer_detect::{Clients, Detector, Failure, Mode, Request};
+use enforcer_detect::{Clients, Detector, Failure, Mode, Packets};
 use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
 use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix, Target};
@@ -18,10 +17,10 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::desk::committed;
-use crate::incidents::{Act, Around, Asked, Docket};
-use crate::policies::guards;
+use crate::detection::{Detection, Outcome};
+use crate::incidents::Asked;
 use crate::respond::{Offenders, Order, Step};
-use crate::rules::{self, RulesAsk};
+use crate::rules::RulesAsk;
 
 /// For the answer to the request that crossed the threshold, once its record is on disk, to be sent
 /// before its connection is closed.
@@ -34,13 +33,13 @@ const LAST_RECORD: Duration = Duration::from_secs(1);
 const FINISHED_MAX: usize = 8_192;
 
 /// What is known of a client may be this old when an operator asks.
-const MOMENT: Duration = Duration::from_millis(10);
+const MOMENT: Duration = Duration::from_millis(4);
 
 /// What stands for the policy's `[throttle]` in blocks and records.
 const THROTTLE: &str = "throttle";
 
-/// How often it is looked at what ends.
-const ENDS: Duration = Duration::from_millis(250);
+/// How often what is decided is looked at for its end.
+const TICK: Duration = Duration::from_millis(100);
 
 /// How often what is over is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
@@ -113,43 +112,42 @@ impl Drop for Arrivals {
     }
 }
 
-/// The docket, what is to be carried out again after a start, and what operators ask.
-pub(crate) struct Cases {
-    pub(crate) docket: Docket,
-    pub(crate) again: Vec<Act>,
-    pub(crate) asked: mpsc::Receiver<Asked>,
+/// What reaches the watcher beside finished requests.
+pub(crate) struct Wires {
+    /// Packets that the kernel dropped for their source's budget.
+    pub(crate) packets: mpsc::Receiver<Packets>,
+    /// What came of decisions.
+    pub(crate) outcomes: mpsc::Receiver<Outcome>,
+    /// Operators' orders about incidents.
+    pub(crate) cases: mpsc::Receiver<Asked>,
+    /// Operators' questions about rules.
+    pub(crate) rules: mpsc::Receiver<RulesAsk>,
 }
 
-fn carry_out(acts: Vec<Act>) {
-    for act in acts {
-        debug!(?act, "decided");
-    }
+/// What the watcher reads and writes.
+pub(crate) struct Means {
+    pub(crate) policies: watch::Receiver<Arc<Policy>>,
+    pub(crate) clients: Arc<Mutex<Clients>>,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) audit: Audit,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Watches finished requests until the proxy is gone.
 pub(crate) async fn watch(
     finished: Arc<Finished>,
-    mut policies: watch::Receiver<Arc<Policy>>,
-    clients: Arc<Mutex<Clients>>,
-    orders: mpsc::Sender<Order>,
-    audit: Audit,
-    mut asks: mpsc::Receiver<RulesAsk>,
-    cases: Cases,
-    clock: Arc<dyn Clock>,
+    mut detection: Detection,
+    mut wires: Wires,
+    means: Means,
 ) {
-    let Cases { mut docket, again, mut asked } = cases;
-    let mut around = Around::new(guards(&policies.borrow()));
-    carry_out(again);
+    let Means { mut policies, clients, orders, audit, clock } = means;
     let mut policy = Arc::clone(&policies.borrow_and_update());
-    let mut rules = Rules::new(&policy.detection().rules);
     let mut detector = Detector::new(policy.rules());
     let mut offenders = Offenders::default();
     offenders.replace(policy.throttle());
     let mut batch = Vec::new();
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut ends = tokio::time::interval(ENDS);
-    ends.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut housekeeping = interval(HOUSEKEEPING);
+    let mut ticks = interval(TICK);
     loop {
         tokio::select! {
             more = finished.next(&mut batch) => {
@@ -159,7 +157,7 @@ pub(crate) async fn watch(
                 batch.iter().for_each(|exchange| clients.observe(exchange, now));
                 drop(clients);
                 for exchange in batch.drain(..) {
-                    around.observe(&Request::new(&exchange, clock.now().wall));
+                    detection.request(&exchange, now);
                     if let (Some(step), Some(plan)) =
                         (offenders.observe(&exchange, now), policy.throttle())
                     {
@@ -171,31 +169,34 @@ pub(crate) async fn watch(
                     }
                 }
             }
-            Some(Asked { order, by, reply }) = asked.recv() => {
-                let now = clock.now().wall;
-                let (answered, acts) = docket.answer(order, &by, &around.at(now), now);
-                carry_out(acts);
-                // Whoever asked may be gone; the deed stands.
-                drop(reply.send(answered));
+            Some(outcome) = wires.outcomes.recv() => {
+                detection.came(outcome, clock.now().monotonic);
             }
-            _ = ends.tick() => carry_out(docket.tick(clock.now().wall)),
+            Some(packets) = wires.packets.recv() => detection.packets(packets),
+            Some(asked) = wires.cases.recv() => detection.answer(asked, clock.now().monotonic),
+            Some(ask) = wires.rules.recv() => detection.answer_rules(ask),
             Ok(()) = policies.changed() => {
                 policy = Arc::clone(&policies.borrow_and_update());
-                rules.replace(&policy.detection().rules);
-                around.set_guards(guards(&policy));
                 detector.replace(policy.rules());
                 offenders.replace(policy.throttle());
+                detection.replace(&policy);
             }
-            Some(ask) = asks.recv() => rules::answer(ask, &rules, &mut docket),
+            _ = ticks.tick() => detection.tick(clock.now().monotonic),
             _ = housekeeping.tick() => {
-                around.refresh(clock.now().wall);
                 let now = clock.now().monotonic;
                 detector.forget_old(now);
                 offenders.forget_old(now);
+                detection.forget_old(now);
                 clients.lock().forget_old(now);
             }
         }
     }
+}
+
+fn interval(every: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    interval
 }
 
 /// Orders what becomes of a source that goes on though its limits refuse it, and records it.

@@ -1,0 +1,232 @@
+//! Detection at work: what has happened goes in, decisions are carried out, and what came of each
+//! goes back to whoever decided.
+//!
+//! Lives in the watcher's task, which owns all of it and never waits: an effect is a task of its own,
+//! and its outcome comes back over a channel. Time is that of the monotonic clock, told as wall time
+//! from one anchor: a clock that is set moves no window and no end.
+
+use std::time::Instant;
+
+use enforcer_detect::court::{Decision, Effect, Notice as Told, NoticeKind};
+use enforcer_detect::rules::Rules;
+use enforcer_detect::{Event, Finding, Mode, Packets, Request};
+use enforcer_model::{Author, DecisionId, Exchange, Moment, Timestamp};
+use enforcer_notify::{Kind, Notice, Notifier, Severity};
+use enforcer_policy::Policy;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::act::{Actor, Deed, Undo};
+use crate::incidents::{Act, Around, Asked, Docket};
+use crate::policies::guards;
+use crate::rules::{self, RulesAsk};
+
+/// Outcomes that wait for the watcher; whoever has one more waits.
+const OUTCOMES_MAX: usize = 1_024;
+
+/// The rules, who was served lately, and what is decided.
+pub(crate) struct Detection {
+    rules: Rules,
+    around: Around,
+    docket: Docket,
+    hands: Hands,
+    anchor: Moment,
+    /// By the event that is looked at; kept for its memory.
+    found: Vec<Finding>,
+}
+
+/// Who carries out what is decided, and who is told.
+pub(crate) struct Hands {
+    actor: Actor,
+    notifier: Notifier,
+    outcomes: mpsc::Sender<Outcome>,
+}
+
+/// What came of a decision that was carried out, or taken back.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    decision: DecisionId,
+    what: What,
+    came: Result<Effect, String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Done,
+    Undone,
+}
+
+impl Detection {
+    /// By the rules of `policy`, with what was decided before; `again` is what of that is to be
+    /// carried out once more.
+    pub(crate) fn new(
+        policy: &Policy,
+        (docket, again): (Docket, Vec<Act>),
+        hands: Hands,
+        anchor: Moment,
+    ) -> Self {
+        hands.carry_out(again);
+        Self {
+            rules: Rules::new(&policy.detection().rules),
+            around: Around::new(guards(policy)),
+            docket,
+            hands,
+            anchor,
+            found: Vec::new(),
+        }
+    }
+
+    /// Puts another policy in force; rules that count as before keep what they have counted.
+    pub(crate) fn replace(&mut self, policy: &Policy) {
+        self.rules.replace(&policy.detection().rules);
+        self.around.set_guards(guards(policy));
+    }
+
+    /// A request was answered.
+    pub(crate) fn request(&mut self, exchange: &Exchange, now: Instant) {
+        let request = Request::new(exchange, self.time(now));
+        self.around.observe(&request);
+        self.event(&Event::Request(request));
+    }
+
+    /// The kernel dropped packets of a source for its own budget.
+    pub(crate) fn packets(&mut self, packets: Packets) {
+        self.event(&Event::Packets(packets));
+    }
+
+    /// What came of a decision.
+    pub(crate) fn came(&mut self, Outcome { decision, what, came }: Outcome, now: Instant) {
+        if let Err(why) = &came {
+            warn!(%decision, why, "a decision could not be carried out or taken back");
+        }
+        let now = self.time(now);
+        let acts = match what {
+            What::Done => self.docket.done(decision, came, now),
+            What::Undone => self.docket.undone(decision, came, now),
+        };
+        self.hands.carry_out(acts);
+    }
+
+    /// Answers an operator about incidents, decisions and findings.
+    pub(crate) fn answer(&mut self, Asked { order, by, reply }: Asked, now: Instant) {
+        let now = self.time(now);
+        let (answered, acts) = self.docket.answer(order, &by, &self.around.at(now), now);
+        self.hands.carry_out(acts);
+        // Whoever asked may be gone; the deed stands.
+        drop(reply.send(answered));
+    }
+
+    /// Answers an operator about rules.
+    pub(crate) fn answer_rules(&mut self, ask: RulesAsk) {
+        rules::answer(ask, &self.rules, &mut self.docket);
+    }
+
+    /// Ends what is over; call it several times a second.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let acts = self.docket.tick(self.time(now));
+        self.hands.carry_out(acts);
+    }
+
+    /// Forgets what is older than every window; call it every few seconds.
+    pub(crate) fn forget_old(&mut self, now: Instant) {
+        let now = self.time(now);
+        self.rules.forget_old(now);
+        self.around.refresh(now);
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        let mut found = std::mem::take(&mut self.found);
+        self.rules.observe(event, &mut found);
+        for finding in found.drain(..) {
+            let mode = self.rules.plan(&finding.rule).map_or(Mode::Observe, |plan| plan.mode);
+            self.decide(&finding, mode, event.at());
+        }
+        self.found = found;
+    }
+
+    fn decide(&mut self, finding: &Finding, mode: Mode, now: Timestamp) {
+        info!(rule = %finding.rule, why = finding.explanation(), "finding");
+        let acts = self.docket.found(finding, mode, &self.around.at(now), now);
+        self.hands.carry_out(acts);
+    }
+
+    /// `now` as windows and ends know it.
+    fn time(&self, now: Instant) -> Timestamp {
+        self.anchor.wall.saturating_add(now.saturating_duration_since(self.anchor.monotonic))
+    }
+}
+
+impl Hands {
+    /// Everything is done by `actor` and told to `notifier`; outcomes come over the channel.
+    pub(crate) fn new(actor: Actor, notifier: Notifier) -> (Self, mpsc::Receiver<Outcome>) {
+        let (outcomes, back) = mpsc::channel(OUTCOMES_MAX);
+        (Self { actor, notifier, outcomes }, back)
+    }
+
+    fn carry_out(&self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Do(decision) | Act::Extend(decision) => self.execute(decision),
+                Act::Undo(decision) => self.take_back(decision),
+                Act::Tell(told) => self.notifier.tell(notice(&told)),
+            }
+        }
+    }
+
+    fn execute(&self, decision: Decision) {
+        let (actor, outcomes) = (self.actor.clone(), self.outcomes.clone());
+        tokio::task::spawn_local(async move {
+            let came = actor.act(Deed::from(&decision)).await.map(Effect::from);
+            let outcome = Outcome { decision: decision.id, what: What::Done, came };
+            // A watcher that is gone decides nothing more.
+            outcomes.send(outcome).await.unwrap_or_default();
+        });
+    }
+
+    fn take_back(&self, decision: Decision) {
+        let (actor, outcomes) = (self.actor.clone(), self.outcomes.clone());
+        tokio::task::spawn_local(async move {
+            let undo = decision.effect.as_ref().map_or("", |effect| effect.undo.as_str());
+            let came = match undo.parse::<Undo>() {
+                Ok(undo) => {
+                    let reason = format!("{} of {} is over", decision.id, decision.incident);
+                    let by = Author::Rule(decision.rule.to_string());
+                    let undone = actor.undo(&undo, &reason, &by).await;
+                    undone.map(|what| Effect { applied: vec![what], ..Effect::default() })
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            let outcome = Outcome { decision: decision.id, what: What::Undone, came };
+            outcomes.send(outcome).await.unwrap_or_default();
+        });
+    }
+}
+
+/// What receivers are told.
+fn notice(told: &Told) -> Notice {
+    let (kind, severity) = match told.kind {
+        NoticeKind::Closed => (Kind::IncidentClosed, Severity::Info),
+        NoticeKind::Ended => (Kind::DecisionExpired, Severity::Info),
+        NoticeKind::Level => (Kind::LevelChanged, Severity::Warning),
+        NoticeKind::Opened => (Kind::IncidentOpened, Severity::Warning),
+        NoticeKind::Told => (Kind::Finding, Severity::Warning),
+        NoticeKind::Acted => (Kind::DecisionApplied, Severity::Warning),
+        NoticeKind::Approval => (Kind::DecisionAsked, Severity::Error),
+        NoticeKind::Failed => (Kind::DecisionFailed, Severity::Critical),
+        NoticeKind::Limited => (Kind::BlastRadius, Severity::Critical),
+    };
+    let mut notice = Notice::new(kind, severity, told.at, &told.text);
+    if let Some(incident) = told.incident {
+        notice = notice.with_incident(incident);
+    }
+    if let Some(decision) = told.decision {
+        notice = notice.with_decision(decision);
+    }
+    if let Some(rule) = &told.rule {
+        notice = notice.with_rule(rule);
+    }
+    if let Some(about) = &told.about {
+        notice = notice.with_about(about);
+    }
+    notice
+}
