@@ -354,7 +354,7 @@ async fn serve(
     };
     let (notifier, _told) = Notifier::new();
     let (_signals, packets) = mpsc::channel(1);
-    let actor = Actor::new(orders.clone(), calls.clone(), Arc::clone(&clock));
+    let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
     let detection = Detection::new(&policy, (docket, again), hands, clock.now());
     let watching = tokio::task::spawn_local(watcher::watch(

@@ -198,7 +198,9 @@ impl Actor {
             pid: None,
         };
         let incoming = Incoming { call, peer, author: Some(author), reply };
-        self.calls.send(incoming).await.map_err(|_gone| stopping())?;
+        let calls = self.calls.upgrade().ok_or_else(stopping)?;
+        calls.send(incoming).await.map_err(|_gone| stopping())?;
+        drop(calls);
         answer.await.map_err(|_gone| stopping())?.map_err(|refusal| told(&refusal))
     }
 }

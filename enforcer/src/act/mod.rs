@@ -85,7 +85,8 @@ pub(crate) struct Acted {
 #[derive(Clone)]
 pub(crate) struct Actor {
     orders: mpsc::Sender<Order>,
-    calls: mpsc::Sender<Incoming>,
+    /// Weak: the desk ends when nobody can call any more, and whoever watches outlives it.
+    calls: mpsc::WeakSender<Incoming>,
     clock: Arc<dyn Clock>,
 }
 
@@ -93,10 +94,10 @@ impl Actor {
     /// Blocks are ordered over `orders`, everything else is asked of the desk over `calls`.
     pub(crate) fn new(
         orders: mpsc::Sender<Order>,
-        calls: mpsc::Sender<Incoming>,
+        calls: &mpsc::Sender<Incoming>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { orders, calls, clock }
+        Self { orders, calls: calls.downgrade(), clock }
     }
 
     /// Does it, and answers once it is in force; why it is not, in words for operators.

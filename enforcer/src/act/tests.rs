@@ -92,7 +92,7 @@ fn an_undo_reads_as_a_command_and_survives_being_kept() {
 async fn the_desk_is_asked_in_the_name_of_the_rule() {
     let (orders, _responder) = mpsc::channel(1);
     let (calls, mut desk) = mpsc::channel(1);
-    let actor = Actor::new(orders, calls, Arc::new(SystemClock));
+    let actor = Actor::new(orders, &calls, Arc::new(SystemClock));
     for (action, about, expected) in [
         (Action::DisableRoute, "route:orders", "disable route:orders"),
         (Action::Tighten(25), "identity:key:k7Qx2mP9aB3c", "shrink key:k7Qx2mP9aB3c 25"),
@@ -156,7 +156,7 @@ async fn the_desk_is_asked_in_the_name_of_the_rule() {
 async fn an_agent_that_stops_and_one_that_does_not_answer_are_errors_and_never_a_hang() {
     let (orders, responder) = mpsc::channel(1);
     let (calls, desk) = mpsc::channel(1);
-    let actor = Actor::new(orders, calls, Arc::new(SystemClock));
+    let actor = Actor::new(orders, &calls, Arc::new(SystemClock));
     drop((responder, desk));
 
     for action in [Action::Drop, Action::DisableRoute, Action::IsolateUpstream] {
