@@ -13,6 +13,7 @@ mod handover;
 mod heartbeat;
 mod incident;
 mod incidents;
+mod kernel_signals;
 mod notices;
 mod notify;
 mod operators;
