@@ -7,6 +7,7 @@ use super::identity::{
 };
 use super::kind::{Kind, PerKind};
 use super::level;
+use super::num::Small;
 use super::score::{DRIFT_FREE, DRIFT_KEPT, LONG, above_long, expected, values};
 use super::{DAY, Profiles};
 
@@ -93,7 +94,7 @@ fn learn_long(identity: &mut Identity, values: &[f32], above: f32) {
     }
     let pace = level::long_pace(identity.days);
     for (long, kind) in identity.long.iter_mut().zip(LONG) {
-        *long += pace * (values.of(kind) - *long);
+        *long = Small::new(long.get() + pace * (values.of(kind) - long.get()));
     }
 }
 
@@ -105,7 +106,7 @@ fn learn_habits(identity: &mut Identity) {
         (&mut habits.clients, NEW_CLIENT),
         (&mut habits.routes, NEW_ROUTE),
     ] {
-        *count = *count * FADE + f32::from(u8::from(news & flag != 0));
+        *count = Small::new(count.get() * FADE + f32::from(u8::from(news & flag != 0)));
     }
     identity.routes.join(&identity.day.routes);
 }

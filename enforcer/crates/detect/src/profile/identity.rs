@@ -33,7 +33,7 @@ pub(super) struct Identity {
     pub(super) habits: Habits,
     pub(super) levels: [Level; COUNTED],
     /// The long memory of what is read in a day: requests, bytes, different objects, new ones.
-    pub(super) long: [f32; 4],
+    pub(super) long: [Small; 4],
     /// What the days were above the long memory, added up.
     pub(super) drift: f32,
     pub(super) seen: Seen,
@@ -43,9 +43,9 @@ pub(super) struct Identity {
 /// Of how many days something was new; fades.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Habits {
-    pub(super) networks: f32,
-    pub(super) clients: f32,
-    pub(super) routes: f32,
+    pub(super) networks: Small,
+    pub(super) clients: Small,
+    pub(super) routes: Small,
 }
 
 /// Ten minutes.
@@ -121,7 +121,7 @@ impl Identity {
             routes: Routes::default(),
             habits: Habits::default(),
             levels: [Level::default(); COUNTED],
-            long: [0.0; 4],
+            long: [Small::default(); 4],
             drift: 0.0,
             seen: Seen::default(),
             hours: Hours::default(),

@@ -24,6 +24,8 @@ pub enum Aspect {
     TlsClient,
     /// Routes never used before.
     Routes,
+    /// Another kind of reading: more of it new, or larger answers.
+    Mix,
     /// A rise over weeks that no day shows.
     Drift,
 }
@@ -41,6 +43,7 @@ pub(super) enum Kind {
     /// In the day so far.
     DayRequests,
     DayBytes,
+    /// Of all requests, those that failed.
     DayErrors,
     DayDistinct,
     DayNovel,
@@ -48,6 +51,10 @@ pub(super) enum Kind {
     DayHours,
     /// Changes from one network to another.
     Moves,
+    /// Of all requests, those for something new.
+    NovelShare,
+    /// Bytes for each request.
+    BytesEach,
     OddHours,
     Network,
     Client,
@@ -56,26 +63,26 @@ pub(super) enum Kind {
 }
 
 /// Kinds that are counts.
-pub(super) const COUNTED: usize = 12;
+pub(super) const COUNTED: usize = 14;
 /// All kinds.
-pub(super) const KINDS: usize = 17;
+pub(super) const KINDS: usize = 19;
 
-/// Signals that tell of one behaviour, of which only the largest counts: a burst raises requests
-/// and bytes together and is one surprise.
+/// Signals that tell of one behaviour, of which only the largest counts: a burst raises requests,
+/// bytes and objects together and is one surprise. What remains is near enough to independent.
 pub(super) const FAMILIES: [&[Aspect]; 8] = [
-    &[Aspect::Requests, Aspect::Bytes],
-    &[Aspect::DistinctResources, Aspect::Novelty],
+    &[Aspect::Requests, Aspect::Bytes, Aspect::DistinctResources, Aspect::Novelty],
+    &[Aspect::Drift],
+    &[Aspect::Mix],
     &[Aspect::Errors],
     &[Aspect::Hours],
     &[Aspect::Network],
     &[Aspect::TlsClient],
     &[Aspect::Routes],
-    &[Aspect::Drift],
 ];
 
 impl Aspect {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Requests,
         Self::Bytes,
         Self::Errors,
@@ -85,6 +92,7 @@ impl Aspect {
         Self::Network,
         Self::TlsClient,
         Self::Routes,
+        Self::Mix,
         Self::Drift,
     ];
 
@@ -100,6 +108,7 @@ impl Aspect {
             Self::Network => "network",
             Self::TlsClient => "tls_client",
             Self::Routes => "routes",
+            Self::Mix => "mix",
             Self::Drift => "drift",
         }
     }
@@ -120,6 +129,7 @@ impl Aspect {
             Self::Network => &[Kind::Network, Kind::Moves],
             Self::TlsClient => &[Kind::Client],
             Self::Routes => &[Kind::Routes],
+            Self::Mix => &[Kind::NovelShare, Kind::BytesEach],
             Self::Drift => &[Kind::Drift],
         }
     }
@@ -139,6 +149,8 @@ impl Kind {
         Self::DayNovel,
         Self::DayHours,
         Self::Moves,
+        Self::NovelShare,
+        Self::BytesEach,
         Self::OddHours,
         Self::Network,
         Self::Client,
@@ -162,6 +174,8 @@ impl Kind {
             | Self::DayNovel
             | Self::DayHours
             | Self::Moves
+            | Self::NovelShare
+            | Self::BytesEach
             | Self::Drift => 0.25,
         }
     }

@@ -41,15 +41,13 @@ pub(super) struct Expected {
 
 impl Level {
     /// What is expected of an identity with `days` days of its own.
-    pub(super) fn expected(self, days: u16, peers: Peers) -> Expected {
+    pub(super) fn expected(self, days: u16, peers: Peers, chance: impl Fn(f32) -> f32) -> Expected {
         let own = f32::from(days).min(MEMORY);
         let within =
             (own * self.variance.get() + SPREAD_PRIOR * peers.within) / (own + SPREAD_PRIOR);
         let precision = own / within + 1.0 / peers.between;
         let mean = (own * self.mean.get() / within + peers.mean / peers.between) / precision;
-        // What small counts vary by of themselves.
-        let chance = 1.0 / (1.0 + mean.clamp(0.0, 20.0).exp());
-        let variance = within + 1.0 / precision + chance;
+        let variance = within + 1.0 / precision + chance(mean);
         Expected { mean, deviation: variance.sqrt() }
     }
 
@@ -112,6 +110,29 @@ impl Peers {
     }
 }
 
+/// What a small count varies by of itself.
+pub(super) fn chance_of_count(mean: f32) -> f32 {
+    1.0 / (1.0 + mean.clamp(0.0, 20.0).exp())
+}
+
+/// What a share of `all` varies by of itself.
+pub(super) fn chance_of_share(mean: f32, all: f32) -> f32 {
+    1.0 / (0.5 + all * (mean - SHIFT).min(0.0).exp())
+}
+
+/// Shares are kept as logarithms, which are negative.
+const SHIFT: f32 = 14.0;
+
+/// The share of `part` in `all`, as it is compared.
+pub(super) fn share(part: f32, all: f32) -> f32 {
+    (((part + 0.5) / (all + 1.0)).ln() + SHIFT).max(0.0)
+}
+
+/// The share that compares as `log`.
+pub(super) fn part(log: f32) -> f32 {
+    (log - SHIFT).exp()
+}
+
 /// A count as it is compared.
 pub(super) fn log(count: f32) -> f32 {
     count.max(0.0).ln_1p()
@@ -137,22 +158,22 @@ mod tests {
 
     #[test]
     fn a_stranger_is_expected_to_be_like_its_peers_and_a_friend_like_itself() {
-        let stranger = Level::default().expected(0, peers());
+        let stranger = Level::default().expected(0, peers(), chance_of_count);
         assert!((stranger.mean - 5.0).abs() < 0.01 && stranger.deviation > 1.0);
 
         let mut level = Level::default();
         for day in 0..20 {
-            let expected = level.expected(day, peers());
+            let expected = level.expected(day, peers(), chance_of_count);
             level.learn(if day % 2 == 0 { 8.1 } else { 7.9 }, day, expected);
         }
-        let friend = level.expected(20, peers());
+        let friend = level.expected(20, peers(), chance_of_count);
         assert!((friend.mean - 8.0).abs() < 0.2 && friend.deviation < 0.4, "{friend:?}");
     }
 
     #[test]
     fn one_wild_day_moves_the_level_by_no_more_than_its_clip() {
         let mut level = Level { mean: Small::new(5.0), variance: Small::new(0.04) };
-        let expected = level.expected(14, peers());
+        let expected = level.expected(14, peers(), chance_of_count);
 
         level.learn(15.0, 14, expected);
 

@@ -56,7 +56,7 @@ pub const IDENTITIES_MAX: usize = 1_000_000;
 pub const IDENTITY_BYTES: usize = size_of::<identity::Identity>() + 35 + size_of::<Box<str>>() + 40;
 
 /// Bits from which a day is a finding, unless the policy says otherwise.
-pub const BITS: f32 = 22.0;
+pub const BITS: f32 = 17.0;
 
 /// Longest name that is kept whole; of longer ones the beginning is.
 const NAME_MAX: usize = 120;

@@ -27,8 +27,8 @@ const ROLE_ROUTE: u8 = 7;
 const NEWS_MAX: f32 = 30.0;
 
 /// Others that begin to use the same thing at the same time, and their share, for it to be a rollout.
-const ADOPTERS: u16 = 5;
-const ADOPTERS_SHARE: f32 = 0.03;
+const ADOPTERS: u16 = 3;
+const ADOPTERS_SHARE: f32 = 0.05;
 
 impl Profiles {
     /// Takes note of `request` and tells what is found by it: at most one finding for an episode, as
@@ -214,7 +214,8 @@ impl Profiles {
         let share = share(self.common.users(own), group.members);
         let mut bits = -share.log2();
         if identity.day.news & NEW_ROUTE == 0 && identity.days > 0 {
-            bits -= group.routes.chance(identity.habits.routes, identity.days).log2();
+            let chance = group.routes.chance(identity.habits.routes.get(), identity.days);
+            bits -= chance.log2() * trust(identity.days);
         } else {
             bits *= 0.5;
         }
@@ -234,26 +235,35 @@ impl Profiles {
         let Some(group) = self.groups.get(usize::from(identity.group)) else { return };
         let active = self.groups.first().map_or(0, |all| all.active);
         let habits = identity.habits;
+        let own = u64::from(identity.group);
         let day = &mut identity.day;
         if sight.network < 3 && identity.days > 0 {
             let strange = self.common.users(network) < 2;
-            let bits = surprise(group.networks, habits.networks, identity.days, strange);
-            let bits = bits.min(adoption(self.fresh.users(network), active));
+            let bits = surprise(group.networks, habits.networks.get(), identity.days, strange);
+            let bits = bits.min(adoption(self.fresh.users(network), active)).min(adoption(
+                self.fresh.users(self.key.number(ADOPTED, &[network, own])),
+                group.active,
+            ));
             add(&mut day.network, left(sight.network) * bits);
             day.news |= flags(sight.network, strange, NEW_NETWORK, STRANGE_NETWORK);
         }
         if sight.client < 3 && identity.days > 0 && client != 0 {
             let strange = self.common.users(client) < 2;
-            let bits = surprise(group.clients, habits.clients, identity.days, strange);
-            let bits = bits.min(adoption(self.fresh.users(client), active));
+            let bits = surprise(group.clients, habits.clients.get(), identity.days, strange);
+            let bits = bits.min(adoption(self.fresh.users(client), active)).min(adoption(
+                self.fresh.users(self.key.number(ADOPTED, &[client, own])),
+                group.active,
+            ));
             add(&mut day.client, left(sight.client) * bits);
             day.news |= flags(sight.client, strange, NEW_CLIENT, STRANGE_CLIENT);
         }
         if sight.network == 0 {
             self.fresh.add(network);
+            self.fresh.add(self.key.number(ADOPTED, &[network, own]));
         }
         if sight.client == 0 {
             self.fresh.add(client);
+            self.fresh.add(self.key.number(ADOPTED, &[client, own]));
         }
         // Common is what was used on a second day: a day that was not learned from does not count.
         if sight.network == 1 {
@@ -287,7 +297,12 @@ fn flags(known: u8, strange: bool, new: u16, strange_flag: u16) -> u16 {
 fn surprise(news: News, own: f32, days: u16, strange: bool) -> f32 {
     let share = news.strange_share();
     let kind = if strange { share } else { 1.0 - share };
-    -(news.chance(own, days) * kind).log2()
+    -(news.chance(own, days) * kind).log2() * trust(days)
+}
+
+/// Of who is known for a day, much is new that will be usual.
+fn trust(days: u16) -> f32 {
+    f32::from(days) / (f32::from(days) + 2.0)
 }
 
 /// The bits of what so many others began today.

@@ -19,6 +19,9 @@ const DRIFT_DAYS: u16 = 7;
 pub(super) const DRIFT_KEPT: f32 = 0.9;
 pub(super) const DRIFT_FREE: f32 = 1.0;
 
+/// How far above the long run a day is that belongs to a drift, in deviations.
+const DRIFT_SHOWS: f32 = 0.7;
+
 /// The kinds whose long memory is kept, in its order.
 pub(super) const LONG: [Kind; 4] =
     [Kind::DayRequests, Kind::DayBytes, Kind::DayDistinct, Kind::DayNovel];
@@ -70,9 +73,17 @@ impl Profiles {
             .iter_mut()
             .zip(counts)
             .for_each(|(most, count)| *most = most.max(count));
+        let mut burst = 0.0;
         for (kind, value) in Kind::ALL.into_iter().zip(values(identity)) {
             let expected = expected(identity, kind, peers, all);
-            raws.set(kind, ((value - expected.mean) / expected.deviation).max(0.0));
+            let mut above = value - expected.mean;
+            match kind {
+                Kind::BurstRequests => burst = above.max(0.0),
+                // More requests fail when there are more.
+                Kind::BurstErrors => above -= burst,
+                _ => {}
+            }
+            raws.set(kind, (above / expected.deviation).max(0.0));
         }
         raws.set(Kind::OddHours, identity.day.odd);
         raws.set(Kind::Network, identity.day.network);
@@ -182,6 +193,10 @@ pub(super) fn values(identity: &Identity) -> [f32; COUNTED] {
     values.iter_mut().zip(counts).for_each(|(slot, value)| *slot = value);
     values.set(Kind::DayHours, measure(u64::from(day.hours.count_ones())) / 2.0);
     values.set(Kind::Moves, level::log_of(day.moves.into()));
+    let requests = measure(day.requests.into());
+    values.set(Kind::DayErrors, level::share(measure(day.errors.into()), requests));
+    values.set(Kind::NovelShare, level::share(day.novel.min(requests), requests));
+    values.set(Kind::BytesEach, level::log(measure(day.bytes) / requests.max(1.0)));
     values
 }
 
@@ -194,7 +209,12 @@ pub(super) fn expected(
 ) -> Expected {
     let level = identity.levels.of(kind);
     let peers = peers.levels.of(kind).or(all.levels.of(kind));
-    level.expected(identity.days, peers)
+    let requests = measure(identity.day.requests.into());
+    level.expected(identity.days, peers, |mean| match kind {
+        Kind::DayErrors | Kind::NovelShare => level::chance_of_share(mean, requests),
+        Kind::BytesEach => 1.0 / (1.0 + requests),
+        _ => level::chance_of_count(mean),
+    })
 }
 
 /// The drift with the day so far.
@@ -202,7 +222,8 @@ fn drift_now(identity: &Identity, peers: &super::group::Group, all: &super::grou
     if identity.days < DRIFT_DAYS {
         return 0.0;
     }
-    (identity.drift * DRIFT_KEPT + above_long(identity, peers, all) - DRIFT_FREE).max(0.0)
+    // What today adds is told by today's counts; a day that is as it always was tells of no drift.
+    if above_long(identity, peers, all) < DRIFT_SHOWS { 0.0 } else { identity.drift }
 }
 
 /// How far the day is above the long memory, in deviations, by the count that is furthest.
@@ -216,7 +237,7 @@ pub(super) fn above_long(
         .zip(identity.long)
         .map(|(kind, long)| {
             let deviation = expected(identity, kind, peers, all).deviation;
-            ((values.of(kind) - long) / deviation).clamp(-3.0, 3.0)
+            ((values.of(kind) - long.get()) / deviation).clamp(-3.0, 3.0)
         })
         .fold(-3.0, f32::max)
 }

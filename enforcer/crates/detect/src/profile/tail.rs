@@ -1,5 +1,5 @@
 //! How rare a measure is: bits from the days of all peers, beyond the largest of them by the
-//! exponential law that the excesses over a high threshold follow (peaks over threshold).
+//! law that the excesses over a high threshold follow (peaks over threshold, generalised Pareto).
 
 use super::num::{measure, place};
 
@@ -8,6 +8,10 @@ pub(super) const STEPS: usize = 64;
 
 /// Most bits of one signal: what was never seen is not infinitely rare.
 pub(super) const CAP: f32 = 18.0;
+
+/// How heavy the tail beyond the largest days may be: from nearly exponential to that of a mean
+/// that hardly exists.
+const SHAPES: (f32, f32) = (0.1, 0.5);
 
 /// Days that the prior is worth.
 const PRIOR: f32 = 20.0;
@@ -112,15 +116,24 @@ impl Tail {
         let enough = (self.total * 0.02).clamp(12.0, 40.0);
         let threshold = above.iter().rposition(|days| *days >= enough).unwrap_or(0);
         let reached = above.get(threshold).copied().unwrap_or(all);
-        let excess: f32 = above.iter().skip(threshold + 1).sum();
-        // In steps; never steeper than by the half with each step, nor flatter than in sixteen.
-        let scale = (excess / reached + 0.5).clamp(1.44, 23.0);
+        // Of a generalised Pareto law, by its moments: mean and spread of the excesses, in steps.
+        let (mut mean, mut square) = (0.0_f32, 0.0_f32);
+        let weights = above.iter().zip(above.iter().skip(1).chain([&0.0])).skip(threshold);
+        for (excess, (days, fewer)) in weights.enumerate() {
+            let excess = measure(u64::try_from(excess).unwrap_or(0)) + 0.5;
+            let share = (days - fewer) / reached;
+            mean += share * excess;
+            square += share * excess * excess;
+        }
+        let spread = (square - mean * mean).max(mean * mean);
+        let shape = (0.5 - 0.5 * mean * mean / spread).clamp(SHAPES.0, SHAPES.1);
+        let scale = (mean * (1.0 - shape)).max(1.0);
         for (step, (bits, days)) in self.bits.iter_mut().zip(above).enumerate() {
             let rarity = if step <= threshold {
                 -(days / all).log2()
             } else {
                 let beyond = measure(u64::try_from(step - threshold).unwrap_or(0));
-                -(reached / all).log2() + beyond / scale * std::f32::consts::LOG2_E
+                -(reached / all).log2() + (1.0 + shape * beyond / scale).log2() / shape
             };
             *bits = rarity.clamp(0.0, CAP);
         }

@@ -46,7 +46,7 @@ pub struct ProfileView {
     pub requests_burst: Usual,
     /// Bytes in a day.
     pub bytes: Usual,
-    /// Failed requests in a day.
+    /// The share of requests that fail.
     pub errors: Usual,
     /// Different objects in a day.
     pub objects: Usual,
@@ -112,7 +112,10 @@ impl Profiles {
                 day.bursts.first().copied().unwrap_or_default(),
             ),
             bytes: usual(Kind::DayBytes, measure(day.bytes)),
-            errors: usual(Kind::DayErrors, measure(day.errors.into())),
+            errors: Usual {
+                usual: level::part(self.usual(identity, Kind::DayErrors)),
+                now: measure(day.errors.into()) / measure(day.requests.max(1).into()),
+            },
             objects: usual(Kind::DayDistinct, day.different),
             novel: usual(Kind::DayNovel, day.novel),
             routes: identity.routes.count(),

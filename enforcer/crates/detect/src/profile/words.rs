@@ -57,7 +57,22 @@ impl Profiles {
                 format!("{} in 10 min; usual at most {}", size(bytes), size(usual))
             }
             Kind::DayRequests => today("requests", day_requests),
-            Kind::DayErrors => today("failed requests", day_errors),
+            Kind::DayErrors => format!(
+                "{} failed requests today, {} of all; usual {}",
+                number(day_errors),
+                percent(day_errors / day_requests.max(1.0)),
+                percent(level::part(self.usual(identity, kind))),
+            ),
+            Kind::NovelShare => format!(
+                "{} of its requests today are for objects never read before; usual {}",
+                percent((day_novel / day_requests.max(1.0)).min(1.0)),
+                percent(level::part(self.usual(identity, kind))),
+            ),
+            Kind::BytesEach => format!(
+                "{} for each request today; usual {}",
+                size(day_bytes / day_requests.max(1.0)),
+                size(usual)
+            ),
             Kind::DayDistinct => today("different objects", day_different),
             Kind::DayNovel => today("objects never read before", day_novel),
             Kind::DayBytes => format!("{} today; usual {}", size(day_bytes), size(usual)),
@@ -89,14 +104,14 @@ impl Profiles {
             Kind::Routes => format!(
                 "{} kinds of request that it never made before; usual {}",
                 number(day.routes.count().max(1.0)),
-                number(identity.habits.routes / f32::from(identity.days.max(1)))
+                number(identity.habits.routes.get() / f32::from(identity.days.max(1)))
             ),
             Kind::Drift => format!(
                 "more each day for long: {} requests and {} different objects today; {} and {} in the long run",
                 number(day_requests),
                 number(day_different),
-                number(level::count(identity.long.first().copied().unwrap_or_default())),
-                number(level::count(identity.long.get(2).copied().unwrap_or_default())),
+                number(level::count(identity.long.first().copied().unwrap_or_default().get())),
+                number(level::count(identity.long.get(2).copied().unwrap_or_default().get())),
             ),
         }
     }
@@ -132,6 +147,11 @@ fn number(count: f32) -> String {
     } else {
         whole(count + 0.5).to_string()
     }
+}
+
+/// A share as people read it.
+fn percent(share: f32) -> String {
+    format!("{} %", number(share * 100.0))
 }
 
 /// Bytes as people read them.
