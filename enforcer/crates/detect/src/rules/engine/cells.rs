@@ -39,6 +39,17 @@ pub(super) trait Cell: Default {
     fn heap(&self) -> usize;
 }
 
+/// What a count has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing that anybody will ask about.
+    Little,
+    /// A quarter of a threshold, or more: what is counted now may be evidence.
+    Much,
+    /// A finding, with the count.
+    Finding(u64),
+}
+
 /// Events, or a sum.
 #[derive(Debug, Default)]
 pub(super) struct Count {
@@ -50,10 +61,25 @@ pub(super) struct Count {
 #[derive(Debug, Default)]
 pub(super) struct Values {
     head: Head,
-    seen: Vec<Seen>,
+    kept: Kept,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Values that stay with the cell, before any memory of their own is taken.
+const FEW: usize = 4;
+
+#[derive(Debug)]
+enum Kept {
+    Few([Seen; FEW], u8),
+    Many(Vec<Seen>),
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Few([Seen::default(); FEW], 0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     hash: u32,
     tick: u32,
@@ -86,24 +112,24 @@ pub(super) struct Chain {
 }
 
 impl Head {
-    /// Whether `count` at `now` makes a finding.
+    /// What `count` at `now` comes to.
     ///
-    /// One that was made comes again only after the count was below the off threshold, or the window
+    /// A finding that was made comes again only after the count was below the off threshold, or the window
     /// has passed.
-    fn settle(&mut self, count: u64, now: u64, limit: &Limit) -> bool {
+    fn settle(&mut self, count: u64, now: u64, limit: &Limit) -> Outcome {
         if self.fired != 0 {
             let is_over = count < limit.off;
             let has_passed = now.saturating_sub(self.fired) >= limit.within;
             if !is_over && !has_passed {
-                return false;
+                return Outcome::Much;
             }
             self.fired = 0;
         }
-        let fires = count >= limit.on;
-        if fires {
+        if count >= limit.on {
             self.fired = now.max(1);
+            return Outcome::Finding(count);
         }
-        fires
+        if count >= limit.on / 4 { Outcome::Much } else { Outcome::Little }
     }
 
     /// Whether nothing of it matters any more.
@@ -129,11 +155,11 @@ pub(super) fn nanos(span: std::time::Duration) -> u64 {
 }
 
 impl Count {
-    /// Counts `amount`; the sum, if it makes a finding.
-    pub(super) fn add(&mut self, now: u64, amount: u64, limit: &Limit) -> Option<u64> {
+    /// Counts `amount`.
+    pub(super) fn add(&mut self, now: u64, amount: u64, limit: &Limit) -> Outcome {
         self.head.last = self.head.last.max(now);
         let count = self.slots.add(now, amount, limit.width);
-        self.head.settle(count, now, limit).then_some(count)
+        self.head.settle(count, now, limit)
     }
 }
 
@@ -157,7 +183,10 @@ impl Share {
             return None;
         }
         let share = hits.saturating_mul(1_000) / all.max(1);
-        self.head.settle(share, now, limit).then_some((share, all))
+        match self.head.settle(share, now, limit) {
+            Outcome::Finding(share) => Some((share, all)),
+            Outcome::Little | Outcome::Much => None,
+        }
     }
 }
 
@@ -189,56 +218,110 @@ impl Sampling {
 }
 
 impl Values {
-    /// Takes note of a value; how many there are, if that makes a finding.
+    /// Takes note of a value.
     ///
     /// `limit` is in values that are kept; no more than its threshold are.
-    pub(super) fn add(
-        &mut self,
-        now: u64,
-        value: u64,
-        kept: Sampling,
-        limit: &Limit,
-    ) -> Option<u64> {
+    pub(super) fn add(&mut self, now: u64, value: u64, kept: Sampling, limit: &Limit) -> Outcome {
         self.head.last = self.head.last.max(now);
         let tick = low(now / kept.tick);
         let hash = low(value);
         let most = usize::try_from(limit.on).unwrap_or(usize::MAX);
-        match self.seen.iter_mut().find(|seen| seen.hash == hash) {
-            Some(seen) => seen.tick = tick,
-            None => {
-                if self.seen.len() >= most || self.seen.len() == self.seen.capacity() {
-                    self.prune(tick, kept, limit);
-                }
-                if self.seen.len() >= most {
-                    self.drop_oldest(tick);
-                }
-                self.seen.push(Seen { hash, tick });
+        if let Some(seen) = self.seen_mut().iter_mut().find(|seen| seen.hash == hash) {
+            seen.tick = tick;
+        } else {
+            if self.len() >= most || self.len() == self.room() {
+                self.prune(tick, kept, limit);
             }
+            if self.len() >= most {
+                self.drop_oldest(tick);
+            }
+            self.push(Seen { hash, tick });
         }
-        if self.seen.len() < most && self.head.fired == 0 {
-            return None;
+        if self.head.fired == 0 && self.len() < most {
+            return if self.len() >= most / 4 { Outcome::Much } else { Outcome::Little };
         }
         self.prune(tick, kept, limit);
-        let count = u64::try_from(self.seen.len()).unwrap_or(u64::MAX);
-        self.head.settle(count, now, limit).then_some(count)
+        let count = u64::try_from(self.len()).unwrap_or(u64::MAX);
+        self.head.settle(count, now, limit)
     }
 
+    fn seen_mut(&mut self) -> &mut [Seen] {
+        match &mut self.kept {
+            Kept::Few(few, count) => few.get_mut(..usize::from(*count)).unwrap_or_default(),
+            Kept::Many(many) => many,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.kept {
+            Kept::Few(_, count) => usize::from(*count),
+            Kept::Many(many) => many.len(),
+        }
+    }
+
+    /// How many fit without more memory.
+    const fn room(&self) -> usize {
+        match &self.kept {
+            Kept::Few(few, _) => few.len(),
+            Kept::Many(many) => many.capacity(),
+        }
+    }
+
+    fn push(&mut self, new: Seen) {
+        match &mut self.kept {
+            Kept::Few(few, count) => {
+                if let Some(slot) = few.get_mut(usize::from(*count)) {
+                    *slot = new;
+                    *count += 1;
+                    return;
+                }
+                let mut many = Vec::with_capacity(4 * FEW);
+                many.extend_from_slice(few);
+                many.push(new);
+                self.kept = Kept::Many(many);
+            }
+            Kept::Many(many) => many.push(new),
+        }
+    }
+
+    /// Drops what is older than the window.
     fn prune(&mut self, tick: u32, kept: Sampling, limit: &Limit) {
         let within = low(limit.within / kept.tick + 1);
-        self.seen.retain(|seen| {
+        let keeps = |seen: &Seen| {
             let age = tick.wrapping_sub(seen.tick);
             // What was noted behind this moment has come out of order.
             age <= within || age > u32::MAX / 2
-        });
+        };
+        match &mut self.kept {
+            Kept::Few(few, count) => {
+                let mut left = 0_u8;
+                for at in 0..usize::from(*count) {
+                    let Some(seen) = few.get(at).copied().filter(&keeps) else { continue };
+                    if let Some(slot) = few.get_mut(usize::from(left)) {
+                        *slot = seen;
+                    }
+                    left += 1;
+                }
+                *count = left;
+            }
+            Kept::Many(many) => many.retain(keeps),
+        }
     }
 
     fn drop_oldest(&mut self, tick: u32) {
-        let oldest = self.seen.iter().enumerate().max_by_key(|(_, seen)| {
+        let age = |seen: &Seen| {
             let age = tick.wrapping_sub(seen.tick);
             if age > u32::MAX / 2 { 0 } else { age }
-        });
-        if let Some((at, _)) = oldest {
-            self.seen.swap_remove(at);
+        };
+        let oldest = self.seen_mut().iter().enumerate().max_by_key(|(_, seen)| age(seen));
+        let Some(at) = oldest.map(|(at, _)| at) else { return };
+        match &mut self.kept {
+            Kept::Few(few, count) => {
+                let last = usize::from(*count).saturating_sub(1);
+                few.swap(at, last);
+                *count = count.saturating_sub(1);
+            }
+            Kept::Many(many) => drop(many.swap_remove(at)),
         }
     }
 }
@@ -321,11 +404,14 @@ impl Cell for Values {
     }
 
     fn weight(&self) -> u64 {
-        u64::try_from(self.seen.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.len()).unwrap_or(u64::MAX)
     }
 
     fn heap(&self) -> usize {
-        self.seen.capacity() * size_of::<Seen>()
+        match &self.kept {
+            Kept::Few(..) => 0,
+            Kept::Many(many) => many.capacity() * size_of::<Seen>(),
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Whom and what an event is about, as hashes that no client can foresee; each is made once at most.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use enforcer_model::{Prefix, Source};
+use foldhash::fast::RandomState;
 
 use crate::rules::plan::{Field, KeyBy};
 use crate::rules::when::{Attribute, Needs};

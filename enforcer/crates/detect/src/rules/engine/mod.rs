@@ -2,8 +2,8 @@
 //!
 //! One owner, no clock, no I/O: `at` of an event is the only time, so that a replay finds what the
 //! live stream found. Per rule there is one table of keys ([`KEYS_MAX`], [`TABLE_BYTES_MAX`]) with a
-//! cell of constant size for each key, and one ring of the last [`RING`] events that were counted,
-//! from which evidence is taken. In the worst case a rule takes 17 MiB; one that matches little takes
+//! cell of constant size for each key, and one ring of the last [`RING`] events of keys that have come
+//! to a quarter of the threshold, from which evidence is taken. In the worst case a rule takes 17 MiB; one that matches little takes
 //! little. An event that completes nothing allocates nothing, but for new keys and new values.
 //!
 //! What we refused because of what was found, of a limit or of an overload is never looked at.
@@ -14,10 +14,10 @@ mod slots;
 mod table;
 mod watch;
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use enforcer_model::Timestamp;
+use foldhash::fast::RandomState;
 
 pub use table::{KEYS_MAX, TABLE_BYTES_MAX};
 

@@ -12,11 +12,12 @@ pub(super) struct Width(u64);
 
 /// What was counted in a window, by its parts.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(super) struct Slots {
-    slots: [u64; SLOTS],
     /// The part that was written last.
     newest: u64,
     total: u64,
+    slots: [u64; SLOTS],
 }
 
 impl Width {

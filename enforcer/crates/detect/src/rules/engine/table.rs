@@ -49,14 +49,19 @@ impl<C: Cell> Table<C> {
     /// Writes to the cell of `key`, a new one if it has none.
     #[inline]
     pub(super) fn with<R>(&mut self, key: u64, write: impl FnOnce(&mut C) -> R) -> R {
-        if !self.cells.contains_key(&key) && self.is_full() {
+        if let Some(cell) = self.cells.get_mut(&key) {
+            let before = cell.heap();
+            let result = write(cell);
+            let after = cell.heap();
+            self.heap = (self.heap + after).saturating_sub(before);
+            return result;
+        }
+        if self.is_full() {
             self.make_room();
         }
         let cell = self.cells.entry(key).or_default();
-        let before = cell.heap();
         let result = write(cell);
-        let after = cell.heap();
-        self.heap = (self.heap + after).saturating_sub(before);
+        self.heap += cell.heap();
         result
     }
 

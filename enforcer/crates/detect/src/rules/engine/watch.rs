@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use enforcer_model::{RequestId, Timestamp};
 
-use super::cells::{Chain, Count, Limit, Sampling, Share, Values, nanos};
+use super::cells::{Chain, Count, Limit, Outcome, Sampling, Share, Values, nanos};
 use super::keys::Hashes;
 use super::table::Table;
 use super::{Counters, Fired, RING};
@@ -97,9 +97,9 @@ impl Watch {
         let signal = match (&mut self.tables, &plan.pattern) {
             (Tables::Counts(limit, table), Pattern::EventCount(threshold)) => {
                 let amount = amount(event);
-                note(&mut self.ring, &mut self.matched, key, event);
-                let count = table.with(key, |cell| cell.add(now, amount, limit));
-                count.map(|count| {
+                self.matched += 1;
+                let outcome = table.with(key, |cell| cell.add(now, amount, limit));
+                weigh(outcome, &mut self.ring, key, event).map(|count| {
                     let what = if self.about == About::Packets { "packets" } else { "requests" };
                     let (within, most) = (span(threshold.within), threshold.on.saturating_sub(1));
                     format!("{count} {what} in {within}; the rule allows {most}")
@@ -107,22 +107,23 @@ impl Watch {
             }
             (Tables::Counts(limit, table), Pattern::ValueSum(summed, threshold)) => {
                 let amount = summed.of(event)?;
-                note(&mut self.ring, &mut self.matched, key, event);
-                let sum = table.with(key, |cell| cell.add(now, amount, limit));
-                sum.map(|sum| {
+                self.matched += 1;
+                let outcome = table.with(key, |cell| cell.add(now, amount, limit));
+                weigh(outcome, &mut self.ring, key, event).map(|sum| {
                     let within = span(threshold.within);
                     let (sum, most) = (summed.shown(sum), summed.shown(threshold.on));
-                    format!("{sum} in {within}; the rule allows less than {most}")
+                    let whither = summed.whither();
+                    format!("{sum}{whither} in {within}; the rule allows less than {most}")
                 })
             }
             (Tables::Values(kept, limit, table), Pattern::ValueCount(field, threshold)) => {
                 let value = hashes.field(*field)?;
-                note(&mut self.ring, &mut self.matched, key, event);
+                self.matched += 1;
                 if !kept.keeps(value) {
                     return None;
                 }
-                let count = table.with(key, |cell| cell.add(now, value, *kept, limit));
-                count.map(|count| {
+                let outcome = table.with(key, |cell| cell.add(now, value, *kept, limit));
+                weigh(outcome, &mut self.ring, key, event).map(|count| {
                     let (about, within) = (kept.whole(1) > 1, span(threshold.within));
                     let about = if about { "about " } else { "" };
                     let (count, what) = (kept.whole(count), field.plural());
@@ -133,7 +134,8 @@ impl Watch {
             (Tables::Shares(limit, table), Pattern::Ratio { of, threshold, at_least }) => {
                 let hit = of.holds(event);
                 if hit {
-                    note(&mut self.ring, &mut self.matched, key, event);
+                    self.matched += 1;
+                    note(&mut self.ring, key, event);
                 }
                 let share = table.with(key, |cell| cell.add(now, hit, *at_least, limit));
                 share.map(|(share, all)| {
@@ -156,7 +158,8 @@ impl Watch {
                 if bits == 0 {
                     return None;
                 }
-                note(&mut self.ring, &mut self.matched, key, event);
+                self.matched += 1;
+                note(&mut self.ring, key, event);
                 let (count, ordered) = (steps.len(), *ordered);
                 let full =
                     table.with(key, |cell| cell.add(now, bits, count, ordered, nanos(*within)));
@@ -201,7 +204,10 @@ impl Watch {
         let within = self.plan.within();
         let once =
             Limit { on: 1, off: 0, within: nanos(within), width: super::slots::Width::of(within) };
-        self.surprised.with(key, |cell| cell.add(event.at().unix_ns(), 1, &once))?;
+        match self.surprised.with(key, |cell| cell.add(event.at().unix_ns(), 1, &once)) {
+            Outcome::Finding(_) => {}
+            Outcome::Little | Outcome::Much => return None,
+        }
         let mut signals: Vec<Signal> = surprises
             .iter()
             .filter(|(name, _)| counts(name))
@@ -268,9 +274,28 @@ impl Watch {
     }
 }
 
+/// The count, if it makes a finding; what may be evidence is kept.
+fn weigh(
+    outcome: Outcome,
+    ring: &mut VecDeque<(u64, RequestId)>,
+    key: u64,
+    event: &Event<'_>,
+) -> Option<u64> {
+    match outcome {
+        Outcome::Little => None,
+        Outcome::Much => {
+            note(ring, key, event);
+            None
+        }
+        Outcome::Finding(count) => {
+            note(ring, key, event);
+            Some(count)
+        }
+    }
+}
+
 /// Keeps what was counted, as evidence.
-fn note(ring: &mut VecDeque<(u64, RequestId)>, matched: &mut u64, key: u64, event: &Event<'_>) {
-    *matched = matched.saturating_add(1);
+fn note(ring: &mut VecDeque<(u64, RequestId)>, key: u64, event: &Event<'_>) {
     let Event::Request(request) = event else { return };
     if ring.len() >= RING {
         ring.pop_front();
@@ -325,10 +350,17 @@ impl Summed {
 
     fn shown(self, sum: u64) -> String {
         match self {
-            Self::BytesIn => format!("{} from clients", bytes(sum)),
-            Self::BytesOut => format!("{} to clients", bytes(sum)),
-            Self::Bytes => bytes(sum),
-            Self::Duration => format!("{}.{:01} s of answering", sum / 1_000, sum % 1_000 / 100),
+            Self::BytesIn | Self::BytesOut | Self::Bytes => bytes(sum),
+            Self::Duration => format!("{}.{} s", sum / 1_000, sum % 1_000 / 100),
+        }
+    }
+
+    const fn whither(self) -> &'static str {
+        match self {
+            Self::BytesIn => " from clients",
+            Self::BytesOut => " to clients",
+            Self::Bytes => "",
+            Self::Duration => " of answering",
         }
     }
 }

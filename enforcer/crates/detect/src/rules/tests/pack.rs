@@ -67,7 +67,7 @@ fn what_the_pack_does_unasked_hits_nobody_who_was_served_by_name() {
         if plan.mode != Mode::Auto {
             continue;
         }
-        for response in &plan.respond {
+        for response in &*plan.respond {
             let when = plan.when.as_ref().map(|when| when.text().to_string()).unwrap_or_default();
             // What was refused anyway, and what has no name.
             let refused = ["credential_refused", "reason", "packets"];
