@@ -22,7 +22,6 @@ use enforcer_authn::{
 use enforcer_authz::Quarantine;
 use enforcer_cache::Cache;
 use enforcer_detect::Clients;
-use enforcer_detect::court::Limits as CourtLimits;
 use enforcer_limits::{Limits, QuotaStore};
 use enforcer_model::{Author, Clock, SystemClock};
 use enforcer_notify::Notifier;
@@ -309,7 +308,7 @@ async fn serve(
     );
     let (rules_desk, rules_asked) = mpsc::channel(ASKS_MAX);
     let (docket, again) =
-        Docket::open(state, CourtLimits::default(), audit.clone(), clock.now().wall)?;
+        Docket::open(state, policy.detection().limits.clone(), audit.clone(), clock.now().wall)?;
     let (cases, asked) = mpsc::channel(ASKED_MAX);
     let desk = Desk {
         clerk: Clerk { orders: orders.clone(), audit: audit.clone() },

@@ -236,6 +236,11 @@ impl Policy {
         found.unwrap_or(if level == 0 { lowest } else { highest })
     }
 
+    /// `[incident.N.trigger]`: when levels open by themselves.
+    pub fn triggers(&self) -> &[enforcer_detect::court::TriggerPlan] {
+        &self.sections.triggers
+    }
+
     /// `[host]`: what holds on the virtual host `host`.
     pub fn host_rules(&self, host: &str) -> HostRules {
         self.sections.hosts.get(host).copied().unwrap_or_default()

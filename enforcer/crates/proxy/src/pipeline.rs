@@ -136,7 +136,10 @@ impl Engine {
             })
         };
         match served {
-            Ok(answer) => reply.complete(answer, entry, policy.audit().allowed).await,
+            Ok(answer) => {
+                let level = policy.incident(self.shared.incident.get());
+                reply.complete(answer, entry, level.allowed(policy.audit().allowed)).await
+            }
             Err(rejection) => {
                 // What the caller named is repeated only once it was understood.
                 let authority = entry.host().and(authority.as_deref());

@@ -20,6 +20,7 @@ mod tables;
 mod target;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod ttl;
 
 use std::collections::{BTreeMap, HashMap};
@@ -41,6 +42,7 @@ pub use tables::{
     DECISIONS_MAX, EVIDENCE_OF_INCIDENT_MAX, FINDINGS_MAX, Forgotten, INCIDENTS_KEPT_MAX,
     INCIDENTS_OPEN_MAX, LADDERS_MAX, MUTES_MAX, WAITING_MAX,
 };
+pub use triggers::{LOGINS_MIN, LevelStep, TriggerPlan, Triggers};
 pub use ttl::{DECAY, DOUBLINGS_MAX, REPEATERS_MAX};
 
 use radius::Radius;

@@ -62,6 +62,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The number from 0 to 1 of `key`, in parts of a thousand.
+    pub(crate) fn factor(&self, key: &str) -> Option<u32> {
+        factor(self.value(key)?.get_ref())
+    }
+
     pub(crate) fn count(&self, key: &str) -> Option<u64> {
         let (Some(&(Shape::Count(min, max) | Shape::CountOr(min, max, _))), value) =
             (self.shape(key), self.value(key))

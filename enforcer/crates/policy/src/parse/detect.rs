@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use enforcer_detect::Mode;
+use enforcer_detect::court::Limits;
 use enforcer_detect::rules::{
     FILE_BYTES_MAX, Pattern, RULES_MAX, RulePlan, RuleProblem, Step, pack, read as read_rules,
 };
 
 use crate::codes::{DETECTION_RULE, FILE_UNREADABLE, TOO_MANY, UNKNOWN_NAME};
 use crate::files;
-use crate::grammar::{Fields, Key, NAME, Need, PATH, Shape, brief, suggest};
-use crate::parse::Base;
+use crate::grammar::{Fields, Key, NAME, Need, PATH, PERCENT, Shape, brief, suggest};
+use crate::parse::{Base, DAY, MINUTE, Percent};
 use crate::problem::Report;
 use crate::text::Span;
 
@@ -32,7 +34,67 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Keyed(&NAME, &Shape::Choice(&["off", "observe", "approve", "auto"])),
         "What each of these rules may do, whatever its file says.",
     ),
+    Key::optional(
+        "limits",
+        Shape::Table(LIMITS),
+        "How far automatic decisions may go; what would go further asks an operator.",
+    ),
 ];
+
+static LIMITS: &[Key] = &[
+    Key::with_default(
+        "max_share_of_clients",
+        Shape::Text(&PERCENT),
+        Need::Text("5%"),
+        "Largest share of the clients served in the last ten minutes that they may hit together.",
+    ),
+    Key::with_default(
+        "max_share_of_identities",
+        Shape::Text(&PERCENT),
+        Need::Text("5%"),
+        "Largest share of the callers served in the last ten minutes that they may hit together.",
+    ),
+    Key::with_default(
+        "max_decisions_per_minute",
+        Shape::Count(1, 1_000),
+        Need::Count(60),
+        "Automatic decisions inside a minute.",
+    ),
+    Key::with_default(
+        "max_prefix_v4",
+        Shape::Count(8, 32),
+        Need::Count(24),
+        "The widest IPv4 network that is shut out unasked, by the length of its prefix.",
+    ),
+    Key::with_default(
+        "max_prefix_v6",
+        Shape::Count(16, 128),
+        Need::Count(48),
+        "The widest IPv6 network that is shut out unasked, by the length of its prefix.",
+    ),
+    Key::with_default(
+        "shared_from",
+        Shape::Count(2, 64),
+        Need::Count(3),
+        "From so many callers on, an address is a shared one: it is left alone, and the caller or \
+         the credential behind it is denied.",
+    ),
+    Key::with_default(
+        "approval",
+        Shape::Span(MINUTE, DAY),
+        Need::Text("1h"),
+        "How long a decision waits for an operator.",
+    ),
+    Key::with_default(
+        "max_ttl",
+        Shape::Span(MINUTE, TTL_MAX),
+        Need::Text("1d"),
+        "No automatic decision lasts longer at a time.",
+    ),
+];
+
+/// A month: what is to last longer is an operator's decision.
+const TTL_MAX: Duration = DAY.saturating_mul(30);
 
 /// The most files of rules.
 const FILES_MAX: usize = 64;
@@ -42,6 +104,24 @@ const FILES_MAX: usize = 64;
 pub struct Detection {
     /// In the order in which they are asked, each in the mode that the policy gives it.
     pub rules: Vec<Arc<RulePlan>>,
+    /// How far automatic decisions may go.
+    pub limits: Limits,
+}
+
+fn limits(fields: Fields<'_>) -> Option<Limits> {
+    let short = |name| u8::try_from(fields.count(name)?).ok();
+    let share = |name| fields.parsed::<Percent>(name).map(Percent::get);
+    let whole = |name| u32::try_from(fields.count(name)?).ok();
+    Some(Limits {
+        clients_percent_max: share("max_share_of_clients")?,
+        identities_percent_max: share("max_share_of_identities")?,
+        decisions_per_minute_max: whole("max_decisions_per_minute")?,
+        prefix_v4_min: short("max_prefix_v4")?,
+        prefix_v6_min: short("max_prefix_v6")?,
+        shared_from: whole("shared_from")?,
+        approval_ttl: fields.duration("approval")?,
+        ttl_max: fields.duration("max_ttl")?,
+    })
 }
 
 pub(super) fn read(root: Fields<'_>, base: Base<'_>, report: &mut Report) -> Option<Detection> {
@@ -93,7 +173,7 @@ pub(super) fn read(root: Fields<'_>, base: Base<'_>, report: &mut Report) -> Opt
         return None;
     }
     modes(fields, &mut rules, complete, report);
-    Some(Detection { rules })
+    Some(Detection { rules, limits: limits(fields.table("limits"))? })
 }
 
 /// What is wrong with a file, each with its place in it.

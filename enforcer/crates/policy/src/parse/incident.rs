@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use enforcer_authz::{RoleIndex, RoleSet, Roles};
+use enforcer_detect::court::TriggerPlan;
 use enforcer_limits::{Factor, Kind};
 
 use super::limits::Charged;
 use super::require::{Require, Requires, WORD};
-use super::{Route, unknown_name};
+use super::{DAY, Durability, Percent, Route, SECOND, unknown_name};
 use crate::codes::{EXCLUDES, NAME_TWICE, NO_EFFECT};
-use crate::grammar::{Fields, Key, NAME, Named, Shape};
+use crate::grammar::{Fields, Key, NAME, Named, Need, PERCENT, Shape};
 use crate::problem::Report;
 
 /// What holds at one level of incident.
@@ -25,6 +26,10 @@ pub struct Tightening {
     roles: Box<[(RoleIndex, Factor)]>,
     /// By the number of the route: what it requires at all times, and at this level.
     require: Box<[Requires]>,
+    /// The answer to an allowed request waits for its record.
+    is_durable: bool,
+    /// Of the thresholds of the rules of detection.
+    sensitivity: Factor,
 }
 
 /// The highest level.
@@ -41,6 +46,41 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Keyed(&NAME, &WORD),
         "What callers of a route must show: `mtls`, `dpop`, `bound`, `token` or `key`.",
     ),
+    Key::optional(
+        "audit",
+        Shape::Choice(&["durable"]),
+        "The answer to an allowed request waits until its record is on disk.",
+    ),
+    Key::optional(
+        "sensitivity",
+        Shape::Factor,
+        "What the thresholds of the rules of detection are multiplied by.",
+    ),
+    Key::optional(
+        "trigger",
+        Shape::Table(TRIGGER),
+        "When this level opens by itself; below half of each number it is quiet again.",
+    ),
+];
+
+static TRIGGER: &[Key] = &[
+    Key::optional(
+        "findings_per_minute",
+        Shape::Count(1, 100_000),
+        "So many findings inside a minute.",
+    ),
+    Key::optional(
+        "refused_logins",
+        Shape::Text(&PERCENT),
+        "Such a share of the logins of a minute was refused, of at least 20.",
+    ),
+    Key::optional("open_incidents", Shape::Count(1, 256), "So many incidents are open."),
+    Key::with_default(
+        "quiet",
+        Shape::Span(SECOND, DAY),
+        Need::Text("10m"),
+        "It must be quiet for so long before the level relaxes.",
+    ),
 ];
 
 /// What other sections define.
@@ -55,7 +95,8 @@ pub(super) fn read(
     root: Fields<'_>,
     defined: &Defined<'_>,
     report: &mut Report,
-) -> [Tightening; 6] {
+) -> ([Tightening; 6], Vec<TriggerPlan>) {
+    let mut triggers = Vec::new();
     let start = Tightening {
         limits: defined.limits.iter().map(|_| Factor::WHOLE).collect(),
         require: defined.routes.iter().map(|route| route.require).collect(),
@@ -81,6 +122,17 @@ pub(super) fn read(
         else {
             continue;
         };
+        triggers.extend(trigger(fields, level, report));
+        first.is_durable |= fields.text("audit") == Some("durable");
+        if let Some(parts) = fields.factor("sensitivity") {
+            let factor = Factor::per_thousand(parts);
+            if parts == 0 || factor > first.sensitivity {
+                let message = "a level makes detection no less sensitive than the one below it";
+                let hint = "write a number above 0, and at most that of the lower level".to_owned();
+                report.add(&NO_EFFECT, fields.span_of("sensitivity"), message, hint);
+            }
+            first.sensitivity = factor;
+        }
         for factor in fields.named("limits") {
             note_factor(first, &factor, root, defined, &limit_names, report);
         }
@@ -97,7 +149,30 @@ pub(super) fn read(
         }
         higher.iter_mut().for_each(|level| level.clone_from(first));
     }
-    levels
+    (levels, triggers)
+}
+
+fn trigger(fields: Fields<'_>, level: usize, report: &mut Report) -> Option<TriggerPlan> {
+    if !fields.has("trigger") {
+        return None;
+    }
+    let (fields, span) = (fields.table("trigger"), fields.span_of("trigger"));
+    let whole = |name| u32::try_from(fields.count(name)?).ok();
+    let plan = TriggerPlan {
+        level: u8::try_from(level).ok()?,
+        findings_per_minute: whole("findings_per_minute"),
+        refused_logins: fields.parsed::<Percent>("refused_logins").map(Percent::get),
+        open_incidents: whole("open_incidents"),
+        quiet: fields.duration("quiet")?,
+    };
+    let names = ["findings_per_minute", "refused_logins", "open_incidents"];
+    if level == 0 || !names.into_iter().any(|name| fields.has(name)) {
+        let message = format!("the trigger of level {level} never opens anything");
+        let hint = "give a level from 1 on `findings_per_minute`, `refused_logins` or \
+                    `open_incidents`";
+        report.add(&NO_EFFECT, span, message, hint.to_owned());
+    }
+    Some(plan)
 }
 
 fn note_factor(
@@ -216,6 +291,19 @@ impl Tightening {
             }
         };
         limit.min(caller).min(self.all)
+    }
+
+    /// When the record of an allowed request must be on disk, where the policy says `own` of it.
+    pub const fn allowed(&self, own: Option<Durability>) -> Option<Durability> {
+        match own {
+            None | Some(Durability::Queued) if self.is_durable => Some(Durability::Durable),
+            own => own,
+        }
+    }
+
+    /// What the thresholds of the rules of detection are multiplied by.
+    pub const fn sensitivity(&self) -> Factor {
+        self.sensitivity
     }
 
     /// What callers of `route` must show, at all times and at this level.

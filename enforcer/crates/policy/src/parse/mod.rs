@@ -107,6 +107,7 @@ pub(crate) struct Sections {
     pub(crate) region: Region,
     pub(crate) hosts: BTreeMap<Box<str>, HostRules>,
     pub(crate) incidents: Box<[Tightening; 6]>,
+    pub(crate) triggers: Vec<enforcer_detect::court::TriggerPlan>,
     pub(crate) cases: Vec<Case>,
     pub(crate) roles: Roles,
     pub(crate) limits: Vec<Charged>,
@@ -254,7 +255,8 @@ pub(crate) fn read(
     let defined = routes::Defined { names, limits: &limits, upstreams: &upstreams, hosts: &hosts };
     let (routes, table, used) = routes::read(root, &defined, report);
     let defined = incident::Defined { roles: &roles, limits: &limits, routes: &routes };
-    let incidents = Box::new(incident::read(root, &defined, report));
+    let (incidents, triggers) = incident::read(root, &defined, report);
+    let incidents = Box::new(incidents);
     let rules = rules::read(root, report);
     let detection = detect::read(root, base, report);
     let agent = agent::read(root.table("agent"), base, report);
@@ -304,6 +306,7 @@ pub(crate) fn read(
             region,
             hosts,
             incidents,
+            triggers,
             cases: cases::read(root, base),
             roles,
             limits,
