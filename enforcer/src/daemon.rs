@@ -355,7 +355,7 @@ async fn serve(
     let (_signals, packets) = mpsc::channel(1);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
-    let detection = Detection::new(&policy, (docket, again), hands, clock.now());
+    let detection = Detection::new(&policy, (docket, again), hands, clock.now(), level);
     let watching = tokio::task::spawn_local(watcher::watch(
         finished,
         detection,

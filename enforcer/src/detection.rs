@@ -5,14 +5,16 @@
 //! and its outcome comes back over a channel. Time is that of the monotonic clock, told as wall time
 //! from one anchor: a clock that is set moves no window and no end.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use enforcer_detect::court::{Decision, Effect, Notice as Told, NoticeKind};
 use enforcer_detect::rules::Rules;
-use enforcer_detect::{Event, Finding, Mode, Packets, Request};
+use enforcer_detect::{Action, Entity, Event, Finding, Mode, Packets, Request, Scene};
 use enforcer_model::{Author, DecisionId, Exchange, Moment, Timestamp};
 use enforcer_notify::{Kind, Notice, Notifier, Severity};
 use enforcer_policy::Policy;
+use enforcer_proxy::IncidentLevel;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -20,6 +22,12 @@ use crate::act::{Actor, Deed, Undo};
 use crate::incidents::{Act, Around, Asked, Docket};
 use crate::policies::guards;
 use crate::rules::{self, RulesAsk};
+
+/// Levels of incident, with none.
+const LEVELS: usize = 6;
+
+/// Thresholds as they are, in parts of a thousand.
+const WHOLE: u32 = 1_000;
 
 /// Outcomes that wait for the watcher; whoever has one more waits.
 const OUTCOMES_MAX: usize = 1_024;
@@ -31,6 +39,10 @@ pub(crate) struct Detection {
     docket: Docket,
     hands: Hands,
     anchor: Moment,
+    /// The incident level in force, and what it makes of thresholds, by level.
+    level: Arc<IncidentLevel>,
+    sensitivities: [u32; LEVELS],
+    sensitivity: u32,
     /// By the event that is looked at; kept for its memory.
     found: Vec<Finding>,
 }
@@ -61,17 +73,22 @@ impl Detection {
     /// carried out once more.
     pub(crate) fn new(
         policy: &Policy,
-        (docket, again): (Docket, Vec<Act>),
+        (mut docket, again): (Docket, Vec<Act>),
         hands: Hands,
         anchor: Moment,
+        level: Arc<IncidentLevel>,
     ) -> Self {
         hands.carry_out(again);
+        docket.set_policy(policy.detection().limits.clone(), policy.triggers());
         Self {
             rules: Rules::new(&policy.detection().rules),
             around: Around::new(guards(policy)),
             docket,
             hands,
             anchor,
+            level,
+            sensitivities: sensitivities(policy),
+            sensitivity: WHOLE,
             found: Vec::new(),
         }
     }
@@ -80,12 +97,15 @@ impl Detection {
     pub(crate) fn replace(&mut self, policy: &Policy) {
         self.rules.replace(&policy.detection().rules);
         self.around.set_guards(guards(policy));
+        self.docket.set_policy(policy.detection().limits.clone(), policy.triggers());
+        self.sensitivities = sensitivities(policy);
     }
 
     /// A request was answered.
     pub(crate) fn request(&mut self, exchange: &Exchange, now: Instant) {
         let request = Request::new(exchange, self.time(now));
         self.around.observe(&request);
+        self.docket.observe(&request);
         self.event(&Event::Request(request));
     }
 
@@ -123,7 +143,12 @@ impl Detection {
 
     /// Ends what is over; call it several times a second.
     pub(crate) fn tick(&mut self, now: Instant) {
-        let acts = self.docket.tick(self.time(now));
+        let level = self.level.get();
+        let wanted = self.sensitivities.get(usize::from(level)).copied().unwrap_or(WHOLE);
+        if std::mem::replace(&mut self.sensitivity, wanted) != wanted {
+            self.rules.set_sensitivity(wanted);
+        }
+        let acts = self.docket.tick(level, self.time(now));
         self.hands.carry_out(acts);
     }
 
@@ -169,6 +194,8 @@ impl Hands {
                 Act::Do(decision) | Act::Extend(decision) => self.execute(decision),
                 Act::Undo(decision) => self.take_back(decision),
                 Act::Tell(told) => self.notifier.tell(notice(&told)),
+                Act::Hold { level, ttl, why } => self.hold(level, ttl, why),
+                Act::Relax { level } => self.relax(level),
             }
         }
     }
@@ -180,6 +207,39 @@ impl Hands {
             let outcome = Outcome { decision: decision.id, what: What::Done, came };
             // A watcher that is gone decides nothing more.
             outcomes.send(outcome).await.unwrap_or_default();
+        });
+    }
+
+    /// Raises the incident level as a rule would: it adds to what people have set.
+    fn hold(&self, level: u8, ttl: Duration, reason: String) {
+        let actor = self.actor.clone();
+        let rule = trigger(level);
+        let deed = Deed {
+            decision: rule.clone(),
+            incident: None,
+            author: Author::Rule(rule.clone()),
+            rule: rule.into(),
+            action: Action::RaiseLevel(level),
+            about: Entity::Everyone,
+            scene: Scene::default(),
+            ttl,
+            reason,
+        };
+        tokio::task::spawn_local(async move {
+            if let Err(why) = actor.act(deed).await {
+                warn!(level, why, "the incident level cannot be raised");
+            }
+        });
+    }
+
+    fn relax(&self, level: u8) {
+        let actor = self.actor.clone();
+        let undo = Undo::Lower(trigger(level));
+        tokio::task::spawn_local(async move {
+            let by = Author::Rule(trigger(level));
+            if let Err(why) = actor.undo(&undo, "its trigger is quiet", &by).await {
+                warn!(level, why, "the incident level ends at its time");
+            }
         });
     }
 
@@ -200,6 +260,19 @@ impl Hands {
             outcomes.send(outcome).await.unwrap_or_default();
         });
     }
+}
+
+/// What stands for the trigger of a level in records.
+fn trigger(level: u8) -> String {
+    format!("incident-{level}-trigger")
+}
+
+/// What each level makes of thresholds, in parts of a thousand.
+fn sensitivities(policy: &Policy) -> [u32; LEVELS] {
+    std::array::from_fn(|level| {
+        let level = u8::try_from(level).unwrap_or(u8::MAX);
+        policy.incident(level).sensitivity().parts()
+    })
 }
 
 /// What receivers are told.

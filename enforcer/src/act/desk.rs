@@ -3,7 +3,7 @@
 use enforcer_admin::call::{
     EndpointChanged, EndpointOrder, HostWish, IncidentLevel, UpstreamOrder, UpstreamRow, Which,
 };
-use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal};
+use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
 use enforcer_detect::{Action, Entity};
 use enforcer_model::{Author, Expiry, Source, Target};
 use std::time::Duration;
@@ -187,10 +187,22 @@ impl Actor {
                 (Call::Upstream { order }, format!("{target} is asked again"))
             }
         };
-        self.call(call, by.clone()).await.map(|_answer| done)
+        match self.asked(call, by.clone()).await {
+            Ok(_) => Ok(done),
+            // Every effect ends by itself at its time, which may have been a moment ago.
+            Err(refusal) if refusal.kind == RefusalKind::NotFound => {
+                Ok(format!("ended by itself: {}", refusal.message))
+            }
+            Err(refusal) => Err(told(&refusal)),
+        }
     }
 
     async fn call(&self, call: Call, author: Author) -> Result<Answer, String> {
+        self.asked(call, author).await.map_err(|refusal| told(&refusal))
+    }
+
+    async fn asked(&self, call: Call, author: Author) -> Result<Answer, Refusal> {
+        let stopping = || Refusal::new(RefusalKind::Failed, stopping());
         let (reply, answer) = oneshot::channel();
         let peer = Peer {
             uid: rustix::process::geteuid().as_raw(),
@@ -201,7 +213,7 @@ impl Actor {
         let calls = self.calls.upgrade().ok_or_else(stopping)?;
         calls.send(incoming).await.map_err(|_gone| stopping())?;
         drop(calls);
-        answer.await.map_err(|_gone| stopping())?.map_err(|refusal| told(&refusal))
+        answer.await.map_err(|_gone| stopping())?
     }
 }
 

@@ -12,14 +12,16 @@ mod store;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use enforcer_admin::Refusal;
 use enforcer_admin::call::{CaseAnswer, CaseOrder};
 use enforcer_audit::{Audit, Ticket};
 use enforcer_detect::court::{
-    Court, Decision, Effect, Entry, Forgotten, Limits, Notice, Step, Surroundings,
+    Court, Decision, Effect, Entry, Forgotten, LevelStep, Limits, Notice, NoticeKind, Step,
+    Surroundings, TriggerPlan, Triggers,
 };
-use enforcer_detect::{Finding, Mode};
+use enforcer_detect::{Finding, Mode, Request};
 use enforcer_model::{Author, DecisionId, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
@@ -63,6 +65,20 @@ pub(crate) enum Act {
     Undo(Decision),
     /// Tell somebody.
     Tell(Notice),
+    /// The incident level is to be at least this for a while.
+    Hold {
+        /// Which.
+        level: u8,
+        /// For how long.
+        ttl: Duration,
+        /// Which threshold was reached.
+        why: String,
+    },
+    /// What held it at this level holds it no longer.
+    Relax {
+        /// Which.
+        level: u8,
+    },
 }
 
 /// The court with its memory.
@@ -70,6 +86,7 @@ pub(crate) struct Docket {
     court: Court,
     store: Store,
     audit: Audit,
+    triggers: Triggers,
 }
 
 impl Docket {
@@ -83,7 +100,7 @@ impl Docket {
     ) -> Result<(Self, Vec<Act>), StoreError> {
         let (store, saved) = Store::open(&state.join("incidents.db"))?;
         let court = Court::new(limits, Box::new(random_bits()));
-        let mut docket = Self { court, store, audit };
+        let mut docket = Self { court, store, audit, triggers: Triggers::default() };
         let steps = docket.court.restore(saved, now);
         let acts = docket.take(steps).0;
         Ok((docket, acts))
@@ -94,9 +111,15 @@ impl Docket {
         &self.court
     }
 
-    /// What another policy says.
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
+    /// What a policy says of limits and of levels that open by themselves.
+    pub(crate) fn set_policy(&mut self, limits: Limits, triggers: &[TriggerPlan]) {
         self.court.set_limits(limits);
+        self.triggers.replace(triggers);
+    }
+
+    /// Takes note of a request, for the levels that open by themselves.
+    pub(crate) fn observe(&mut self, request: &Request<'_>) {
+        self.triggers.observe(request);
     }
 
     /// Sets what a rule may do, whatever its file says; none: as its file says.
@@ -113,6 +136,7 @@ impl Docket {
         around: &dyn Surroundings,
         now: Timestamp,
     ) -> Vec<Act> {
+        self.triggers.found(now);
         let steps = self.court.found(finding, mode, around, now);
         self.take(steps).0
     }
@@ -139,11 +163,30 @@ impl Docket {
         self.take(steps).0
     }
 
-    /// Ends what is over, and hands to the store what is to be kept. Call it several times a second.
-    pub(crate) fn tick(&mut self, now: Timestamp) -> Vec<Act> {
+    /// Ends what is over, sees which level is to be open where `level` is, and hands to the store
+    /// what is to be kept. Call it several times a second.
+    pub(crate) fn tick(&mut self, level: u8, now: Timestamp) -> Vec<Act> {
         let mutes = self.court.mutes().len();
         let steps = self.court.tick(now);
-        let acts = self.take(steps).0;
+        let mut acts = self.take(steps).0;
+        let open = u64::try_from(self.court.open_incidents()).unwrap_or(u64::MAX);
+        for step in self.triggers.tick(open, level, now) {
+            match step {
+                LevelStep::Hold { level, ttl, why, is_first } => {
+                    if is_first {
+                        acts.push(Act::Tell(level_notice(level, &why, now)));
+                    }
+                    acts.push(Act::Hold { level, ttl, why });
+                }
+                LevelStep::Relax { level } => {
+                    acts.push(Act::Tell(level_notice(level, "quiet: it relaxes", now)));
+                    acts.push(Act::Relax { level });
+                }
+            }
+        }
+        for entry in self.court.touched() {
+            self.keep(&entry);
+        }
         if self.court.mutes().len() != mutes {
             self.keep_mutes();
         }
@@ -217,6 +260,18 @@ impl Docket {
         if let Ok(json) = serde_json::to_string(self.court.modes()) {
             self.store.put(Row::Kept(Kept::Modes), Some(json));
         }
+    }
+}
+
+fn level_notice(level: u8, why: &str, now: Timestamp) -> Notice {
+    Notice {
+        kind: NoticeKind::Level,
+        incident: None,
+        decision: None,
+        rule: None,
+        about: None,
+        text: format!("trigger of incident level {level}: {why}"),
+        at: now,
     }
 }
 

@@ -323,21 +323,23 @@ fn draft(
         action => action,
     };
     let target = target(action, finding)?;
-    let protected = around.protected(&target);
+    let shuts_out = matches!(action, Action::Drop | Action::DenySource);
+    let protected = around.protected(&target).filter(|_| shuts_out);
     let plain =
         |doubt| Draft { action, target: target.clone(), doubt, protected: protected.clone() };
     let Entity::Source(network) = target else { return Some(plain(None)) };
-    if !matches!(action, Action::Drop | Action::DenySource) || protected.is_some() {
+    if !(shuts_out || matches!(action, Action::Tighten(_))) || protected.is_some() {
         return Some(plain(None));
     }
     let behind = around.behind(network);
     if behind.identities >= shared_from.max(1) {
         let why = format!("{} callers share {network}", behind.identities);
         return Some(match instead(finding, network, behind.most, around) {
-            Some((action, target)) => {
-                let protected = around.protected(&target);
-                Draft { action, target, doubt: None, protected }
+            // Whose limits were to shrink, has them shrink alone.
+            Some((_, Entity::Identity(who))) if !shuts_out => {
+                Draft { action, target: Entity::Identity(who), doubt: None, protected: None }
             }
+            Some((action, target)) => Draft { action, target, doubt: None, protected: None },
             None => plain(Some(format!("{why}, and it is not known who of them it was"))),
         });
     }

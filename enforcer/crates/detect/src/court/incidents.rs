@@ -64,6 +64,7 @@ impl Court {
             return None;
         }
         ladder.last = now;
+        self.tables.touched.insert(kept.id, incident.id);
         kept.times += 1;
         incident.last = now;
         incident.findings_seen += 1;

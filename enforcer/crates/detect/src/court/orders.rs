@@ -59,7 +59,10 @@ impl Court {
         // A late answer is an answer.
         if !decision.state.acts() && decision.state != State::Failed {
             // Taken back in the meantime: what has just been done is undone again.
-            if outcome.is_ok() && matches!(decision.state, State::RolledBack | State::Expired) {
+            if let Ok(effect) = outcome
+                && matches!(decision.state, State::RolledBack | State::Expired)
+            {
+                decision.effect = Some(effect);
                 steps.push(Step::Undo(decision.clone()));
             }
             return steps;
@@ -131,7 +134,8 @@ impl Court {
                 wanted: "only one that waits can be approved",
             });
         }
-        if let Some(what) = around.protected(&decision.target) {
+        let shuts_out = matches!(decision.action, Action::Drop | Action::DenySource);
+        if let Some(what) = around.protected(&decision.target).filter(|_| shuts_out) {
             return Err(NotDone::Protected { target: decision.target.to_string(), what });
         }
         decision.author = by.clone();
@@ -197,7 +201,8 @@ impl Court {
         let text = format!("taken back by {by}: {} {}", decision.action, decision.target);
         let mut steps = vec![record(DecisionEvent::RolledBack, &decision, by, reason)];
         steps.push(Step::Notify(notice(&decision, NoticeKind::Ended, text, now)));
-        if decision.action != Action::Notify {
+        // What is still being carried out is undone when it is known how.
+        if decision.effect.is_some() {
             steps.push(Step::Undo(decision));
         }
         Ok(steps)
@@ -334,7 +339,7 @@ impl Court {
         let decision = decision.clone();
         self.repeats.ended(&decision.target, decision.action, decision.times, now);
         steps.push(record(DecisionEvent::Expired, &decision, Author::Agent, None));
-        if decision.action != Action::Notify {
+        if decision.effect.is_some() {
             steps.push(Step::Undo(decision));
         }
     }

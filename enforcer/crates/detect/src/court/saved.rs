@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use enforcer_model::Timestamp;
 
-use super::cases::{Decision, Incident, KeptFinding, Notice, NoticeKind, State, Step};
+use super::cases::{
+    Change, Decision, Entry, Incident, IncidentEvent, KeptFinding, Notice, NoticeKind, State, Step,
+};
 use super::tables::Forgotten;
 use super::{Court, Ladder, Mute};
 use crate::Mode;
@@ -102,6 +104,19 @@ impl Court {
     /// The number of the next incident, for the store.
     pub fn next_incident(&self) -> u32 {
         self.tables.next
+    }
+
+    /// What was only counted since this was asked last, for the store.
+    pub fn touched(&mut self) -> Vec<Entry> {
+        let touched = std::mem::take(&mut self.tables.touched);
+        let mut entries = Vec::new();
+        for (finding, incident) in touched {
+            let kept = self.tables.findings.get(&finding).cloned();
+            entries.extend(kept.map(|kept| Entry::Finding(Change::Kept, kept)));
+            let incident = self.tables.incidents.get(&incident).cloned();
+            entries.extend(incident.map(|one| Entry::Incident(IncidentEvent::Went, one)));
+        }
+        entries
     }
 
     /// What was forgotten since this was asked last; the store forgets it too.

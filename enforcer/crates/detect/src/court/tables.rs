@@ -70,6 +70,8 @@ pub(super) struct Tables {
     waiting: VecDeque<DecisionId>,
     keys: HashMap<Key, IncidentId>,
     keys_of: HashMap<IncidentId, Vec<Key>>,
+    /// Findings that came again since this was asked last, with their incidents.
+    pub(super) touched: HashMap<FindingId, IncidentId>,
     /// What was forgotten for want of room, for the store to forget.
     pub(super) forgotten: Forgotten,
 }

@@ -21,15 +21,12 @@ pub(super) fn target(action: Action, finding: &Finding) -> Option<Entity> {
     };
     match action {
         Action::Notify => Some(about.clone()),
-        // The caller where the finding is about one, else the route.
+        // The caller or the source where the finding is about one, else the route.
         Action::Tighten(_) => match about {
             Entity::Identity(_) => identity(),
             Entity::Credential(_) => identity().or_else(route),
-            Entity::Source(_)
-            | Entity::Ja4(_)
-            | Entity::Route(_)
-            | Entity::Upstream(_)
-            | Entity::Everyone => route(),
+            Entity::Source(network) => Some(Entity::Source(*network)),
+            Entity::Ja4(_) | Entity::Route(_) | Entity::Upstream(_) | Entity::Everyone => route(),
         },
         Action::RequireStronger | Action::DisableRoute => route(),
         Action::RaiseLevel(_) => Some(Entity::Everyone),
@@ -71,7 +68,8 @@ mod tests {
 
         assert_eq!(text(Action::Drop).unwrap(), "source:203.0.113.0/24");
         assert_eq!(text(Action::DenyIdentity).unwrap(), "identity:token:corp/alice");
-        assert_eq!(text(Action::Tighten(50)).unwrap(), "route:orders");
+        assert_eq!(text(Action::Tighten(50)).unwrap(), "source:203.0.113.0/24");
+        assert_eq!(text(Action::DisableRoute).unwrap(), "route:orders");
         assert_eq!(text(Action::RaiseLevel(2)).unwrap(), "everyone");
         assert_eq!(text(Action::DenyCredential), None);
         assert_eq!(text(Action::IsolateUpstream), None);

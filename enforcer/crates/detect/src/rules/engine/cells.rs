@@ -140,6 +140,11 @@ impl Head {
 }
 
 impl Limit {
+    /// The same with its thresholds at `parts` of a thousand, at least one.
+    pub(super) fn scaled(&self, parts: u32) -> Self {
+        Self { on: scale(self.on, parts), off: scale(self.off, parts), ..*self }
+    }
+
     pub(super) fn of(threshold: &Threshold) -> Self {
         Self {
             on: threshold.on,
@@ -148,6 +153,11 @@ impl Limit {
             width: Width::of(threshold.within),
         }
     }
+}
+
+/// `count` at `parts` of a thousand, at least one where it is any.
+pub(super) fn scale(count: u64, parts: u32) -> u64 {
+    (count.saturating_mul(parts.into()) / 1_000).max(1).min(count)
 }
 
 pub(super) fn nanos(span: std::time::Duration) -> u64 {

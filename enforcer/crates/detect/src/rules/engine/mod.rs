@@ -35,6 +35,8 @@ pub const RING: usize = 1_024;
 pub struct Rules {
     state: RandomState,
     watches: Vec<Watch>,
+    /// Of every threshold, in parts of a thousand; none: as they are.
+    sensitivity: Option<u32>,
 }
 
 /// What a rule has done since it came into force.
@@ -71,9 +73,17 @@ impl Rules {
                 Some(place) => kept.swap_remove(place),
                 None => Watch::new(Arc::clone(plan)),
             };
+            watch.sensitivity = self.sensitivity.unwrap_or(1_000);
             watch.renew(Arc::clone(plan), &self.watches);
             self.watches.push(watch);
         }
+    }
+
+    /// What thresholds are multiplied by from here on, in parts of a thousand: an incident makes
+    /// detection more sensitive. What was counted is kept. Chains of events have no threshold.
+    pub fn set_sensitivity(&mut self, parts: u32) {
+        self.sensitivity = Some(parts.clamp(1, 1_000));
+        self.watches.iter_mut().for_each(|watch| watch.sensitivity = parts.clamp(1, 1_000));
     }
 
     /// Takes note of `event`; what it completes is appended to `found`.

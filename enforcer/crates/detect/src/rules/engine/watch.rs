@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use enforcer_model::{RequestId, Timestamp};
 
-use super::cells::{Chain, Count, Limit, Outcome, Sampling, Share, Values, nanos};
+use super::cells::{Chain, Count, Limit, Outcome, Sampling, Share, Values, nanos, scale};
 use super::keys::Hashes;
 use super::table::Table;
 use super::{Counters, Fired, RING};
@@ -19,6 +19,8 @@ pub(super) struct Watch {
     pub(super) about: About,
     pub(super) needs: Needs,
     tables: Tables,
+    /// Of the thresholds, in parts of a thousand.
+    pub(super) sensitivity: u32,
     /// What was counted last, with its key.
     ring: VecDeque<(u64, RequestId)>,
     /// Keys whose profiles were surprised.
@@ -58,6 +60,7 @@ impl Watch {
             about: plan.about(),
             needs: plan.needs(),
             tables,
+            sensitivity: 1_000,
             ring: VecDeque::new(),
             surprised: Table::default(),
             matched: 0,
@@ -94,24 +97,26 @@ impl Watch {
         }
         let key = hashes.key(plan.key)?;
         let now = event.at().unix_ns();
+        let parts = self.sensitivity;
         let signal = match (&mut self.tables, &plan.pattern) {
             (Tables::Counts(limit, table), Pattern::EventCount(threshold)) => {
                 let amount = amount(event);
                 self.matched += 1;
-                let outcome = table.with(key, |cell| cell.add(now, amount, limit));
+                let outcome = table.with(key, |cell| cell.add(now, amount, &limit.scaled(parts)));
                 weigh(outcome, &mut self.ring, key, event).map(|count| {
                     let what = if self.about == About::Packets { "packets" } else { "requests" };
-                    let (within, most) = (span(threshold.within), threshold.on.saturating_sub(1));
+                    let (within, most) =
+                        (span(threshold.within), scale(threshold.on, parts).saturating_sub(1));
                     format!("{count} {what} in {within}; the rule allows {most}")
                 })
             }
             (Tables::Counts(limit, table), Pattern::ValueSum(summed, threshold)) => {
                 let amount = summed.of(event)?;
                 self.matched += 1;
-                let outcome = table.with(key, |cell| cell.add(now, amount, limit));
+                let outcome = table.with(key, |cell| cell.add(now, amount, &limit.scaled(parts)));
                 weigh(outcome, &mut self.ring, key, event).map(|sum| {
                     let within = span(threshold.within);
-                    let (sum, most) = (summed.shown(sum), summed.shown(threshold.on));
+                    let (sum, most) = (summed.shown(sum), summed.shown(scale(threshold.on, parts)));
                     let whither = summed.whither();
                     format!("{sum}{whither} in {within}; the rule allows less than {most}")
                 })
@@ -122,12 +127,13 @@ impl Watch {
                 if !kept.keeps(value) {
                     return None;
                 }
-                let outcome = table.with(key, |cell| cell.add(now, value, *kept, limit));
+                let outcome =
+                    table.with(key, |cell| cell.add(now, value, *kept, &limit.scaled(parts)));
                 weigh(outcome, &mut self.ring, key, event).map(|count| {
                     let (about, within) = (kept.whole(1) > 1, span(threshold.within));
                     let about = if about { "about " } else { "" };
                     let (count, what) = (kept.whole(count), field.plural());
-                    let most = threshold.on.saturating_sub(1);
+                    let most = scale(threshold.on, parts).saturating_sub(1);
                     format!("{about}{count} different {what} in {within}; the rule allows {most}")
                 })
             }
@@ -137,10 +143,11 @@ impl Watch {
                     self.matched += 1;
                     note(&mut self.ring, key, event);
                 }
-                let share = table.with(key, |cell| cell.add(now, hit, *at_least, limit));
+                let share =
+                    table.with(key, |cell| cell.add(now, hit, *at_least, &limit.scaled(parts)));
                 share.map(|(share, all)| {
                     let within = span(threshold.within);
-                    let (share, most) = (percent(share), percent(threshold.on));
+                    let (share, most) = (percent(share), percent(scale(threshold.on, parts)));
                     format!(
                         "{share} of {all} requests in {within}; the rule allows less than {most}"
                     )
