@@ -35,6 +35,7 @@ mod path;
 mod policy;
 mod problem;
 mod proof;
+mod rule_file;
 mod segment;
 mod token;
 mod words;
@@ -64,6 +65,7 @@ pub use path::path;
 pub use policy::{policy_file, route_table};
 pub use problem::problem_document;
 pub use proof::dpop_proof;
+pub use rule_file::rule_file;
 pub use segment::audit_segment;
 pub use token::token;
 pub use words::selector;
@@ -106,6 +108,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy_protocol", run: proxy_protocol },
     Target { name: "request_head", run: request_head },
     Target { name: "route_table", run: route_table },
+    Target { name: "rule_file", run: rule_file },
     Target { name: "selector", run: selector },
     Target { name: "timestamp_answer", run: timestamp_answer },
     Target { name: "token", run: token },

@@ -4,6 +4,7 @@ mod analysis;
 mod anchoring;
 mod cache;
 mod conditions;
+mod detection;
 mod files;
 mod incidents;
 mod kernel;

@@ -118,3 +118,44 @@ fn a_working_day_makes_no_finding() {
         all.iter().map(|it| format!("{} {}", it.rule, it.explanation())).collect();
     assert_eq!(told, Vec::<String>::new());
 }
+
+#[test]
+fn the_page_about_rules_lists_the_pack_and_every_name_as_they_are() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rules.md");
+    let text = std::fs::read_to_string(page).unwrap();
+
+    for plan in plans() {
+        let mode = serde_json::to_value(plan.mode).unwrap();
+        let mode = if plan.silent { "step" } else { mode.as_str().unwrap() };
+        let owasp: Vec<&str> =
+            plan.owasp.iter().filter_map(|entry| entry.split(':').next()).collect();
+        let looks = words(&plan);
+        let finds = looks.iter().find_map(|line| line.strip_prefix("  finds     ")).unwrap();
+        let follows: Vec<String> = plan
+            .respond
+            .iter()
+            .map(|response| {
+                let own = response.mode.filter(|own| *own < plan.mode);
+                let own = if own.is_some() { " (approve)" } else { "" };
+                format!("{} {}{own}", response.action, super::super::plan::span(response.ttl))
+            })
+            .collect();
+        let row = format!(
+            "| `{}` | {} | {} | {} | {} | {} |",
+            plan.id,
+            owasp.join(" "),
+            plan.title,
+            finds.replace('|', "\\|"),
+            mode,
+            follows.join(", ")
+        );
+        assert!(text.contains(&row), "{row}");
+    }
+    for (name, _, meaning) in super::super::when::ATTRIBUTES {
+        let row = format!("| `{name}` | {meaning} |");
+        assert!(text.contains(&row), "{row}");
+    }
+    for (name, ..) in Field::ALL {
+        assert!(text.contains(&format!("`{name}`")), "{name}");
+    }
+}

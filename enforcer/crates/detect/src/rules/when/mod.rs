@@ -16,6 +16,8 @@ use std::sync::Arc;
 use enforcer_condition::{CONDITION_BYTES_MAX, ConditionProblem, Dialect, parse};
 use enforcer_model::Prefix;
 
+#[cfg(test)]
+pub(crate) use names::ATTRIBUTES;
 pub(crate) use needs::{Facts, Needs};
 
 use crate::Event;
