@@ -307,6 +307,8 @@ async fn serve(
         Arc::clone(&clock),
     );
     let (rules_desk, rules_asked) = mpsc::channel(ASKS_MAX);
+    let (profiles_desk, profiles_asked) = mpsc::channel(ASKS_MAX);
+    let keeper = crate::profiles::Keeper::open(state, policy.profiling(), clock.now().monotonic)?;
     let (docket, again) =
         Docket::open(state, policy.detection().limits.clone(), audit.clone(), clock.now().wall)?;
     let (cases, asked) = mpsc::channel(ASKED_MAX);
@@ -323,6 +325,7 @@ async fn serve(
         tokens: TokenDesk { tokens, revocations, connections },
         incident,
         rules: rules_desk,
+        profiles: profiles_desk,
         cases,
         policies,
         anchors,
@@ -355,11 +358,17 @@ async fn serve(
     let (_signals, packets) = mpsc::channel(1);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
-    let detection = Detection::new(&policy, (docket, again), hands, clock.now(), level);
+    let detection = Detection::new(&policy, keeper, (docket, again), hands, clock.now(), level);
     let watching = tokio::task::spawn_local(watcher::watch(
         finished,
         detection,
-        watcher::Wires { packets, outcomes, cases: asked, rules: rules_asked },
+        watcher::Wires {
+            packets,
+            outcomes,
+            cases: asked,
+            rules: rules_asked,
+            profiles: profiles_asked,
+        },
         watcher::Means {
             policies: policies_seen,
             clients,

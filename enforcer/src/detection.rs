@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::act::{Actor, Deed, Undo};
 use crate::incidents::{Act, Around, Asked, Docket};
 use crate::policies::guards;
+use crate::profiles::{Keeper, ProfilesAsk};
 use crate::rules::{self, RulesAsk};
 
 /// Levels of incident, with none.
@@ -35,6 +36,7 @@ const OUTCOMES_MAX: usize = 1_024;
 /// The rules, who was served lately, and what is decided.
 pub(crate) struct Detection {
     rules: Rules,
+    keeper: Keeper,
     around: Around,
     docket: Docket,
     hands: Hands,
@@ -73,6 +75,7 @@ impl Detection {
     /// carried out once more.
     pub(crate) fn new(
         policy: &Policy,
+        keeper: Keeper,
         (mut docket, again): (Docket, Vec<Act>),
         hands: Hands,
         anchor: Moment,
@@ -82,6 +85,7 @@ impl Detection {
         docket.set_policy(policy.detection().limits.clone(), policy.triggers());
         Self {
             rules: Rules::new(&policy.detection().rules),
+            keeper,
             around: Around::new(guards(policy)),
             docket,
             hands,
@@ -96,6 +100,7 @@ impl Detection {
     /// Puts another policy in force; rules that count as before keep what they have counted.
     pub(crate) fn replace(&mut self, policy: &Policy) {
         self.rules.replace(&policy.detection().rules);
+        self.keeper.replace(policy.profiling());
         self.around.set_guards(guards(policy));
         self.docket.set_policy(policy.detection().limits.clone(), policy.triggers());
         self.sensitivities = sensitivities(policy);
@@ -106,7 +111,18 @@ impl Detection {
         let request = Request::new(exchange, self.time(now));
         self.around.observe(&request);
         self.docket.observe(&request);
-        self.event(&Event::Request(request));
+        let unusual = self.keeper.observe(&request);
+        let event = Event::Request(request);
+        self.event(&event);
+        if let Some(finding) = unusual {
+            self.decide(&finding, self.keeper.plan().mode, event.at());
+        }
+        let surprises = self.keeper.surprises();
+        if !surprises.is_empty() {
+            let mut found = Vec::new();
+            self.rules.surprised(&event, &surprises, &mut found);
+            self.all(found, event.at());
+        }
     }
 
     /// The kernel dropped packets of a source for its own budget.
@@ -141,6 +157,11 @@ impl Detection {
         rules::answer(ask, &self.rules, &mut self.docket);
     }
 
+    /// Answers an operator about profiles.
+    pub(crate) fn answer_profiles(&self, ask: ProfilesAsk, now: Instant) {
+        self.keeper.answer(ask, self.time(now));
+    }
+
     /// Ends what is over; call it several times a second.
     pub(crate) fn tick(&mut self, now: Instant) {
         let level = self.level.get();
@@ -154,6 +175,7 @@ impl Detection {
 
     /// Forgets what is older than every window; call it every few seconds.
     pub(crate) fn forget_old(&mut self, now: Instant) {
+        self.keeper.save_when_due(now);
         let now = self.time(now);
         self.rules.forget_old(now);
         self.around.refresh(now);
@@ -162,11 +184,15 @@ impl Detection {
     fn event(&mut self, event: &Event<'_>) {
         let mut found = std::mem::take(&mut self.found);
         self.rules.observe(event, &mut found);
-        for finding in found.drain(..) {
-            let mode = self.rules.plan(&finding.rule).map_or(Mode::Observe, |plan| plan.mode);
-            self.decide(&finding, mode, event.at());
-        }
+        self.all(found.drain(..), event.at());
         self.found = found;
+    }
+
+    fn all(&mut self, found: impl IntoIterator<Item = Finding>, now: Timestamp) {
+        for finding in found {
+            let mode = self.rules.plan(&finding.rule).map_or(Mode::Observe, |plan| plan.mode);
+            self.decide(&finding, mode, now);
+        }
     }
 
     fn decide(&mut self, finding: &Finding, mode: Mode, now: Timestamp) {

@@ -20,6 +20,7 @@ mod operators;
 mod paths;
 mod policies;
 mod privileges;
+mod profiles;
 mod respond;
 mod retention;
 mod rules;

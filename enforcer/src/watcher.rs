@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use crate::desk::committed;
 use crate::detection::{Detection, Outcome};
 use crate::incidents::Asked;
+use crate::profiles::ProfilesAsk;
 use crate::respond::{Offenders, Order, Step};
 use crate::rules::RulesAsk;
 
@@ -122,6 +123,8 @@ pub(crate) struct Wires {
     pub(crate) cases: mpsc::Receiver<Asked>,
     /// Operators' questions about rules.
     pub(crate) rules: mpsc::Receiver<RulesAsk>,
+    /// Operators' questions about profiles.
+    pub(crate) profiles: mpsc::Receiver<ProfilesAsk>,
 }
 
 /// What the watcher reads and writes.
@@ -175,6 +178,9 @@ pub(crate) async fn watch(
             Some(packets) = wires.packets.recv() => detection.packets(packets),
             Some(asked) = wires.cases.recv() => detection.answer(asked, clock.now().monotonic),
             Some(ask) = wires.rules.recv() => detection.answer_rules(ask),
+            Some(ask) = wires.profiles.recv() => {
+                detection.answer_profiles(ask, clock.now().monotonic);
+            }
             Ok(()) = policies.changed() => {
                 policy = Arc::clone(&policies.borrow_and_update());
                 detector.replace(policy.rules());

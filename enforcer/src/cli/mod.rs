@@ -20,6 +20,7 @@ mod limits;
 mod output;
 mod pinned;
 mod policy;
+mod profile;
 mod progress;
 mod quarantine;
 mod record;
@@ -108,6 +109,9 @@ enum Verb {
     /// Rules of detection: which, what they do, what they would have done
     #[command(subcommand)]
     Rules(rules::Rules),
+    /// What is usual for an identity, and who is unusual today
+    #[command(subcommand)]
+    Profile(profile::Profile),
     /// Disable endpoints, or let them be used less, for a while
     #[command(subcommand)]
     Endpoint(endpoint::Endpoint),
@@ -186,6 +190,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Blocks(verb) => verb.execute(&context),
         Verb::Incident(verb) => verb.execute(&context),
         Verb::Rules(verb) => verb.execute(&context),
+        Verb::Profile(verb) => verb.execute(&context),
         Verb::Endpoint(verb) => verb.execute(&context),
         Verb::Upstream(verb) => verb.execute(&context),
         Verb::Certs(verb) => verb.execute(&context),

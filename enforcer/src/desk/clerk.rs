@@ -97,6 +97,7 @@ impl Clerk {
             | Answer::Keys(_)
             | Answer::PolicyApplied(_)
             | Answer::PolicyState(_)
+            | Answer::Profiles(_)
             | Answer::TokenInspected(_)
             | Answer::Tokens(_) => {}
         }

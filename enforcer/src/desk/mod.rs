@@ -16,6 +16,7 @@ mod limits;
 mod lists;
 mod look;
 mod near;
+mod profile;
 mod rules;
 mod status;
 mod tokens;
@@ -44,6 +45,7 @@ use crate::incident::Incident;
 use crate::incidents::Asked;
 use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
+use crate::profiles::ProfilesDesk;
 use crate::respond::{Order, Repair};
 use crate::rules::RulesDesk;
 
@@ -78,6 +80,7 @@ pub(crate) struct Desk {
     pub(crate) tokens: TokenDesk,
     pub(crate) incident: Incident,
     pub(crate) rules: RulesDesk,
+    pub(crate) profiles: ProfilesDesk,
     /// Incidents and decisions are the watcher's.
     pub(crate) cases: mpsc::Sender<Asked>,
     pub(crate) policies: Policies,
@@ -335,6 +338,7 @@ impl Desk {
             Call::HandOver(_) => {
                 Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))
             }
+            Call::Profile { order } => self.show_profiles(order).await,
             Call::Rules { order } => self.order_rules(order, by).await,
             Call::Case { order } => self.order_case(order, by).await,
             Call::Incident { set: None } => Ok(Answer::Incident(self.incident.status())),

@@ -219,6 +219,11 @@ impl Policy {
         &self.sections.identity
     }
 
+    /// `[detect.profile]`; without `[detect]` no profiles are kept.
+    pub const fn profiling(&self) -> &enforcer_detect::profile::Plan {
+        &self.sections.profiling
+    }
+
     /// `[detect]`; without it nothing is in force.
     pub const fn detection(&self) -> &Detection {
         &self.sections.detection

@@ -18,6 +18,7 @@ mod limits;
 mod lists;
 mod networks;
 mod policy;
+mod profiles;
 mod refusal;
 mod rules;
 mod status;
@@ -68,6 +69,7 @@ pub use lists::{
 };
 pub use networks::Networks;
 pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
+pub use profiles::{ProfileOrder, ProfilesShown};
 pub use refusal::{Refusal, RefusalKind};
 pub use rules::{RuleCounters, RuleRow, RulesOrder, RulesShown};
 pub use status::{
@@ -274,6 +276,11 @@ pub enum Call {
         /// What to do.
         order: RulesOrder,
     },
+    /// What is usual for identities.
+    Profile {
+        /// For whom.
+        order: ProfileOrder,
+    },
     /// What becomes of incidents, decisions and findings, or which there are.
     Case {
         /// What to do.
@@ -369,6 +376,8 @@ pub enum Answer {
     Pruned(PrunedAnswer),
     /// To [`Call::Rules`].
     Rules(Box<RulesShown>),
+    /// To [`Call::Profile`].
+    Profiles(Box<ProfilesShown>),
     /// To [`Call::Case`].
     Case(Box<CaseAnswer>),
     /// To [`Call::Incident`].
@@ -410,6 +419,7 @@ impl Call {
             | Self::PolicyPromote
             | Self::PolicyRollback
             | Self::PolicyState
+            | Self::Profile { .. }
             | Self::Quarantine(_)
             | Self::Release { .. }
             | Self::Rules { .. }

@@ -127,6 +127,8 @@ pub struct Profiles {
     today: u32,
     /// The score of the last request.
     last_score: f32,
+    /// Whose day it has made more surprising, if it has.
+    rose: Option<usize>,
 }
 
 impl Profiles {
@@ -144,6 +146,7 @@ impl Profiles {
             began: None,
             today: 0,
             last_score: 0.0,
+            rose: None,
         }
     }
 

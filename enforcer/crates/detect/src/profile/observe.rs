@@ -35,6 +35,7 @@ impl Profiles {
     /// soon as the day so far is more surprising than the plan allows.
     pub fn observe(&mut self, request: &Request<'_>) -> Option<Finding> {
         self.last_score = 0.0;
+        self.rose = None;
         let identity =
             request.identity.filter(|_| self.plan.enabled && !request.is_own_denial())?;
         let now = seconds(request.at.unix_seconds());

@@ -8,7 +8,7 @@ use super::level::{self, Expected};
 use super::num::{Small, measure, seconds};
 use super::{DAY, Profiles};
 use crate::detector::EVIDENCE_MAX;
-use crate::{Entity, Finding, Request, SIGNALS_MAX, Scene};
+use crate::{Entity, Finding, Request, SIGNALS_MAX, Scene, Signal};
 
 /// A finding about an identity that has one today follows only when the score has risen by this.
 const RISE: f32 = 6.0;
@@ -49,6 +49,7 @@ impl Profiles {
         let bits = self.plan.bits;
         let identity = self.table.get_mut(place)?;
         let day = &mut identity.day;
+        self.rose = (!learning && judged.score > day.score).then_some(place);
         day.score = day.score.max(judged.score);
         self.last_score = day.score;
         let told = day.told > 0.0;
@@ -164,6 +165,21 @@ impl Profiles {
                 family.iter().filter(|aspect| aspects.contains(aspect)).copied().collect();
             largest(&judged.bits, &named)
         }))
+    }
+
+    /// The signals of the identity whose day the last request has made more surprising, by name: what
+    /// rules with an `or_profile` look at. Nothing of others, nor while the host learns.
+    pub fn surprises(&self) -> Vec<(&'static str, Signal)> {
+        let Some(identity) = self.rose.and_then(|place| self.table.get(place)) else {
+            return Vec::new();
+        };
+        let Some(judged) = self.judged_of(identity) else { return Vec::new() };
+        Aspect::ALL
+            .into_iter()
+            .filter_map(|aspect| {
+                Some((aspect.as_str(), self.signal_of(identity, &judged, aspect)?))
+            })
+            .collect()
     }
 
     fn judged(&self, identity: &str, now: Timestamp) -> Option<Judged> {

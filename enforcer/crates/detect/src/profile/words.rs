@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Profiles;
 use super::identity::{Identity, STRANGE_CLIENT, STRANGE_NETWORK};
-use super::kind::{FAMILIES, Kind, PerKind};
+use super::kind::{Aspect, FAMILIES, Kind, PerKind};
 use super::level;
 use super::num::{measure, whole};
 use super::observe::network_text;
@@ -36,6 +36,19 @@ impl Profiles {
             .collect();
         told.sort_by(|a, b| b.0.total_cmp(&a.0));
         told.into_iter().map(|(bits, text)| Signal { text, bits: Some(bits) }).collect()
+    }
+
+    /// The signal of one aspect, if it tells anything.
+    pub(super) fn signal_of(
+        &self,
+        identity: &Identity,
+        judged: &Judged,
+        aspect: Aspect,
+    ) -> Option<Signal> {
+        let bits = largest(&judged.bits, &[aspect]);
+        let kinds = aspect.kinds().iter().copied();
+        let kind = kinds.max_by(|a, b| judged.bits.of(*a).total_cmp(&judged.bits.of(*b)))?;
+        (bits >= TELLING).then(|| Signal { text: self.say(identity, kind, None), bits: Some(bits) })
     }
 
     fn say(&self, identity: &Identity, kind: Kind, from: Option<IpAddr>) -> String {

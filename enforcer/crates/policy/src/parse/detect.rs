@@ -39,6 +39,11 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Table(LIMITS),
         "How far automatic decisions may go; what would go further asks an operator.",
     ),
+    Key::optional(
+        "profile",
+        Shape::Table(super::profiling::KEYS),
+        "What is usual for each identity, and when a day is too unlike it.",
+    ),
 ];
 
 static LIMITS: &[Key] = &[

@@ -25,6 +25,7 @@ mod listen;
 mod names;
 mod paths;
 mod pools;
+mod profiling;
 mod proxies;
 mod region;
 mod require;
@@ -116,6 +117,7 @@ pub(crate) struct Sections {
     pub(crate) table: Table,
     pub(crate) rules: Vec<enforcer_detect::Rule>,
     pub(crate) detection: Detection,
+    pub(crate) profiling: enforcer_detect::profile::Plan,
 }
 
 /// What relative paths are relative to, and the text that places refer to.
@@ -315,6 +317,7 @@ pub(crate) fn read(
             table,
             rules,
             detection: detection?,
+            profiling: profiling::read(root)?,
         })
     };
     (sections(), files)

@@ -38,6 +38,7 @@ pub const PROFILE_SIGNALS: &[&str] = &[
     "network",
     "tls_client",
     "routes",
+    "mix",
     "drift",
 ];
 
