@@ -305,6 +305,7 @@ impl Slot {
     pub fn write(mut self, record: Record) -> Ticket {
         let (ticket, index) = oneshot::channel();
         let handle = &self.audit.0;
+        let record = record.into();
         // Cannot be full, a slot is room in this very queue. When the writer is gone the ticket
         // says so, and the slot is free again.
         self.written = handle.writer.try_send(Message::Write { record, ticket }).is_ok();

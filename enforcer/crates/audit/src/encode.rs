@@ -34,6 +34,21 @@ const REST_BYTES_MAX: usize = RECORD_BYTES_MAX - GROWTH_MAX - BEGINNING.len() - 
 /// time until it does; a byte becomes at most six in JSON.
 const CUTS: [usize; 4] = [8_192, 1_024, 128, 16];
 
+/// What a body is given up at whole: the fields before it fit the rest.
+const BODY_BYTES_MAX: usize = REST_BYTES_MAX - 512;
+/// Most requests take less.
+const BODY_BYTES_USUAL: usize = 1_024;
+
+/// A record on its way to the writer.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// As it is.
+    Record(Record),
+    /// The body of one of class `http`, encoded by who wrote it: there its parts are at hand, and
+    /// there are many who write.
+    Request(Vec<u8>),
+}
+
 /// Makes records into bytes, and knows which boot they belong to.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
@@ -50,6 +65,20 @@ pub(crate) struct Encoder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unnumbered(Box<[u8]>);
 
+impl From<Record> for Content {
+    fn from(record: Record) -> Self {
+        if let Record::Http(request) = &record {
+            let mut body = Vec::with_capacity(BODY_BYTES_USUAL);
+            request::push(&mut body, request);
+            // A longer one is cut by the writer.
+            if body.len() <= BODY_BYTES_MAX {
+                return Self::Request(body);
+            }
+        }
+        Self::Record(record)
+    }
+}
+
 impl Encoder {
     /// An encoder for this boot of this host; `now` ties the clock to the host's monotonic one.
     pub(crate) fn new(now: Moment) -> Self {
@@ -65,9 +94,28 @@ impl Encoder {
         &self.bytes
     }
 
+    /// The same of what is half encoded.
+    pub(crate) fn encode_content(&mut self, now: Moment, content: &Content) -> &[u8] {
+        match content {
+            Content::Record(record) => return self.encode(now, record),
+            Content::Request(body) => {
+                self.bytes.clear();
+                self.push_envelope(now, "http");
+                self.bytes.extend_from_slice(body);
+                self.bytes.push(b'}');
+            }
+        }
+        &self.bytes
+    }
+
     /// The same, to be given an index by somebody else.
     pub(crate) fn encode_unnumbered(&mut self, now: Moment, record: &Record) -> Unnumbered {
         Unnumbered(self.encode(now, record).into())
+    }
+
+    /// The same of what is half encoded.
+    pub(crate) fn content_unnumbered(&mut self, now: Moment, content: &Content) -> Unnumbered {
+        Unnumbered(self.encode_content(now, content).into())
     }
 
     fn push_rest(&mut self, now: Moment, record: &Record) {
@@ -87,18 +135,8 @@ impl Encoder {
 
     fn write(&mut self, now: Moment, record: &Record) -> bool {
         let begins = self.bytes.len();
-        let elapsed = now.monotonic.saturating_duration_since(self.opened).as_nanos();
-        let mono_ns = self.opened_ns.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        self.push_envelope(now, record.class());
         let to = &mut self.bytes;
-        to.extend_from_slice(REST_BEGINS);
-        request::push_timestamp(to, now.wall);
-        to.extend_from_slice(br#"","mono_ns":"#);
-        digits::push_number(to, mono_ns);
-        to.extend_from_slice(br#","boot":"#);
-        request::push_string(to, &self.boot);
-        to.extend_from_slice(br#","class":""#);
-        to.extend_from_slice(record.class().as_bytes());
-        to.extend_from_slice(br#"","body":"#);
         let is_body = if let Record::Http(exchange) = record {
             request::push(to, exchange);
             true
@@ -111,6 +149,22 @@ impl Encoder {
             self.bytes.truncate(begins);
         }
         is_written
+    }
+
+    /// What stands before a body.
+    fn push_envelope(&mut self, now: Moment, class: &str) {
+        let elapsed = now.monotonic.saturating_duration_since(self.opened).as_nanos();
+        let mono_ns = self.opened_ns.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        let to = &mut self.bytes;
+        to.extend_from_slice(REST_BEGINS);
+        request::push_timestamp(to, now.wall);
+        to.extend_from_slice(br#"","mono_ns":"#);
+        digits::push_number(to, mono_ns);
+        to.extend_from_slice(br#","boot":"#);
+        request::push_string(to, &self.boot);
+        to.extend_from_slice(br#","class":""#);
+        to.extend_from_slice(class.as_bytes());
+        to.extend_from_slice(br#"","body":"#);
     }
 }
 

@@ -150,7 +150,7 @@ impl Relay {
         while let Some(next) = message {
             let (record, ticket) = match next {
                 Message::Write { record, ticket } => {
-                    (self.encoder.encode_unnumbered(now, &record), ticket)
+                    (self.encoder.content_unnumbered(now, &record), ticket)
                 }
                 Message::Pass { record, ticket } => (record, ticket),
                 Message::Roll(reply) => {

@@ -63,7 +63,6 @@ pub(crate) struct Store {
     group: Group,
     /// Bytes of the record that is being staged.
     text: Vec<u8>,
-    concealed: Vec<u8>,
     /// Puts handles in the place of what is personal.
     names: Names,
     unsynced: bool,
@@ -164,7 +163,6 @@ impl Store {
             places: Vec::new(),
             group: Group::default(),
             text: Vec::new(),
-            concealed: Vec::new(),
             names,
             unsealed: None,
             tiles: VecDeque::new(),
@@ -200,21 +198,28 @@ impl Store {
 
     /// Adds a record, and before it what the handles stand for that are new in it.
     fn append(&mut self, rest: &[u8]) -> u64 {
-        let mut concealed = std::mem::take(&mut self.concealed);
-        concealed.clear();
-        concealed.extend_from_slice(rest);
-        for subjects in self.names.conceal(&mut concealed, self.tree.size()) {
-            self.push(&subject::beside(rest, &subjects));
+        self.number(rest);
+        let subjects = self.names.conceal(&mut self.text, self.tree.size());
+        if !subjects.is_empty() {
+            for subjects in subjects {
+                self.number(&subject::beside(rest, &subjects));
+                self.push();
+            }
+            self.number(rest);
+            // All that is in it has a handle now.
+            self.names.conceal(&mut self.text, self.tree.size());
         }
-        let index = self.push(&concealed);
-        self.concealed = concealed;
-        index
+        self.push()
     }
 
-    fn push(&mut self, rest: &[u8]) -> u64 {
-        let index = self.tree.size();
+    /// Makes `rest` the text that is pushed next.
+    fn number(&mut self, rest: &[u8]) {
         self.text.clear();
-        encode::number(index, rest, &mut self.text);
+        encode::number(self.tree.size(), rest, &mut self.text);
+    }
+
+    fn push(&mut self) -> u64 {
+        let index = self.tree.size();
         let Segment { keys, salts, .. } = &mut self.segment;
         let leaf = salted_leaf_hash(&salts.get(keys, index), &self.text);
         self.block.push(&self.text, leaf);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::audit::{Audit, Config, Lost};
-use crate::encode::{Encoder, Unnumbered};
+use crate::encode::{Content, Encoder, Unnumbered};
 use crate::files::Reserve;
 use crate::lend::{Lending, Relay};
 use crate::open::{self, OpenError, Opened};
@@ -42,7 +42,7 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A record, and where its index is awaited.
-    Write { record: Record, ticket: oneshot::Sender<Result<u64, Lost>> },
+    Write { record: Content, ticket: oneshot::Sender<Result<u64, Lost>> },
     /// A record of another process, and where its index is awaited.
     Pass { record: Unnumbered, ticket: oneshot::Sender<Result<u64, Lost>> },
     /// Commit what came before, leave the directory to another process, and hand it what comes.
@@ -310,7 +310,7 @@ impl Writer {
     fn take(&mut self, message: Message, now: Moment) {
         match message {
             Message::Write { record, ticket } => {
-                let place = self.stage(&record, now);
+                let place = self.store.stage(self.encoder.encode_content(now, &record));
                 self.await_place(place, ticket);
             }
             Message::Pass { record, ticket } => {

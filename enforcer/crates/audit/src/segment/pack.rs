@@ -107,10 +107,12 @@ impl Packer {
             }
             let next = nexts.next().unwrap_or(&template.last);
             let rest = record.get(begin..).unwrap_or_default();
-            let first = self.columns.get(hole.column).map_or(&[][..], |column| &column.first);
-            let again = rest.strip_prefix(first).is_some_and(|rest| rest.starts_with(next));
-            let length =
-                if again && !first.is_empty() { first.len() } else { hole.ending.of(rest) };
+            let same = self.columns.get(hole.column).filter(|column| !column.varies);
+            let same = same.map(|column| &*column.first).filter(|first| {
+                let rest = rest.strip_prefix(*first).filter(|_| !first.is_empty());
+                rest.is_some_and(|rest| rest.starts_with(next))
+            });
+            let length = same.map_or_else(|| hole.ending.of(rest), <[u8]>::len);
             let end = begin + length;
             if !record.get(end..).is_some_and(|rest| rest.starts_with(next)) {
                 return false;
