@@ -183,12 +183,17 @@ impl Endpoint {
                 EndpointOrder::Relax { which: which.clone(), reason: reason.clone() }
             }
         };
-        let Answer::EndpointChanged(changed) = context.ask(&Call::Endpoint { order })? else {
-            return Err(mismatched());
-        };
-        context.printer.item(&changed, &told(&changed, SystemClock.now().wall))?;
-        Ok(if is_whole(&changed) { Exit::Done } else { Exit::PartlyApplied })
+        change(context, order)
     }
+}
+
+/// Has the agent carry out `order`, and tells what came of it.
+pub(super) fn change(context: &Context, order: EndpointOrder) -> Result<Exit, Failure> {
+    let Answer::EndpointChanged(changed) = context.ask(&Call::Endpoint { order })? else {
+        return Err(mismatched());
+    };
+    context.printer.item(&changed, &told(&changed, SystemClock.now().wall))?;
+    Ok(if is_whole(&changed) { Exit::Done } else { Exit::PartlyApplied })
 }
 
 fn list(context: &Context) -> Result<Exit, Failure> {

@@ -11,6 +11,7 @@ mod endpoint;
 mod escape;
 mod explain;
 mod failure;
+mod findings;
 mod generate;
 mod incident;
 mod init;
@@ -103,9 +104,12 @@ enum Verb {
     Release(release::Release),
     /// Every block, as the kernel and layer 7 hold it
     Blocks(blocks::Blocks),
-    /// Show or set the incident level
+    /// Incidents: what was found, what was decided about it; and the incident level
     #[command(subcommand)]
     Incident(incident::Incident),
+    /// What rules and profiles have found
+    #[command(subcommand)]
+    Findings(findings::Findings),
     /// Rules of detection: which, what they do, what they would have done
     #[command(subcommand)]
     Rules(rules::Rules),
@@ -189,6 +193,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Release(verb) => verb.execute(&context),
         Verb::Blocks(verb) => verb.execute(&context),
         Verb::Incident(verb) => verb.execute(&context),
+        Verb::Findings(verb) => verb.execute(&context),
         Verb::Rules(verb) => verb.execute(&context),
         Verb::Profile(verb) => verb.execute(&context),
         Verb::Endpoint(verb) => verb.execute(&context),

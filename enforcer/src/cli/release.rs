@@ -1,17 +1,18 @@
 //! `enforcer release`: end a block.
 
 use clap::Args;
-use enforcer_admin::call::{ListName, ListNameError, ListReleased, Released, Which};
+use enforcer_admin::call::{CaseName, ListName, ListNameError, ListReleased, Released, Which};
 use enforcer_admin::{Answer, Call};
-use enforcer_model::{BlockId, Clock, Expiry, SystemClock, Target, Timestamp};
+use enforcer_model::{BlockId, CaseIdError, Clock, Expiry, SystemClock, Target, Timestamp};
 
 use super::quarantine::{exact_span, micros};
 use super::{Context, Exit, Failure, counted, mismatched, recorded};
 
-/// End a block by id or target, or a list by name
+/// End a block by id or target, a list by name, or what a decision or an incident does
 #[derive(Args, Debug)]
 pub(crate) struct Release {
-    /// `B-7K2Q4XW`, the target that is blocked, or `list:NAME`
+    /// `B-7K2Q4XW`, the target that is blocked, `list:NAME`; or a decision `D-7K2Q4XW`, or an
+    /// incident `INC-0042` with all of its decisions
     #[arg(value_parser = parse_what)]
     what: What,
     /// Why; goes on record
@@ -26,6 +27,7 @@ pub(crate) struct Release {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     Block(Which),
+    Case(CaseName),
     List(ListName),
 }
 
@@ -35,6 +37,11 @@ impl Release {
             (What::Block(which), true) => super::pinned::release(context, which.clone()),
             (What::List(_), true) => Err(Failure::usage("the kernel knows no names of lists")
                 .hint("release its networks one by one, or start the agent with `enforcer run`")),
+            (What::Case(_), true) => Err(Failure::usage("the kernel knows no decisions")
+                .hint("release the address, or start the agent with `enforcer run`")),
+            (What::Case(what), false) => {
+                super::incident::take_back(context, *what, self.reason.clone())
+            }
             (What::Block(which), false) => self.block(context, which.clone()),
             (What::List(name), false) => self.list(context, name),
         }
@@ -58,6 +65,17 @@ impl Release {
 }
 
 fn parse_what(text: &str) -> Result<What, String> {
+    let begins = |start: &str| {
+        text.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
+    if begins("INC-") {
+        let incident = text.parse().map(CaseName::Incident).map(What::Case);
+        return incident.map_err(|error: CaseIdError| error.to_string());
+    }
+    if begins("D-") {
+        let decision = text.parse().map(CaseName::Decision).map(What::Case);
+        return decision.map_err(|error: CaseIdError| error.to_string());
+    }
     match text.strip_prefix("list:") {
         Some(name) => {
             name.parse().map(What::List).map_err(|error: ListNameError| error.to_string())
@@ -148,7 +166,9 @@ mod tests {
         assert!(matches!(parse_what("b-7K2Q4XW"), Ok(What::Block(Which::Id(_)))));
         assert!(matches!(parse_what("203.0.113.0/24"), Ok(What::Block(Which::Target(_)))));
         assert_eq!(parse_what("list:drop"), Ok(What::List("drop".parse().unwrap())));
-        for wrong in ["list:", "list:../x", "B-7K2Q4XWW", "example.com", ""] {
+        assert!(matches!(parse_what("inc-0042"), Ok(What::Case(CaseName::Incident(_)))));
+        assert!(matches!(parse_what("D-7K2Q4XW"), Ok(What::Case(CaseName::Decision(_)))));
+        for wrong in ["INC-42", "D-7K2", "list:", "list:../x", "B-7K2Q4XWW", "example.com", ""] {
             assert!(parse_what(wrong).is_err(), "{wrong}");
         }
     }

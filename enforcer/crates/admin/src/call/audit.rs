@@ -29,6 +29,8 @@ pub enum LookVerb {
     Export,
     /// What rules would have found.
     Replay,
+    /// The report of an incident.
+    Report,
     /// Some records.
     Search,
     /// Numbers about records.
@@ -54,6 +56,7 @@ impl LookVerb {
             Self::Explain => "explain --audit",
             Self::Export => "audit export",
             Self::Replay => "rules replay",
+            Self::Report => "incident report",
             Self::Search => "audit search",
             Self::Stats => "audit stats",
             Self::Tail => "audit tail",

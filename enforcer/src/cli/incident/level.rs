@@ -1,20 +1,11 @@
-//! `enforcer incident`: how serious the situation is, which a policy can make decisions by.
+//! `enforcer incident level`: how serious the situation is, which a policy can make decisions by.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use enforcer_admin::call::{IncidentLevel, IncidentStatus};
 use enforcer_admin::{Answer, Call};
 
-use super::quarantine::{Ttl, parse_ttl};
-use super::{Context, Exit, Failure, mismatched, recorded};
-
-/// Show or set the incident level
-#[derive(Debug, Subcommand)]
-pub(crate) enum Incident {
-    /// Set the level, in force from the next request on
-    Level(Level),
-    /// The level in force
-    Show(Show),
-}
+use crate::cli::quarantine::{Ttl, parse_ttl};
+use crate::cli::{Context, Exit, Failure, mismatched, recorded};
 
 /// Set the level, in force from the next request on
 #[derive(Args, Debug)]
@@ -29,28 +20,32 @@ pub(crate) struct Level {
     reason: String,
 }
 
-/// The level in force
-#[derive(Args, Debug)]
-pub(crate) struct Show {}
-
-impl Incident {
-    pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
-        let set = match self {
-            Self::Show(Show {}) => None,
-            Self::Level(Level { level, ttl, reason }) => {
-                // No incident needs no end.
-                let ttl_seconds = if *level == 0 { None } else { ttl.seconds() };
-                Some(IncidentLevel { level: *level, ttl_seconds, reason: reason.clone() })
-            }
-        };
-        let sets = set.is_some();
-        let Answer::Incident(status) = context.ask(&Call::Incident { set })? else {
-            return Err(mismatched());
-        };
-        context.printer.item(&status, &told(&status))?;
-        let unrecorded = sets && status.audit.is_none();
-        Ok(if unrecorded { Exit::PartlyApplied } else { Exit::Done })
+impl Level {
+    pub(super) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
+        set(context, self.level, self.ttl, &self.reason)
     }
+}
+
+/// Sets the level.
+pub(super) fn set(context: &Context, level: u8, ttl: Ttl, reason: &str) -> Result<Exit, Failure> {
+    // No incident needs no end.
+    let ttl_seconds = if level == 0 { None } else { ttl.seconds() };
+    asked(context, Some(IncidentLevel { level, ttl_seconds, reason: reason.to_owned() }))
+}
+
+/// Tells the level.
+pub(super) fn show(context: &Context) -> Result<Exit, Failure> {
+    asked(context, None)
+}
+
+fn asked(context: &Context, set: Option<IncidentLevel>) -> Result<Exit, Failure> {
+    let sets = set.is_some();
+    let Answer::Incident(status) = context.ask(&Call::Incident { set })? else {
+        return Err(mismatched());
+    };
+    context.printer.item(&status, &told(&status))?;
+    let unrecorded = sets && status.audit.is_none();
+    Ok(if unrecorded { Exit::PartlyApplied } else { Exit::Done })
 }
 
 fn told(status: &IncidentStatus) -> Vec<String> {
