@@ -11,6 +11,7 @@
 )]
 
 mod anchor;
+mod attacks;
 mod block;
 mod budget;
 mod bypass;

@@ -5,7 +5,7 @@
 //! background, to show that a client is served while other things happen. Every call ends within
 //! [`DEADLINE`].
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 
@@ -36,6 +37,8 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 pub struct Client {
     namespace: Namespace,
     target: SocketAddr,
+    /// Which of the namespace's addresses it has; none: whichever the kernel takes.
+    address: Option<IpAddr>,
     name: String,
     trust: Option<Certificate>,
     own: Option<Certificate>,
@@ -124,6 +127,7 @@ impl Client {
         Self {
             namespace: namespace.clone(),
             target,
+            address: None,
             name: name.to_owned(),
             trust: trust.cloned(),
             own: None,
@@ -134,6 +138,13 @@ impl Client {
     #[must_use]
     pub fn showing(mut self, own: &Certificate) -> Self {
         self.own = Some(own.clone());
+        self
+    }
+
+    /// The same client at this address, of a network that is its namespace's own.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
         self
     }
 
@@ -172,12 +183,21 @@ impl Client {
     pub fn socket(&self) -> Result<TcpStream> {
         let socket = self
             .namespace
-            .run(|| TcpStream::connect_timeout(&self.target, DEADLINE))?
+            .run(|| self.dial())?
             .with_context(|| format!("connecting to {}", self.target))?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(DEADLINE))?;
         socket.set_write_timeout(Some(DEADLINE))?;
         Ok(socket)
+    }
+
+    fn dial(&self) -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
+        if let Some(address) = self.address {
+            socket.bind(&SocketAddr::new(address, 0).into())?;
+        }
+        socket.connect_timeout(&self.target.into(), DEADLINE)?;
+        Ok(socket.into())
     }
 
     /// Opens a TLS connection, to write bytes of one's own into.

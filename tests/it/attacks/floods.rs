@@ -1,0 +1,66 @@
+//! What only the kernel sees, and what is malformed.
+
+use enforcer_tests::lab::{
+    ATTACKER, DEADLINE, Family, Flood, HOST_FOR_ATTACKER, PORT, Sink, raw_exchange, wait_until,
+};
+
+use super::{Range, expect_spotless};
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_source_that_floods_beyond_its_budget_second_after_second_is_dropped() {
+    let range = Range::new(&[], "");
+    let budget = super::detecting("", "").replace(
+        "mode = \"enforce\"\n",
+        "mode = \"enforce\"\nbudget = { packets = \"200/s\", burst = 200 }\n",
+    );
+    range.stage.apply(&budget);
+    let sink = Sink::open(&range.stage.lab.host, HOST_FOR_ATTACKER.at(Family::V4, 0)).unwrap();
+    let target = ATTACKER.v4.to_string();
+
+    wait_until("the flood is answered by a block", DEADLINE, || {
+        Flood { packets: 2_000, payload: 64 }
+            .send(&range.stage.lab.attacker, sink.address())
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        range.stage.block_of(&target).is_some()
+    })
+    .unwrap();
+
+    let finding = range.finding("packet-flood");
+    assert_eq!(finding["about"], format!("source:{target}"), "{finding}");
+    let decision = range.decision(&finding, "drop the source", "in-force");
+    range.expect_recorded(&finding, &decision);
+    let steady = range.steady();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    expect_spotless(steady);
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_scanner_that_sends_several_kinds_of_malformed_requests_is_dropped() {
+    let range = Range::new(
+        &[("scanner", "auto")],
+        "[listen.plain]\naddress = [\"0.0.0.0:8080\"]\nplaintext = true\n",
+    );
+    let steady = range.steady();
+    let door = HOST_FOR_ATTACKER.at(Family::V4, 8080);
+    for line in [
+        "GET /v1/../etc/passwd HTTP/1.1\r\nhost: api.test\r\n\r\n",
+        "GET /v1//x HTTP/1.1\r\nhost: api.test\r\n\r\n",
+        "GET /v1/%2f HTTP/1.1\r\nhost: api.test\r\n\r\n",
+        "GET /v1/%00 HTTP/1.1\r\nhost: api.test\r\n\r\n",
+        "GET /v1/%252e HTTP/1.1\r\nhost: api.test\r\n\r\n",
+        "TRACE /v1/x HTTP/1.1\r\nhost: api.test\r\n\r\n",
+    ] {
+        drop(raw_exchange(&range.stage.lab.attacker, door, line.as_bytes()));
+    }
+
+    let finding = range.finding("scanner");
+
+    let decision = range.decision(&finding, "drop the source", "in-force");
+    assert!(range.stage.block_of(&ATTACKER.v4.to_string()).is_some());
+    range.expect_recorded(&finding, &decision);
+    assert_ne!(PORT, door.port());
+    expect_spotless(steady);
+}
