@@ -46,6 +46,7 @@ use crate::detection::{Detection, Hands};
 use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
 use crate::incidents::{ASKED_MAX, Docket};
+use crate::kernel_signals::SIGNALS_MAX;
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
@@ -53,7 +54,7 @@ use crate::rules::ASKS_MAX;
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{descriptors, files, heartbeat, notify, operators, privileges, watcher};
+use crate::{descriptors, files, heartbeat, kernel_signals, notify, operators, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -355,7 +356,7 @@ async fn serve(
         spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
     };
     let (notifier, _told) = Notifier::new();
-    let (_signals, packets) = mpsc::channel(1);
+    let (signals, packets) = mpsc::channel(SIGNALS_MAX);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
     let detection = Detection::new(&policy, keeper, (docket, again), hands, clock.now(), level);
@@ -380,7 +381,8 @@ async fn serve(
     tokio::task::spawn_local(respond::keep_going(orders.clone(), stop.clone()));
     tokio::task::spawn_local(heartbeat::beat(audit.clone(), beating, stop.clone()));
     if let Some(events) = events {
-        tokio::task::spawn_local(watcher::tell_kernel_events(events));
+        let clock = Arc::clone(&clock);
+        tokio::task::spawn_local(kernel_signals::tell(events, signals, clock));
     }
     if let Some(found) = found {
         tokio::task::spawn_local(watcher::answer(found, orders.clone(), audit.clone()));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use enforcer_audit::{Audit, FindingMode, FindingRecord, Record, Ticket};
 use enforcer_detect::{Clients, Detector, Failure, Mode, Packets};
-use enforcer_kernel::{Event, Events};
 use enforcer_limits::Throttle;
 use enforcer_model::{BlockId, Clock, Exchange, FailureCount, Failures, Offence, Prefix, Target};
 use enforcer_policy::Policy;
@@ -14,7 +13,7 @@ use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::desk::committed;
 use crate::detection::{Detection, Outcome};
@@ -319,23 +318,6 @@ fn record(
         Err(error) => {
             warn!(%error, "a finding is not on record");
             None
-        }
-    }
-}
-
-/// Tells what the kernel tells: the first drop of a block in a while, a budget that ran out.
-pub(crate) async fn tell_kernel_events(mut events: Events) {
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Blocked { source, id, verdict, .. } => {
-                debug!(%source, block = %id, %verdict, "first packet in a while met its block");
-            }
-            Event::BudgetExceeded { source, prefix, reason, verdict, .. } => {
-                debug!(%source, %prefix, %reason, %verdict, "budget spent");
-            }
-            Event::Contained { destination, id, verdict, .. } => {
-                debug!(%destination, block = %id, %verdict, "first packet in a while to a blocked peer");
-            }
         }
     }
 }

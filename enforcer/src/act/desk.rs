@@ -6,7 +6,6 @@ use enforcer_admin::call::{
 use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
 use enforcer_detect::{Action, Entity};
 use enforcer_model::{Author, Expiry, Source, Target};
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Acted, Actor, Deed, Undo, stopping};
@@ -224,7 +223,6 @@ fn acted(undo: Undo) -> Acted {
         until: None,
         layers: vec!["layer 7"],
         problems: Vec::new(),
-        took: Duration::ZERO,
     }
 }
 

@@ -11,7 +11,6 @@ mod desk;
 mod tests;
 mod undo;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use enforcer_detect::{Action, Entity, Scene};
 use enforcer_model::{Author, Clock, Expiry, Prefix, Source, Target};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::desk::committed;
 use crate::respond::{Order, Shut, ShutOut};
@@ -77,8 +77,6 @@ pub(crate) struct Acted {
     pub(crate) layers: Vec<&'static str>,
     /// What holds less than it should: why the kernel does not, why a restart would forget it.
     pub(crate) problems: Vec<String>,
-    /// From the order to the acknowledgement.
-    pub(crate) took: Duration,
 }
 
 /// The way to every effect; a clone is the same way.
@@ -125,7 +123,15 @@ impl Actor {
         let done = done.unwrap_or_else(|_late| {
             Err(format!("{} was not acknowledged within {PATIENCE:?}", deed.action))
         });
-        done.map(|acted| Acted { took: self.now().saturating_duration_since(began), ..acted })
+        let took = self.now().saturating_duration_since(began);
+        match &done {
+            Ok(Acted { what, until, .. }) => {
+                let until = until.map(tracing::field::display);
+                info!(decision = deed.decision, what, until, ?took, "carried out");
+            }
+            Err(why) => info!(decision = deed.decision, why, ?took, "not carried out"),
+        }
+        done
     }
 
     /// Shuts `target` out, and ends what it has open once the last answer is out.
@@ -216,8 +222,7 @@ fn shut_out(target: &Target, held: ShutOut, deed: &Deed) -> (Acted, Option<Ticke
     };
     let mut what = format!("{target} {verb} ({id})");
     if !stood {
-        // Writing to a text never fails.
-        drop(write!(what, " for {}", crate::cli::span(deed.ttl)));
+        what.push_str(&format!(" for {}", crate::cli::span(deed.ttl)));
     }
     let problems = kernel_off
         .map(|why| format!("not in the kernel: {why}"))
@@ -226,8 +231,7 @@ fn shut_out(target: &Target, held: ShutOut, deed: &Deed) -> (Acted, Option<Ticke
     let problems = problems.collect();
     // What stood before is somebody else's to take back.
     let undo = if stood { Undo::Nothing } else { Undo::Release(id) };
-    let took = Duration::ZERO;
-    (Acted { what, undo, until: Some(until), layers, problems, took }, ticket)
+    (Acted { what, undo, until: Some(until), layers, problems }, ticket)
 }
 
 /// Operators are told by whoever decided.
@@ -238,7 +242,6 @@ fn told() -> Acted {
         until: None,
         layers: Vec::new(),
         problems: Vec::new(),
-        took: Duration::ZERO,
     }
 }
 
