@@ -18,6 +18,7 @@ use crate::stage::Stage;
 
 mod accepted;
 mod bound;
+mod denied;
 mod issuers;
 mod reload;
 mod revoked;

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use enforcer_tests::lab::idp::ORDERS;
 use enforcer_tests::lab::{
@@ -124,14 +125,14 @@ fn statuses(connections: &mut [Connection], credential: &str) -> Vec<u16> {
 
 /// What a caller has open: a download and a WebSocket over HTTP/1.1, and an HTTP/2 stream beside
 /// one of somebody else.
-struct Open {
+pub(super) struct Open {
     download: TlsStream,
     socket: TlsStream,
     streams: thread::JoinHandle<(bool, Option<usize>, u16)>,
 }
 
 impl Open {
-    fn of(scene: &Scene, credential: &str, kept: &str) -> Self {
+    pub(super) fn of(scene: &Scene, credential: &str, kept: &str) -> Self {
         let before = scene.stage.upstream.requests();
         let client = scene.stage.client(Family::V4);
         let mut download = client.tls_socket(&[b"http/1.1"]).unwrap();
@@ -174,9 +175,10 @@ impl Open {
         Self { download, socket, streams }
     }
 
-    /// All of it has ended, and nothing else has.
-    fn expect_cut(self, what: &str) {
+    /// All of it has ended, and nothing else has; how long the first two took from here.
+    pub(super) fn expect_cut(self, what: &str) -> Duration {
         let Self { mut download, mut socket, streams } = self;
+        let began = Instant::now();
         for (name, stream) in [("download", &mut download), ("socket", &mut socket)] {
             let mut rest = Vec::new();
             match stream.read_to_end(&mut rest) {
@@ -187,7 +189,9 @@ impl Open {
                 }
             }
         }
+        let took = began.elapsed();
         assert_eq!(streams.join().unwrap(), (true, Some(40), 200), "{what}: HTTP/2");
+        took
     }
 }
 
