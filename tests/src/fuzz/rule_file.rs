@@ -2,10 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use enforcer_detect::rules::{Rules, TABLE_BYTES_MAX, When, events, read, words};
+use enforcer_detect::rules::{
+    Pattern, RulePlan, Rules, TABLE_BYTES_MAX, When, events, read, words,
+};
 
 /// What divides the rules from the events.
 const DIVIDER: &str = "\n%%\n";
+
+/// Different values that are counted one by one.
+const EXACT_MAX: u64 = 192;
 
 /// Events that are asked about.
 const EVENTS_MAX: usize = 2_000;
@@ -54,7 +59,17 @@ pub fn rule_file(bytes: &[u8]) {
     if let Err(error) = read {
         assert!(!error.to_string().is_empty(), "lines refused without a word");
     }
-    assert_eq!(first, second, "two answers to the same events");
+    // Of very many values each engine keeps a part of its own.
+    let is_exact = |plan: &RulePlan| match &plan.pattern {
+        Pattern::ValueCount(_, threshold) => threshold.on <= EXACT_MAX,
+        Pattern::EventCount(_)
+        | Pattern::ValueSum(..)
+        | Pattern::Ratio { .. }
+        | Pattern::Temporal { .. } => true,
+    };
+    if plans.iter().all(|plan| is_exact(plan)) {
+        assert_eq!(first, second, "two answers to the same events");
+    }
     for finding in &first {
         assert!(plans.iter().any(|plan| plan.id == finding.rule && !plan.silent), "{finding:?}");
         assert!(!finding.explanation().is_empty() && finding.evidence.len() <= 16, "{finding:?}");

@@ -245,7 +245,7 @@ impl Lexer<'_> {
                 format!("whole numbers go from {} to {}", i64::MIN, i64::MAX),
             ),
             _ if digits.split('.').count() == 4 => {
-                self.tell(start, "an address cannot be written here", self.dialect.address)
+                self.tell(start, "an address cannot be written here", self.dialect.address);
             }
             _ => {
                 let shown = crate::shown(self.text, start..self.at);

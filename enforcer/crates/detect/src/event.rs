@@ -9,6 +9,7 @@ use std::time::Duration;
 use enforcer_model::{Exchange, Fingerprint, Prefix, Reason, RequestId, Source, Timestamp};
 
 /// One thing that happened.
+#[expect(clippy::large_enum_variant, reason = "it is borrowed, and nearly always a request")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// A request was answered.

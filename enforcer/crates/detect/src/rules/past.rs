@@ -246,7 +246,7 @@ impl Script {
         }
         let address = |text: &str| {
             let address: Result<IpAddr, _> = text.parse();
-            address.map(Source::new).map_err(|_| format!("`{}` is no address", brief(text)))
+            address.map(Source::new).map_err(|_error| format!("`{}` is no address", brief(text)))
         };
         let reason = match line.text("reason")? {
             None => None,

@@ -149,10 +149,10 @@ impl<'a> Reader<'a> {
                 let mut list = Vec::new();
                 loop {
                     let (event, at) = self.next()?;
-                    match event {
-                        Event::SequenceEnd | Event::StreamEnd => break Kind::List(list),
-                        event => list.push(self.node(event, at, depth + 1)?),
+                    if matches!(event, Event::SequenceEnd | Event::StreamEnd) {
+                        break Kind::List(list);
                     }
+                    list.push(self.node(event, at, depth + 1)?);
                 }
             }
             Event::MappingStart(anchor, tag) => {
@@ -243,5 +243,5 @@ pub(super) fn inside(written: &str, value: &str, at: usize) -> usize {
 
 /// Whether the quote at the beginning is a sign of YAML and not of the text.
 fn first_differs(written: &str, first: char) -> bool {
-    written.chars().next() != Some(first) || written.chars().nth(1) == Some(first)
+    !written.starts_with(first) || written.chars().nth(1) == Some(first)
 }

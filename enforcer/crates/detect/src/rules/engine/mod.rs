@@ -151,14 +151,8 @@ impl Rules {
 
 /// Which rules have found something in this event, by their places; of more than a thousand the
 /// last ones are no step of a sequence.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Fired([u64; 16]);
-
-impl Default for Fired {
-    fn default() -> Self {
-        Self([0; 16])
-    }
-}
 
 impl Fired {
     fn add(&mut self, place: usize) {

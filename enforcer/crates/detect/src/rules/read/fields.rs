@@ -1,6 +1,5 @@
 //! Tables of a file of rules: each key is known, and each value has its form.
 
-use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -140,26 +139,12 @@ impl Reader<'_> {
         let plain =
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
         let number = text.replace('_', "").parse::<u64>().ok().filter(|_| plain);
-        self.within(node, what, number, least, most, "a whole number")
-    }
-
-    fn within<T: PartialOrd + Display>(
-        &mut self,
-        node: &Node,
-        what: &str,
-        number: Option<T>,
-        least: T,
-        most: T,
-        form: &str,
-    ) -> Option<T> {
-        match number {
-            Some(number) if number >= least && number <= most => Some(number),
-            Some(_) | None => {
-                let message = format!("`{what}` is {form} from {least} to {most}");
-                self.tell(&node.span, message, format!("write it as `{what}: {least}`"));
-                None
-            }
+        let fits = number.filter(|number| (least..=most).contains(number));
+        if fits.is_none() {
+            let message = format!("`{what}` is a whole number from {least} to {most}");
+            self.tell(&node.span, message, format!("write it as `{what}: {least}`"));
         }
+        fits
     }
 
     /// A span of time.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
+use crate::rules::plan::span as plan_span;
 use crate::{Action, Mode};
 
 fn plans() -> Vec<Arc<RulePlan>> {
@@ -137,7 +138,7 @@ fn the_page_about_rules_lists_the_pack_and_every_name_as_they_are() {
             .map(|response| {
                 let own = response.mode.filter(|own| *own < plan.mode);
                 let own = if own.is_some() { " (approve)" } else { "" };
-                format!("{} {}{own}", response.action, super::super::plan::span(response.ttl))
+                format!("{} {}{own}", response.action, plan_span(response.ttl))
             })
             .collect();
         let row = format!(

@@ -95,7 +95,7 @@ fn mistakes_are_told_where_they_are_with_what_to_write() {
         let problems = When::parse(when).unwrap_err();
 
         let problem = &problems[0];
-        assert_eq!(&when[problem.span.clone()], at, "{when}: {problem}");
+        assert_eq!(when.get(problem.span.clone()), Some(at), "{when}: {problem}");
         assert!(problem.hint.contains(told), "{when}: {problem}");
     }
 }
