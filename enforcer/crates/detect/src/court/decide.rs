@@ -142,12 +142,16 @@ impl Court {
             State::Observed => counts.would_have_acted += 1,
             State::Waiting => counts.asked += 1,
             State::Ordered | State::InForce => counts.acted += 1,
-            _ => {}
+            State::Partly
+            | State::Failed
+            | State::Refused
+            | State::Expired
+            | State::RolledBack
+            | State::Rejected
+            | State::Lapsed => {}
         }
-        let until = now.saturating_add(match state {
-            State::Waiting => self.limits.approval_ttl,
-            _ => ttl,
-        });
+        let waits = state == State::Waiting;
+        let until = now.saturating_add(if waits { self.limits.approval_ttl } else { ttl });
         let decision = Decision {
             id: self.fresh_decision(),
             incident,
@@ -201,7 +205,13 @@ impl Court {
                 let text = format!("not done: {}", detail.unwrap_or_default());
                 steps.push(Step::Notify(notice(&decision, NoticeKind::Failed, text, now)));
             }
-            _ => {}
+            State::Observed
+            | State::Partly
+            | State::Failed
+            | State::Expired
+            | State::RolledBack
+            | State::Rejected
+            | State::Lapsed => {}
         }
         Some(id)
     }
@@ -318,10 +328,8 @@ fn draft(
     shared_from: u32,
 ) -> Option<Draft> {
     // Its packets bear the proxy's address.
-    let action = match response.action {
-        Action::Drop if finding.scene.through.is_some() => Action::DenySource,
-        action => action,
-    };
+    let is_named = response.action == Action::Drop && finding.scene.through.is_some();
+    let action = if is_named { Action::DenySource } else { response.action };
     let target = target(action, finding)?;
     let shuts_out = matches!(action, Action::Drop | Action::DenySource);
     let protected = around.protected(&target).filter(|_| shuts_out);

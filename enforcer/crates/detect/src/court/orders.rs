@@ -86,11 +86,11 @@ impl Court {
             decision.changed = now;
         }
         let decision = decision.clone();
-        let news = match state {
-            State::InForce if was_in_force => return steps,
-            State::InForce => NoticeKind::Acted,
-            _ => NoticeKind::Failed,
-        };
+        if was_in_force && state == State::InForce {
+            return steps;
+        }
+        let is_whole = state == State::InForce;
+        let news = if is_whole { NoticeKind::Acted } else { NoticeKind::Failed };
         let why = detail.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!("{} {}{why}", decision.action, decision.target);
         steps.push(record(event, &decision, Author::Agent, detail));

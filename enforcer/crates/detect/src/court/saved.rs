@@ -10,7 +10,7 @@ use super::cases::{
 };
 use super::tables::Forgotten;
 use super::{Court, Ladder, Mute};
-use crate::Mode;
+use crate::{Action, Mode};
 
 /// Everything that a store kept.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,12 +59,12 @@ impl Court {
         let mut again = Vec::new();
         for decision in decisions {
             self.take_up(&decision);
-            match decision.state {
-                State::Waiting if decision.until > now => waiting += 1,
-                State::Ordered | State::InForce | State::Partly if decision.until > now => {
-                    again.push(Step::Extend(decision.clone()));
-                }
-                _ => {}
+            let goes_on = decision.until > now;
+            if goes_on && decision.state == State::Waiting {
+                waiting += 1;
+            }
+            if goes_on && decision.state.acts() && decision.action != Action::Notify {
+                again.push(Step::Extend(decision.clone()));
             }
             self.tables.put_decision(decision);
         }

@@ -7,17 +7,21 @@ use crate::{Action, Entity, Finding};
 /// The target of `action` after `finding`; none when nobody of that kind is known.
 pub(super) fn target(action: Action, finding: &Finding) -> Option<Entity> {
     let (about, scene) = (&finding.about, &finding.scene);
-    let route = || match about {
-        Entity::Route(name) => Some(Entity::Route(name.clone())),
-        _ => scene.route.clone().map(Entity::Route),
+    // What the finding is about, if it is of the kind, else what was there.
+    let either = |is_of_kind: bool, there: Option<Entity>| {
+        if is_of_kind { Some(about.clone()) } else { there }
     };
-    let identity = || match about {
-        Entity::Identity(who) => Some(Entity::Identity(who.clone())),
-        _ => scene.identity.clone().map(Entity::Identity),
+    let route = || {
+        let there = scene.route.clone().map(Entity::Route);
+        either(matches!(about, Entity::Route(_)), there)
     };
-    let credential = || match about {
-        Entity::Credential(print) => Some(Entity::Credential(*print)),
-        _ => scene.credential.map(Entity::Credential),
+    let identity = || {
+        let there = scene.identity.clone().map(Entity::Identity);
+        either(matches!(about, Entity::Identity(_)), there)
+    };
+    let credential = || {
+        let there = scene.credential.map(Entity::Credential);
+        either(matches!(about, Entity::Credential(_)), there)
     };
     match action {
         Action::Notify => Some(about.clone()),
@@ -32,18 +36,18 @@ pub(super) fn target(action: Action, finding: &Finding) -> Option<Entity> {
         Action::RaiseLevel(_) => Some(Entity::Everyone),
         Action::DenyIdentity => identity(),
         Action::DenyCredential => credential(),
-        Action::DenyFingerprint => match about {
-            Entity::Ja4(_) => Some(about.clone()),
-            _ => scene.ja4.clone().map(Entity::Ja4),
-        },
-        Action::IsolateUpstream => match about {
-            Entity::Upstream(_) => Some(about.clone()),
-            _ => scene.upstream.clone().map(Entity::Upstream),
-        },
-        Action::DenySource | Action::Drop => match about {
-            Entity::Source(network) => Some(Entity::Source(*network)),
-            _ => scene.source.map(|source| Entity::Source(Prefix::from(source))),
-        },
+        Action::DenyFingerprint => {
+            let there = scene.ja4.clone().map(Entity::Ja4);
+            either(matches!(about, Entity::Ja4(_)), there)
+        }
+        Action::IsolateUpstream => {
+            let there = scene.upstream.clone().map(Entity::Upstream);
+            either(matches!(about, Entity::Upstream(_)), there)
+        }
+        Action::DenySource | Action::Drop => {
+            let there = scene.source.map(|source| Entity::Source(Prefix::from(source)));
+            either(matches!(about, Entity::Source(_)), there)
+        }
     }
 }
 
