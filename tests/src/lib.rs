@@ -11,6 +11,7 @@
     reason = "a lab measures real time and finds the program by its environment"
 )]
 
+pub mod behaviour;
 pub mod bench;
 pub mod demo;
 pub mod fuzz;

@@ -67,8 +67,8 @@ impl Attack {
         nth: u32,
         into: &mut Vec<Deed>,
     ) -> bool {
-        let mut chance = Chance::new(world.seed ^ 0xA77A)
-            .branch(u64::from(person.who) << 32 | u64::from(day));
+        let mut chance =
+            Chance::new(world.seed ^ 0xA77A).branch(u64::from(person.who) << 32 | u64::from(day));
         let Some(role) = ROLES.get(person.role) else { return false };
         let (network, client) = person.home();
         let (first_route, routes) = role.routes();
@@ -150,7 +150,8 @@ impl Attack {
             }
             Self::Poisoning => {
                 // A tenth more each day, to nearly four times the usual.
-                let extra = person.level * (1.1_f64.powi(i32::try_from(nth + 1).unwrap_or(0)) - 1.0);
+                let extra =
+                    person.level * (1.1_f64.powi(i32::try_from(nth + 1).unwrap_or(0)) - 1.0);
                 let (from, to) = role.hours();
                 let wide = f64::from(to - from);
                 for _ in 0..chance.count(extra * strength) {
@@ -178,7 +179,11 @@ pub fn campaign(world: &World, people: &[Person]) -> Vec<(u32, u32, Attack, u32)
             break;
         }
         let attack = Attack::ALL[which % Attack::ALL.len()];
-        let Some(person) = people.get(usize::try_from(chance.below(u64::from(world.identities))).unwrap_or(0)) else { break };
+        let Some(person) =
+            people.get(usize::try_from(chance.below(u64::from(world.identities))).unwrap_or(0))
+        else {
+            break;
+        };
         let night_owl = ROLES.get(person.role).is_some_and(super::world::Role::is_always_there);
         if taken.contains(&person.who)
             || night_owl && matches!(attack, Attack::OddHours | Attack::SlowScraping)

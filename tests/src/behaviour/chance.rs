@@ -71,7 +71,7 @@ impl Chance {
     clippy::cast_sign_loss,
     reason = "a float saturates when it becomes an integer"
 )]
-pub const fn truncated(size: f64) -> u64 {
+pub(super) const fn truncated(size: f64) -> u64 {
     size as u64
 }
 

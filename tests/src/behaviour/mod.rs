@@ -8,12 +8,13 @@ mod chance;
 mod deed;
 mod measure;
 mod rivals;
+pub mod speed;
 mod world;
 
 pub use attack::{Attack, campaign};
 pub use chance::Chance;
 pub use deed::{Deed, Texts};
-pub use measure::{Found, Judge, RATES, Verdict, judge, found};
+pub use measure::{Found, Judge, RATES, Verdict, found, judge};
 pub use world::{FIRST_DAY, Person, ROLES, World};
 
 /// Seeds that may be looked at while something is changed.

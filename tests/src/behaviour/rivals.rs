@@ -10,11 +10,11 @@ const COUNTS: usize = 9;
 
 /// What both look at: requests, bytes, failures, different objects, new objects, hours, requests at
 /// night, new networks, new routes; as logarithms.
-pub type Features = [f64; COUNTS];
+pub(super) type Features = [f64; COUNTS];
 
 /// What is remembered to tell what is new: without bound, which is to their advantage.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(super) struct Memory {
     known: BTreeMap<u32, Known>,
 }
 
@@ -41,7 +41,7 @@ struct Today {
 
 impl Memory {
     /// Counts a request.
-    pub fn add(&mut self, deed: &Deed) {
+    pub(super) fn add(&mut self, deed: &Deed) {
         let known = self.known.entry(deed.who).or_default();
         let today = &mut known.today;
         let hour = deed.at / 3_600 % 24;
@@ -59,7 +59,7 @@ impl Memory {
     }
 
     /// Ends the day: what everybody who was there did.
-    pub fn close(&mut self) -> Vec<(u32, Features)> {
+    pub(super) fn close(&mut self) -> Vec<(u32, Features)> {
         let mut days = Vec::new();
         for (who, known) in &mut self.known {
             let today = std::mem::take(&mut known.today);
@@ -87,13 +87,13 @@ impl Memory {
 
 /// One threshold for each count, the same for everybody.
 #[derive(Clone, Debug)]
-pub struct Static {
+pub(super) struct Static {
     bounds: Features,
 }
 
 impl Static {
     /// At what one day of a hundred exceeds.
-    pub fn new(past: &[Features]) -> Self {
+    pub(super) fn new(past: &[Features]) -> Self {
         let mut bounds = [1.0; COUNTS];
         for (place, bound) in bounds.iter_mut().enumerate() {
             let mut values: Vec<f64> =
@@ -105,7 +105,7 @@ impl Static {
     }
 
     /// The count that exceeds its threshold by the largest factor.
-    pub fn score(&self, day: &Features) -> f64 {
+    pub(super) fn score(&self, day: &Features) -> f64 {
         day.iter().zip(self.bounds).map(|(value, bound)| value - bound).fold(-99.0, f64::max)
     }
 }
@@ -117,7 +117,7 @@ const DEEP: u32 = 8;
 
 /// An isolation forest.
 #[derive(Debug)]
-pub struct Forest {
+pub(super) struct Forest {
     trees: Vec<Node>,
 }
 
@@ -129,7 +129,7 @@ enum Node {
 
 impl Forest {
     /// Made of `past`.
-    pub fn new(past: &[Features], seed: u64) -> Self {
+    pub(super) fn new(past: &[Features], seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0xF0E5);
         let bound = u64::try_from(past.len()).unwrap_or(0);
         let trees = (0..TREES)
@@ -145,7 +145,7 @@ impl Forest {
     }
 
     /// How soon a day is alone.
-    pub fn score(&self, day: &Features) -> f64 {
+    pub(super) fn score(&self, day: &Features) -> f64 {
         -self.trees.iter().map(|tree| tree.depth(day, 0.0)).sum::<f64>()
     }
 }
@@ -154,8 +154,7 @@ impl Node {
     fn grow(days: Vec<Features>, depth: u32, chance: &mut Chance) -> Self {
         let place = usize::try_from(chance.below(9)).unwrap_or(0);
         let values = || days.iter().filter_map(|day| day.get(place)).copied();
-        let (least, most) =
-            (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+        let (least, most) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
         if depth >= DEEP || days.len() < 2 || least >= most {
             return Self::Leaf(days.len());
         }

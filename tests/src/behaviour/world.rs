@@ -64,13 +64,111 @@ pub struct Role {
 
 /// All roles.
 pub const ROLES: &[Role] = &[
-    Role { name: "clerk", share: 36, requests: 90.0, spread: (0.5, 0.35), working_set: 80, novelty: 0.12, bytes: 3e3, routes: 6, first_route: 0, hours: (8, 17), always: false, roams: 0.01, machine: false },
-    Role { name: "analyst", share: 14, requests: 45.0, spread: (0.7, 0.6), working_set: 60, novelty: 0.25, bytes: 4e4, routes: 5, first_route: 4, hours: (9, 19), always: false, roams: 0.02, machine: false },
-    Role { name: "support", share: 16, requests: 220.0, spread: (0.4, 0.3), working_set: 40, novelty: 0.55, bytes: 2e3, routes: 8, first_route: 6, hours: (7, 20), always: true, roams: 0.02, machine: false },
-    Role { name: "operator", share: 10, requests: 60.0, spread: (0.6, 0.6), working_set: 50, novelty: 0.10, bytes: 2e3, routes: 10, first_route: 12, hours: (9, 17), always: false, roams: 0.03, machine: false },
-    Role { name: "service", share: 10, requests: 700.0, spread: (0.8, 0.15), working_set: 150, novelty: 0.05, bytes: 1e3, routes: 3, first_route: 2, hours: (0, 24), always: true, roams: 0.003, machine: true },
-    Role { name: "batch", share: 4, requests: 900.0, spread: (0.6, 0.3), working_set: 60, novelty: 0.7, bytes: 8e3, routes: 2, first_route: 20, hours: (2, 4), always: true, roams: 0.002, machine: true },
-    Role { name: "mobile", share: 10, requests: 35.0, spread: (0.7, 0.7), working_set: 40, novelty: 0.2, bytes: 2e3, routes: 5, first_route: 1, hours: (7, 23), always: true, roams: 0.5, machine: false },
+    Role {
+        name: "clerk",
+        share: 36,
+        requests: 90.0,
+        spread: (0.5, 0.35),
+        working_set: 80,
+        novelty: 0.12,
+        bytes: 3e3,
+        routes: 6,
+        first_route: 0,
+        hours: (8, 17),
+        always: false,
+        roams: 0.01,
+        machine: false,
+    },
+    Role {
+        name: "analyst",
+        share: 14,
+        requests: 45.0,
+        spread: (0.7, 0.6),
+        working_set: 60,
+        novelty: 0.25,
+        bytes: 4e4,
+        routes: 5,
+        first_route: 4,
+        hours: (9, 19),
+        always: false,
+        roams: 0.02,
+        machine: false,
+    },
+    Role {
+        name: "support",
+        share: 16,
+        requests: 220.0,
+        spread: (0.4, 0.3),
+        working_set: 40,
+        novelty: 0.55,
+        bytes: 2e3,
+        routes: 8,
+        first_route: 6,
+        hours: (7, 20),
+        always: true,
+        roams: 0.02,
+        machine: false,
+    },
+    Role {
+        name: "operator",
+        share: 10,
+        requests: 60.0,
+        spread: (0.6, 0.6),
+        working_set: 50,
+        novelty: 0.10,
+        bytes: 2e3,
+        routes: 10,
+        first_route: 12,
+        hours: (9, 17),
+        always: false,
+        roams: 0.03,
+        machine: false,
+    },
+    Role {
+        name: "service",
+        share: 10,
+        requests: 700.0,
+        spread: (0.8, 0.15),
+        working_set: 150,
+        novelty: 0.05,
+        bytes: 1e3,
+        routes: 3,
+        first_route: 2,
+        hours: (0, 24),
+        always: true,
+        roams: 0.003,
+        machine: true,
+    },
+    Role {
+        name: "batch",
+        share: 4,
+        requests: 900.0,
+        spread: (0.6, 0.3),
+        working_set: 60,
+        novelty: 0.7,
+        bytes: 8e3,
+        routes: 2,
+        first_route: 20,
+        hours: (2, 4),
+        always: true,
+        roams: 0.002,
+        machine: true,
+    },
+    Role {
+        name: "mobile",
+        share: 10,
+        requests: 35.0,
+        spread: (0.7, 0.7),
+        working_set: 40,
+        novelty: 0.2,
+        bytes: 2e3,
+        routes: 5,
+        first_route: 1,
+        hours: (7, 23),
+        always: true,
+        roams: 0.5,
+        machine: false,
+    },
 ];
 
 /// One identity.
@@ -166,8 +264,8 @@ impl World {
         let Some(role) = ROLES.get(person.role).copied() else { return };
         let mood = self.mood(day);
         let weekday = usize::try_from(day % 7).unwrap_or(0);
-        let off = person.days_off.get(weekday).copied().unwrap_or(false)
-            || mood.holiday && !role.machine;
+        let off =
+            person.days_off.get(weekday).copied().unwrap_or(false) || mood.holiday && !role.machine;
         let on_call = role.name == "operator" && (day + person.who) % 9 < 2;
         if let Some((which, client)) = mood.rollout
             && which == person.role
@@ -243,7 +341,8 @@ impl World {
                 writes: chance.happens(0.15),
                 object,
                 status: if chance.happens(0.015) { 404 } else { 200 },
-                bytes: u32::try_from(truncated(chance.lognormal(role.bytes, 0.8))).unwrap_or(u32::MAX),
+                bytes: u32::try_from(truncated(chance.lognormal(role.bytes, 0.8)))
+                    .unwrap_or(u32::MAX),
             });
         }
     }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Order, Row};
 
 mod audit;
+mod detect;
 mod identity;
 mod kernel;
 mod r#loop;
@@ -22,7 +23,8 @@ pub struct Area {
 }
 
 /// All areas.
-pub const AREAS: &[Area] = &[audit::AREA, identity::AREA, kernel::AREA, r#loop::AREA, proxy::AREA];
+pub const AREAS: &[Area] =
+    &[audit::AREA, detect::AREA, identity::AREA, kernel::AREA, r#loop::AREA, proxy::AREA];
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,8 @@ mod sketch;
 mod snapshot;
 mod table;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod view;
 mod words;
 

@@ -78,11 +78,11 @@ impl Profiles {
         for (kind, value) in Kind::ALL.into_iter().zip(values(identity)) {
             let expected = expected(identity, kind, peers, all);
             let mut above = value - expected.mean;
-            match kind {
-                Kind::BurstRequests => burst = above.max(0.0),
+            if kind == Kind::BurstRequests {
+                burst = above.max(0.0);
+            } else if kind == Kind::BurstErrors {
                 // More requests fail when there are more.
-                Kind::BurstErrors => above -= burst,
-                _ => {}
+                above -= burst;
             }
             raws.set(kind, (above / expected.deviation).max(0.0));
         }
@@ -229,7 +229,22 @@ pub(super) fn expected(
     level.expected(identity.days, peers, |mean| match kind {
         Kind::DayErrors | Kind::NovelShare => level::chance_of_share(mean, requests),
         Kind::BytesEach => 1.0 / (1.0 + requests),
-        _ => level::chance_of_count(mean),
+        Kind::BurstRequests
+        | Kind::BurstBytes
+        | Kind::BurstErrors
+        | Kind::BurstDistinct
+        | Kind::BurstNovel
+        | Kind::DayRequests
+        | Kind::DayBytes
+        | Kind::DayDistinct
+        | Kind::DayNovel
+        | Kind::DayHours
+        | Kind::Moves
+        | Kind::OddHours
+        | Kind::Network
+        | Kind::Client
+        | Kind::Routes
+        | Kind::Drift => level::chance_of_count(mean),
     })
 }
 

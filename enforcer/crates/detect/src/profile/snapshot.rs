@@ -185,6 +185,8 @@ impl Form for Vec<Tail> {
             tail.days.put(out);
             tail.total.put(out);
             tail.today.put(out);
+            tail.bits.put(out);
+            tail.stale.put(out);
         }
     }
 
@@ -194,7 +196,8 @@ impl Form for Vec<Tail> {
             tail.days = <[f32; STEPS]>::take(from)?;
             tail.total = f32::take(from)?;
             tail.today = <[u32; STEPS]>::take(from)?;
-            tail.refresh();
+            tail.bits = <[f32; STEPS]>::take(from)?;
+            tail.stale = f32::take(from)?;
             Some(tail)
         };
         Kind::ALL.iter().map(one).collect()

@@ -29,9 +29,9 @@ pub(super) struct Tail {
     /// Who reached a step today, or more.
     pub(super) today: [u32; STEPS],
     /// Bits by step; follows from the days.
-    bits: [f32; STEPS],
+    pub(super) bits: [f32; STEPS],
     /// Days added since the bits were made.
-    stale: f32,
+    pub(super) stale: f32,
     /// Of one step.
     width: f32,
 }
@@ -101,7 +101,7 @@ impl Tail {
     }
 
     /// Makes the bits of what was counted.
-    pub(super) fn refresh(&mut self) {
+    fn refresh(&mut self) {
         self.stale = 0.0;
         // What nothing is known of falls by the half with each three quarters of a deviation.
         let prior = |step: usize| (-0.25 * measure(u64::try_from(step).unwrap_or(0))).exp();
