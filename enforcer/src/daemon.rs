@@ -47,6 +47,7 @@ use crate::handover::{self, Attended, Cutter, Estate, Predecessor, Reception};
 use crate::incident::Incident;
 use crate::incidents::{ASKED_MAX, Docket};
 use crate::kernel_signals::SIGNALS_MAX;
+use crate::notifications::{self, Notifications};
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
@@ -299,6 +300,18 @@ async fn serve(
 
     let (showing, anchors) =
         Showing::start(&audit, &audit_folder, &clock, policies_seen.clone(), &stop)?;
+    let (notifier, told_of) = Notifier::new();
+    let (telling, receivers) = Notifications::start(
+        notifications::Means {
+            state: state.to_owned(),
+            policies: policies_seen.clone(),
+            told: told_of,
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+            host: host_name(),
+        },
+        &stop,
+    )?;
     let policies = Policies::new(
         file,
         Arc::clone(&shared),
@@ -330,6 +343,7 @@ async fn serve(
         cases,
         policies,
         anchors,
+        receivers,
         audit_folder,
         counters,
         listeners: told.clone(),
@@ -355,7 +369,6 @@ async fn serve(
         connections: Arc::clone(&shared.connections),
         spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
     };
-    let (notifier, _told) = Notifier::new();
     let (signals, packets) = mpsc::channel(SIGNALS_MAX);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
@@ -423,6 +436,14 @@ async fn serve(
     drop((calls, orders));
     let patience = shared.policy.load().timeouts().shutdown + Duration::from_secs(2);
     let unasked = matches!(over, Over::Unasked);
+    // A successor delivers what waits, and must not wait for connections to end.
+    let telling = match &over {
+        Over::HandedOver(_) => {
+            telling.end(patience).await;
+            None
+        }
+        Over::Asked | Over::Unasked => Some(telling),
+    };
     let farewell = match (over, farewell) {
         (Over::HandedOver(away), Some(cutter)) => {
             Some(away.accompany(cutter, Arc::clone(&limits), (words, heard))?)
@@ -445,6 +466,9 @@ async fn serve(
     };
     let wound_down = async {
         running.wind_down(patience).await;
+        if let Some(telling) = telling {
+            telling.end(patience).await;
+        }
         showing.end(patience).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));
         note(&audit, ConfigEvent::Stopped, &policy, program, version).await;

@@ -15,6 +15,7 @@ mod incident;
 mod incidents;
 mod kernel_signals;
 mod notices;
+mod notifications;
 mod notify;
 mod operators;
 mod paths;

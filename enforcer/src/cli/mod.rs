@@ -18,6 +18,7 @@ mod init;
 mod kernel;
 mod keys;
 mod limits;
+mod notify;
 mod output;
 mod pinned;
 mod policy;
@@ -142,6 +143,9 @@ enum Verb {
     /// Limits of callers: how they stand, other numbers for a while
     #[command(subcommand)]
     Limits(limits::Limits),
+    /// Receivers of notices: how they do, trying them out, sending again
+    #[command(subcommand)]
+    Notify(notify::Notify),
     /// Check, test, explain and compare policies, or put one in force
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -205,6 +209,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Keys(verb) => verb.execute(&context),
         Verb::Tokens(verb) => verb.execute(&context),
         Verb::Limits(verb) => verb.execute(&context),
+        Verb::Notify(verb) => verb.execute(&context),
         Verb::Policy(verb) => verb.execute(&context),
         Verb::Audit(verb) => verb.execute(&context),
         Verb::Trail(verb) => verb.execute(&context),

@@ -54,6 +54,8 @@ impl Clerk {
         };
         match &mut answer {
             Answer::Anchored(round) => round.audit = own,
+            Answer::NotifyTested(tested) => tested.audit = own,
+            Answer::Receivers(listed) => listed.audit = own,
             Answer::Blocked(blocked) => blocked.audit = effect.filter(|_| !blocked.dry_run),
             Answer::Released(released) => released.audit = effect,
             Answer::KeyIssued(issued) => issued.audit = own,

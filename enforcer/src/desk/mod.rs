@@ -16,6 +16,7 @@ mod limits;
 mod lists;
 mod look;
 mod near;
+mod notify;
 mod profile;
 mod rules;
 mod status;
@@ -43,6 +44,7 @@ use crate::cli::chain;
 use crate::handover::{Loan, Returned};
 use crate::incident::Incident;
 use crate::incidents::Asked;
+use crate::notifications::NotifyDesk;
 use crate::operators::{operator, ssh_peer};
 use crate::policies::{Begun, Policies};
 use crate::profiles::ProfilesDesk;
@@ -85,6 +87,7 @@ pub(crate) struct Desk {
     pub(crate) cases: mpsc::Sender<Asked>,
     pub(crate) policies: Policies,
     pub(crate) anchors: AnchorDesk,
+    pub(crate) receivers: NotifyDesk,
     pub(crate) audit_folder: std::path::PathBuf,
     pub(crate) counters: Arc<enforcer_proxy::Counters>,
     pub(crate) listeners: Vec<String>,
@@ -144,6 +147,11 @@ impl Desk {
                     let tokens = self.tokens.tokens.clone();
                     let work = tokens::inspect(tokens, token, self.clock.now());
                     beside.spawn(async move { drop(reply.send(Ok(work.await))) });
+                }
+                // Nor for a receiver of notices.
+                Err(Call::Notify { order }) => {
+                    let work = notify::order(self.receivers.clone(), order, by, self.clerk.clone());
+                    beside.spawn(async move { drop(reply.send(work.await)) });
                 }
                 // Nor for a witness.
                 Err(Call::Anchor) => {
@@ -209,6 +217,9 @@ impl Desk {
         match call {
             Call::Anchor => {
                 Err(Refusal::new(RefusalKind::Failed, "the log is anchored beside the desk"))
+            }
+            Call::Notify { .. } => {
+                Err(Refusal::new(RefusalKind::Failed, "receivers are told beside the desk"))
             }
             Call::AuditErase(asked) => self.erase(asked, by).await,
             Call::AuditPrune(asked) => self.prune(asked, by).await,

@@ -236,6 +236,8 @@ pub enum ConfigEvent {
     KernelDetached,
     /// They are gone, and not by us.
     KernelLost,
+    /// Notices were dropped, or a receiver never took them.
+    NoticesLost,
     /// A policy came into force.
     PolicyApplied,
     /// The policy on probation was confirmed and stays.
@@ -246,6 +248,10 @@ pub enum ConfigEvent {
     PolicyUnwatched,
     /// A policy watches: it decides nothing, and differences are counted.
     PolicyWatches,
+    /// A receiver of notices wants none.
+    ReceiverDisabled,
+    /// A receiver of notices gets them again.
+    ReceiverEnabled,
     /// The agent serves.
     Started,
     /// The agent ended on purpose.

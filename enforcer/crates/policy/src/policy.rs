@@ -292,6 +292,11 @@ impl Policy {
         &self.sections.rules
     }
 
+    /// `[notify]`, in the order of the file.
+    pub fn receivers(&self) -> &[Arc<enforcer_notify::Receiver>] {
+        &self.sections.receivers
+    }
+
     /// What differs in `next` and takes effect only after a restart.
     ///
     /// Everything else a reload puts in force at once: certificates, issuers, roles, routes, limits,

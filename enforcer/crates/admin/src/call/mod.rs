@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod lists;
 mod networks;
+mod notify;
 mod policy;
 mod profiles;
 mod refusal;
@@ -68,6 +69,9 @@ pub use lists::{
     Lists, REFUSED_TOLD, Refused,
 };
 pub use networks::Networks;
+pub use notify::{
+    NotifyOrder, NotifyTested, ReceiverRow, ReceiverState, ReceiversListed, TestedRow,
+};
 pub use policy::{Begin, Flip, PolicyApplied, PolicyState, ShadowStatus};
 pub use profiles::{ProfileOrder, ProfilesShown};
 pub use refusal::{Refusal, RefusalKind};
@@ -260,6 +264,11 @@ pub enum Call {
         /// What to do.
         order: EndpointOrder,
     },
+    /// Who is told what happens: how they are, and trying them out.
+    Notify {
+        /// What to do.
+        order: NotifyOrder,
+    },
     /// Somebody is about to see records of the audit log: that goes on record first.
     Look(Look),
     /// Hand over to the process that calls.
@@ -364,6 +373,10 @@ pub enum Answer {
     Endpoints(Endpoints),
     /// To the other orders about endpoints.
     EndpointChanged(Box<EndpointChanged>),
+    /// To [`Call::Notify`], but for tests.
+    Receivers(ReceiversListed),
+    /// To [`NotifyOrder::Test`].
+    NotifyTested(NotifyTested),
     /// To [`Call::Look`].
     Looked(Looked),
     /// To [`Call::HandOver`].
@@ -395,6 +408,7 @@ impl Call {
             | Self::Kernel { .. }
             | Self::ReleaseList { .. }
             | Self::VerifyBlocks { .. } => Duration::from_secs(300),
+            Self::Notify { .. } => Duration::from_secs(90),
             Self::Anchor
             | Self::Blocks { .. }
             | Self::Cache { .. }

@@ -21,7 +21,7 @@ pub(crate) use forms::{
     WITNESS_KEY, WORDS, ZONE, brief, claim_path, parse_bytes_per_second, parse_duration,
 };
 pub(crate) use places::{
-    BALANCE, HASH_KEY, HOST_ADDRESS, MODE, PLACE, PROXIES, SERVER_NAME, TARGET,
+    BALANCE, HASH_KEY, HOST_ADDRESS, MODE, PERMIT, PLACE, PROXIES, SERVER_NAME, TARGET,
 };
 
 /// One key of a table.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use enforcer_notify::Permits;
 use enforcer_upstream::{Target, TargetError};
 
 use super::forms::{Form, NAME, NETWORK, Refused, brief};
@@ -52,6 +53,19 @@ pub(crate) static PROXIES: Form = Form {
     check: |text| match text.strip_prefix("net:") {
         Some(name) => (NAME.check)(name),
         None => (NETWORK.check)(text),
+    },
+};
+
+pub(crate) static PERMIT: Form = Form {
+    what: "a network, or the name of a host",
+    example: "10.0.0.7/32",
+    pattern: "^([0-9A-Fa-f:.]+(/\\d{1,3})?|[A-Za-z0-9._-]{1,253})$",
+    check: |text| match Permits::default().allow(text) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Refused::with(
+            format!("`{}` is neither a network nor the name of a host", brief(text)),
+            "write a network without host bits, such as `10.0.0.7/32`, or a name without wildcards",
+        )),
     },
 };
 

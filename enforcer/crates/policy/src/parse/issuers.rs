@@ -26,7 +26,7 @@ use crate::problem::Report;
 /// Issuers that a policy may have; each of them is asked in the background.
 const ISSUERS_MAX: usize = 64;
 /// The largest file with a secret or authorities, in bytes.
-const FILE_MAX: u64 = 1 << 20;
+pub(super) const FILE_MAX: u64 = 1 << 20;
 
 pub(super) static KEYS: &[Key] = &[
     Key::required(
@@ -354,7 +354,7 @@ fn role_values(fields: Fields<'_>) -> RoleValues {
 }
 
 /// The contents of the file that `key` names; inner `None` when no files are read.
-fn contents(
+pub(super) fn contents(
     fields: Fields<'_>,
     key: &str,
     most: u64,
@@ -371,7 +371,7 @@ fn contents(
 }
 
 /// The same for a secret, without the line end behind it.
-fn secret(
+pub(super) fn secret(
     fields: Fields<'_>,
     key: &str,
     base: Base<'_>,
@@ -385,7 +385,7 @@ fn secret(
     Some(Some(found))
 }
 
-fn wrong(fields: Fields<'_>, key: &str, why: &str, hint: &str, report: &mut Report) {
+pub(super) fn wrong(fields: Fields<'_>, key: &str, why: &str, hint: &str, report: &mut Report) {
     let file = fields.text(key).unwrap_or_default();
     let message = format!("{file} cannot be used: {why}");
     report.add(&FILE_WRONG, fields.span_of(key), message, hint.to_owned());

@@ -23,6 +23,7 @@ mod keys;
 mod limits;
 mod listen;
 mod names;
+mod notify;
 mod paths;
 mod pools;
 mod profiling;
@@ -116,6 +117,7 @@ pub(crate) struct Sections {
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) table: Table,
     pub(crate) rules: Vec<enforcer_detect::Rule>,
+    pub(crate) receivers: Vec<Arc<enforcer_notify::Receiver>>,
     pub(crate) detection: Detection,
     pub(crate) profiling: enforcer_detect::profile::Plan,
 }
@@ -151,6 +153,11 @@ pub(crate) static KEYS: &[Key] = &[
         "Whose tokens are believed, and on which terms.",
     ),
     Key::optional("keys", Shape::Table(keys::KEYS), "API keys: their form, rotation and notices."),
+    Key::optional(
+        "notify",
+        Shape::Named(&Shape::Table(notify::KEYS)),
+        "Who is told what happens: webhooks, Slack, PagerDuty, Alertmanager, syslog.",
+    ),
     Key::optional("net", Shape::Named(&names::NETWORKS), "Names for networks, for `net.NAME`."),
     Key::optional(
         "time",
@@ -267,6 +274,7 @@ pub(crate) fn read(
     let guard = guard::read(root.table("guard"), base, report);
     let keys = keys::read(root.table("keys"), report);
     let throttle = throttle::read(root, report);
+    let receivers = notify::read(root, base, report);
     // What is wrong elsewhere may be why nothing uses a name.
     if !report.has_errors() {
         routes::unused_names(root, &roles, &used, report);
@@ -284,6 +292,7 @@ pub(crate) fn read(
         (windows.len(), root.named("time").len()),
         (hosts.len(), root.named("host").len()),
         (rules.len(), root.tables("rule").len()),
+        (receivers.len(), root.named("notify").len()),
     ];
     let sections = || {
         if complete.iter().any(|(read, written)| read != written) {
@@ -316,6 +325,7 @@ pub(crate) fn read(
             routes,
             table,
             rules,
+            receivers,
             detection: detection?,
             profiling: profiling::read(root)?,
         })

@@ -10,6 +10,7 @@ mod incidents;
 mod kernel;
 mod limits;
 mod listeners;
+mod notify;
 mod problems;
 mod regions;
 mod routes;
