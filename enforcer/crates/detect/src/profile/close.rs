@@ -27,10 +27,12 @@ impl Profiles {
         let today = now / DAY;
         let learning = self.is_learning(now);
         let bits = self.plan.bits;
-        let Some(identity) = self.table.get_mut(place) else { return };
-        if identity.number >= today {
+        if self.table.get(place).is_none_or(|identity| identity.number >= today) {
             return;
         }
+        let score = self.score(place, false).map_or(0.0, |judged| judged.score);
+        let Some(identity) = self.table.get_mut(place) else { return };
+        identity.day.score = identity.day.score.max(score);
         let flagged = !learning && identity.day.score >= bits;
         identity.held = if flagged { identity.held.saturating_add(1) } else { 0 };
         let learn = !flagged || identity.held > HELD_MAX;

@@ -9,7 +9,7 @@ use super::hours::{self, oddness};
 use super::identity::{
     Identity, NEW_CLIENT, NEW_NETWORK, NEW_ROUTE, STRANGE_CLIENT, STRANGE_NETWORK, Window,
 };
-use super::num::{low, measure, seconds};
+use super::num::{low, measure, seconds, whole};
 use super::places::left;
 use super::{DAY, HOUR, NAME_MAX, Profiles, RECENT_MAX, WINDOW};
 use crate::{Finding, Request};
@@ -46,7 +46,8 @@ impl Profiles {
         self.close_days(place, now);
         self.recall(name, request);
         let due = self.record(place, request, now)?;
-        if due {
+        // While the host learns, a day is scored once, at its end.
+        if due && !self.is_learning(now) {
             return self.judge(place, request, now);
         }
         self.last_score = self.table.get(place).map_or(0.0, |identity| identity.day.score);
@@ -351,25 +352,27 @@ fn look(identity: &mut Identity, object: u64, learn: bool) -> bool {
     let mut due = false;
     if burst.distinct.add(object) {
         burst.different = burst.distinct.count();
-        due |= burst.different > day.bursts.get(3).copied().unwrap_or_default() * 1.1;
+        due |= burst.different > 4.0
+            && burst.different > day.bursts.get(3).copied().unwrap_or_default() * 1.2;
     }
     if day.distinct.add(object) {
+        let before = whole(day.different);
         day.different = day.distinct.count();
-        due = true;
+        due |= grown(before.into(), whole(day.different).into());
     }
     if let Some(novelty) = identity.seen.novelty(object, learn) {
         burst.novel += novelty;
         let before = day.novel;
         day.novel += novelty;
-        due |= grown(super::num::whole(before).into(), super::num::whole(day.novel).into());
+        due |= grown(whole(before).into(), whole(day.novel).into());
     }
     due
 }
 
-/// Each count below four, then four for each doubling.
+/// Four for each doubling, from four on.
 fn is_mark(count: u32) -> bool {
     let top = 31_u32.saturating_sub(count.leading_zeros());
-    count.trailing_zeros() >= top.saturating_sub(2)
+    count >= 4 && count.trailing_zeros() >= top.saturating_sub(2)
 }
 
 /// Whether a quarter of a doubling lies between.
@@ -378,7 +381,7 @@ fn grown(before: u64, after: u64) -> bool {
         let top = 63_u32.saturating_sub((count | 4).leading_zeros());
         (top, count >> top.saturating_sub(2))
     };
-    quarter(before) != quarter(after)
+    after >= 4 && quarter(before) != quarter(after)
 }
 
 /// What names an object: the identifier with its route, or the whole path of what has none.

@@ -43,7 +43,7 @@ impl Profiles {
         request: &Request<'_>,
         now: u32,
     ) -> Option<Finding> {
-        let judged = self.score(place)?;
+        let judged = self.score(place, true)?;
         self.last_score = judged.score;
         let learning = self.is_learning(now);
         let bits = self.plan.bits;
@@ -62,7 +62,8 @@ impl Profiles {
         self.finding(place, &judged, request)
     }
 
-    fn score(&mut self, place: usize) -> Option<Judged> {
+    /// Scores the day so far; `tell` says whether it counts for what others do today.
+    pub(super) fn score(&mut self, place: usize, tell: bool) -> Option<Judged> {
         let identity = self.table.get_mut(place)?;
         let (all, group) = (self.groups.first()?, usize::from(identity.group));
         let peers = self.groups.get(group).unwrap_or(all);
@@ -96,7 +97,8 @@ impl Profiles {
         for (place, (raw, before)) in raws.iter().zip(before).enumerate() {
             let before = before.get();
             if *raw > before {
-                for group in [0, group].into_iter().take(1 + usize::from(group != 0)) {
+                let groups = if tell { 1 + usize::from(group != 0) } else { 0 };
+                for group in [0, group].into_iter().take(groups) {
                     if let Some(group) = self.groups.get_mut(group) {
                         group.rise(place, before, *raw);
                     }
