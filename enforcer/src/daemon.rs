@@ -55,7 +55,9 @@ use crate::rules::ASKS_MAX;
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{descriptors, files, heartbeat, kernel_signals, notify, operators, privileges, watcher};
+use crate::{
+    descriptors, files, heartbeat, kernel_signals, notify, operators, privileges, watcher,
+};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;

@@ -217,13 +217,7 @@ impl Actor {
 }
 
 fn acted(undo: Undo) -> Acted {
-    Acted {
-        what: String::new(),
-        undo,
-        until: None,
-        layers: vec!["layer 7"],
-        problems: Vec::new(),
-    }
+    Acted { what: String::new(), undo, until: None, layers: vec!["layer 7"], problems: Vec::new() }
 }
 
 fn asks(row: &UpstreamRow, host: &str) -> bool {

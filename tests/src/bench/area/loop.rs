@@ -49,7 +49,28 @@ fn measure(wanted: &Order) -> Result<Vec<Row>> {
         }
         ensure!(agent.terminate()?.success(), "the agent did not end well");
     }
+    rows.extend(pack(&lab, effort)?);
     Ok(rows)
+}
+
+/// The same by a rule of the pack, through incident and decision. Each attack meets an agent that
+/// knows nothing of the one before: what was taken back by hand is not decided again.
+fn pack(lab: &Lab, effort: Effort) -> Result<[Row; 2]> {
+    let (before, _) = POLICY.split_once("[[rule]]").context("the policy has no rule")?;
+    let policy = format!("{before}\n[detect]\npack = \"default\"\n");
+    let trial = || {
+        let site = Site::new(&lab.host, &policy, NAME)?;
+        let agent = site.start()?;
+        let took = by_rule(lab, &site, Family::V4)?;
+        ensure!(agent.terminate()?.success(), "the agent did not end well");
+        Ok(took)
+    };
+    let samples = Samples::new(repeat(effort.rounds(100), trial)?)?;
+    let row = |what, figure, most| {
+        let name = format!("rule of the pack: answer to first dropped packet, {what}");
+        Row::new(name, "ms", figure).target(Target::AtMost(most))
+    };
+    Ok([row("p50", samples.median()?, 10.0), row("p99", samples.percentile(99)?, 50.0)])
 }
 
 fn reaction(
