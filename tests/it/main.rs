@@ -39,6 +39,7 @@ mod listeners;
 mod lists;
 mod looks;
 mod mtls;
+mod notify;
 mod operator;
 mod oracle;
 mod packet;

@@ -81,15 +81,13 @@ fn a_denial_holds_over_a_kill_and_ends_by_itself() {
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn a_role_or_a_tls_client_that_most_callers_have_is_guarded_and_a_rare_one_is_not() {
     let scene = Scene::open();
-    let tokens: Vec<_> =
-        ["a", "b", "c"].map(|subject| scene.signed(subject, &json!({}))).into();
+    let tokens: Vec<_> = ["a", "b", "c"].map(|subject| scene.signed(subject, &json!({}))).into();
     tokens.iter().for_each(|token| assert_eq!(scene.status(token), 200));
     let ja4 = last(&scene, "token:lab/c")["ja4"].as_str().unwrap().to_owned();
     let ja4 = format!("ja4:{ja4}");
 
     for target in ["role:reader", &ja4] {
-        let refused =
-            scene.stage.enforcer(&["quarantine", target, "--reason", "test"]);
+        let refused = scene.stage.enforcer(&["quarantine", target, "--reason", "test"]);
         assert_eq!(refused.code, Some(4), "{refused}");
         assert!(refused.stderr.contains("3 of 3 callers"), "{refused}");
     }

@@ -26,7 +26,10 @@ fn server(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
             let text = String::from_utf8_lossy(&asked);
             let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
             let whole = text.find("\r\n\r\n").zip(length);
-            if read == 0 || whole.is_some_and(|(head, n)| asked.len() >= head + 4 + n.parse::<usize>().unwrap()) {
+            if read == 0
+                || whole
+                    .is_some_and(|(head, n)| asked.len() >= head + 4 + n.parse::<usize>().unwrap())
+            {
                 break;
             }
         }
@@ -66,11 +69,19 @@ async fn an_answer_decides_what_becomes_of_a_message() {
     let wait = Some(Duration::from_secs(120));
     for (answer, expected) in [
         ("HTTP/1.1 204 No Content\r\n\r\n", Outcome::Delivered("204 No Content".to_owned())),
-        ("HTTP/1.1 410 Gone\r\ncontent-length: 2\r\n\r\nno", Outcome::Gone("410 Gone: no".to_owned())),
-        ("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", Outcome::Refused("400 Bad Request".to_owned())),
+        (
+            "HTTP/1.1 410 Gone\r\ncontent-length: 2\r\n\r\nno",
+            Outcome::Gone("410 Gone: no".to_owned()),
+        ),
+        (
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+            Outcome::Refused("400 Bad Request".to_owned()),
+        ),
         (
             "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
-            Outcome::failed("302 Found; redirects are not followed: write the URL it leads to".to_owned()),
+            Outcome::failed(
+                "302 Found; redirects are not followed: write the URL it leads to".to_owned(),
+            ),
         ),
         (
             "HTTP/1.1 429 Too Many Requests\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n",

@@ -297,7 +297,9 @@ impl Line {
     pub(crate) fn settle(&mut self, outcome: &Outcome, now: Timestamp, random: u64) -> Settled {
         let Some(parcel) = self.parcels.front_mut() else { return Settled::Again };
         self.state.not_before = None;
-        parcel.tries += 1;
+        // Asked early, because of something new: the table is not used up by that.
+        let is_early = now < parcel.next;
+        parcel.tries += usize::from(!is_early);
         parcel.tried = Some(now);
         let (why, wait) = match outcome {
             Outcome::Delivered(_) => {
@@ -320,8 +322,11 @@ impl Line {
             Outcome::Failed { why, wait } => (why, *wait),
         };
         self.state.trouble = Some(Trouble { at: now, why: why.clone() });
-        let next = pause(parcel.tries, random).filter(|_| parcel.refusals < REFUSALS_MAX);
-        let Some(pause) = next else {
+        let pause = match pause(parcel.tries, random) {
+            Some(_) if is_early => Some(parcel.next.since(now)),
+            pause => pause,
+        };
+        let Some(pause) = pause.filter(|_| parcel.refusals < REFUSALS_MAX) else {
             let bundle = Arc::clone(&parcel.bundle);
             self.parcels.pop_front();
             self.state.given_up = self.state.given_up.saturating_add(1);

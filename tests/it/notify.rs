@@ -1,0 +1,210 @@
+//! Who is told, through the real binary, by receivers that answer as receivers do.
+//!
+//! The receivers listen in the host's own namespace and are allowed by their address; what reaches
+//! them is what any receiver would get. Times are real and short.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use enforcer_tests::lab::DEADLINE;
+use ring::hmac;
+use serde_json::Value;
+
+use crate::stage::{LAYER_7, Stage};
+
+const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn every_receiver_is_tried_out_by_itself_and_says_what_it_answered() {
+    let stage = stage();
+    let (good, posts) = receiver(&stage, &["204 No Content"]);
+    let (away, _) = receiver(&stage, &["302 Found\r\nlocation: http://169.254.169.254/"]);
+    let hangs = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+    let hanging = hangs.local_addr().unwrap();
+    stage.apply(&policy(&[
+        webhook("good", good, "allow_private = ['127.0.0.1/32']"),
+        webhook("away", away, "allow_private = ['127.0.0.1/32']"),
+        webhook("hangs", hanging, "allow_private = ['127.0.0.1/32']\ntimeout = '1s'"),
+        webhook("inside", good, "allow_private = ['10.0.0.0/8']"),
+    ]));
+
+    let tested = stage.enforcer(&["notify", "test", "--json"]);
+
+    assert_eq!(tested.code, Some(6), "{tested}");
+    let rows: Value = serde_json::from_str(&tested.stdout).unwrap();
+    let said = |name: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+        (row["delivered"].as_bool().unwrap(), row["said"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(said("good"), (true, "204 No Content".to_owned()));
+    assert!(!said("away").0 && said("away").1.contains("redirects are not followed"));
+    assert!(!said("hangs").0 && said("hangs").1.contains("no answer within 1s"));
+    assert!(!said("inside").0 && said("inside").1.contains("this machine"), "{rows}");
+    let post = posts.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(post.body()["type"], "enforcer.test");
+    assert!(post.is_signed_by(SECRET) && post.is_signed_by(OLD), "{}", post.head);
+    let alone = stage.enforcer(&["notify", "test", "nobody"]);
+    assert_eq!(alone.code, Some(3), "{alone}");
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn one_that_is_gone_stays_disabled_over_a_restart_and_gets_the_rest_once_it_is_enabled() {
+    let mut stage = stage();
+    let (address, posts) = receiver(&stage, &["410 Gone", "204 No Content"]);
+    stage.apply(&policy(&[webhook("soc", address, "allow_private = ['127.0.0.1/32']")]));
+
+    open(&stage);
+    let first = posts.recv_timeout(DEADLINE).unwrap();
+    until_state(&stage, "disabled");
+    stage.kill();
+    stage.start();
+    assert_eq!(state(&stage), "disabled");
+    let enabled = stage.enforcer(&["notify", "enable", "soc"]);
+    assert!(enabled.is_success(), "{enabled}");
+
+    let again = posts.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(again.id(), first.id(), "the same message, by its id");
+    until_state(&stage, "well");
+    let records = stage.records();
+    let told = |word: &str| records.iter().any(|record| record.to_string().contains(word));
+    assert!(told("receiver-disabled") && told("receiver-enabled"));
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn a_notice_survives_the_agents_death_and_a_receiver_that_was_away() {
+    let mut stage = stage();
+    let address = {
+        let listener = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+        listener.local_addr().unwrap()
+    };
+    stage.apply(&policy(&[webhook("soc", address, "allow_private = ['127.0.0.1/32']")]));
+    open(&stage);
+    until_state(&stage, "failing");
+
+    stage.kill();
+    let posts = receiver_at(&stage, address, &["500 Internal Server Error", "204 No Content"]);
+    stage.start();
+    let resent = stage.enforcer(&["notify", "resend"]);
+    assert!(resent.is_success(), "{resent}");
+
+    let (first, second) =
+        (posts.recv_timeout(DEADLINE).unwrap(), posts.recv_timeout(DEADLINE).unwrap());
+    assert_eq!(first.id(), second.id());
+    assert!(first.body().to_string().contains("incident-opened"), "{}", first.body());
+    until_state(&stage, "well");
+}
+
+/// Opens an incident, which operators are told of.
+fn open(stage: &Stage) {
+    let opened = stage.enforcer(&["incident", "open", "--reason", "a test of notices"]);
+    assert!(opened.is_success(), "{opened}");
+}
+
+fn state(stage: &Stage) -> String {
+    stage.json(&["notify", "list"])[0]["state"].as_str().unwrap().to_owned()
+}
+
+fn until_state(stage: &Stage, wanted: &str) {
+    enforcer_tests::lab::wait_until(wanted, DEADLINE, || state(stage) == wanted).unwrap();
+}
+
+fn stage() -> Stage {
+    let stage = Stage::with_policy(LAYER_7);
+    stage.file("secret", &format!("whsec_{SECRET}\nwhsec_{OLD}\n"));
+    stage
+}
+
+fn policy(receivers: &[String]) -> String {
+    format!("{LAYER_7}{}", receivers.concat())
+}
+
+fn webhook(name: &str, address: SocketAddr, rest: &str) -> String {
+    format!(
+        "[notify.{name}]\nkind = 'webhook'\nurl = 'http://{address}/in'\nseverity = 'info'\n\
+         group_wait = '0s'\nsecret = ['secret']\n{rest}\n"
+    )
+}
+
+struct Post {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Post {
+    fn field(&self, name: &str) -> &str {
+        let prefix = format!("{name}: ");
+        self.head.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap()
+    }
+
+    fn id(&self) -> &str {
+        self.field("webhook-id")
+    }
+
+    fn body(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn is_signed_by(&self, secret: &str) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(secret).unwrap());
+        let head = format!("{}.{}.", self.id(), self.field("webhook-timestamp"));
+        let content = [head.as_bytes(), &self.body].concat();
+        let signed = format!("v1,{}", STANDARD.encode(hmac::sign(&key, &content)));
+        self.field("webhook-signature").split(' ').any(|one| one == signed)
+    }
+}
+
+/// A receiver in the host that gives these answers, one for each connection, the last for ever.
+fn receiver(stage: &Stage, answers: &[&'static str]) -> (SocketAddr, Receiver<Post>) {
+    let listener = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+    let address = listener.local_addr().unwrap();
+    (address, serve(listener, answers.to_vec()))
+}
+
+fn receiver_at(stage: &Stage, address: SocketAddr, answers: &[&'static str]) -> Receiver<Post> {
+    let listener = stage.lab.host.run(|| TcpListener::bind(address)).unwrap().unwrap();
+    serve(listener, answers.to_vec())
+}
+
+fn serve(listener: TcpListener, answers: Vec<&'static str>) -> Receiver<Post> {
+    let (send, posts): (Sender<Post>, _) = channel();
+    thread::spawn(move || {
+        let last = *answers.last().unwrap();
+        let answers = answers.into_iter().chain(std::iter::repeat(last));
+        for (connection, answer) in listener.incoming().zip(answers) {
+            let mut connection = connection.unwrap();
+            let Some(post) = read(&mut connection) else { continue };
+            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+            connection.write_all(answer.as_bytes()).unwrap_or_default();
+            if send.send(post).is_err() {
+                return;
+            }
+        }
+    });
+    posts
+}
+
+fn read(connection: &mut TcpStream) -> Option<Post> {
+    connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4_096];
+        let length = connection.read(&mut piece).ok().filter(|length| *length > 0)?;
+        read.extend_from_slice(&piece[..length]);
+        let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(read[..end].to_vec()).unwrap();
+        let wanted: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
+        if read.len() >= end + 4 + wanted {
+            return Some(Post { head, body: read[end + 4..].to_vec() });
+        }
+    }
+}
