@@ -5,7 +5,7 @@ use super::num::{measure, slot};
 /// Registers of [`Distinct`], of four bits each.
 const REGISTERS: usize = 64;
 
-/// How many different names were added: a HyperLogLog of 64 registers in 32 bytes, wrong by about
+/// How many different names were added: a `HyperLogLog` of 64 registers in 32 bytes, wrong by about
 /// 13 %, exact enough below a few dozen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Distinct(pub(super) [u8; REGISTERS / 2]);
@@ -16,7 +16,7 @@ impl Distinct {
         let register = slot(name & 63, REGISTERS);
         let rank = u8::try_from((name >> 6).trailing_zeros().min(14) + 1).unwrap_or(15);
         let Some(pair) = self.0.get_mut(register / 2) else { return false };
-        let shift = if register % 2 == 0 { 0 } else { 4 };
+        let shift = if register.is_multiple_of(2) { 0 } else { 4 };
         let before = *pair >> shift & 15;
         if rank > before {
             *pair = *pair & !(15 << shift) | rank << shift;
