@@ -44,14 +44,13 @@ impl Actor {
                 let set = Some(IncidentLevel { level, ttl_seconds, reason });
                 // Whoever decided, it adds to what people have set by hand, and ends as a rule's does.
                 let author = Author::Rule(deed.rule.to_string());
-                match self.call(Call::Incident { set }, author).await? {
-                    Answer::Incident(status) => Ok(Acted {
-                        what: format!("incident level {} ({level} asked for)", status.level),
-                        until: Some(Expiry::At(self.clock.now().wall.saturating_add(deed.ttl))),
-                        ..acted(Undo::Lower(deed.rule.to_string()))
-                    }),
-                    _ => Err(mismatched()),
-                }
+                let answer = self.call(Call::Incident { set }, author).await?;
+                let Answer::Incident(status) = answer else { return Err(mismatched()) };
+                Ok(Acted {
+                    what: format!("incident level {} ({level} asked for)", status.level),
+                    until: Some(Expiry::At(self.clock.now().wall.saturating_add(deed.ttl))),
+                    ..acted(Undo::Lower(deed.rule.to_string()))
+                })
             }
             Action::IsolateUpstream => self.isolate(deed, ttl_seconds, reason).await,
             Action::DenyCredential
@@ -70,9 +69,9 @@ impl Actor {
         ttl_seconds: Option<u64>,
         reason: String,
     ) -> Result<Acted, String> {
-        let host = match (&deed.about, &deed.scene.upstream) {
-            (Entity::Upstream(host), _) | (_, Some(host)) => host,
-            (_, None) => return Err(format!("{}: no host is known", deed.action)),
+        let ((Entity::Upstream(host), _) | (_, Some(host))) = (&deed.about, &deed.scene.upstream)
+        else {
+            return Err(format!("{}: no host is known", deed.action));
         };
         let list = UpstreamOrder::List { upstream: None };
         let Answer::Upstreams(all) =
@@ -147,13 +146,14 @@ impl Actor {
         reason: &str,
         by: &Author,
     ) -> Result<String, String> {
+        let why = reason.to_owned();
         let reason = Some(reason.to_owned());
         let (call, done) = match undo {
             Undo::Nothing => return Ok("there was nothing to take back".to_owned()),
             Undo::All(all) => {
                 let mut done = Vec::new();
                 for one in all {
-                    done.push(Box::pin(self.undo(one, reason.as_deref().unwrap_or(""), by)).await?);
+                    done.push(Box::pin(self.undo(one, &why, by)).await?);
                 }
                 return Ok(done.join("; "));
             }
@@ -170,8 +170,7 @@ impl Actor {
             }
             Undo::Lower(rule) => {
                 // Only what this rule has raised; what people have set stays.
-                let reason = reason.unwrap_or_default();
-                let set = Some(IncidentLevel { level: 0, ttl_seconds: None, reason });
+                let set = Some(IncidentLevel { level: 0, ttl_seconds: None, reason: why });
                 self.call(Call::Incident { set }, Author::Rule(rule.clone())).await?;
                 return Ok(format!("what rule {rule} has raised no longer counts"));
             }

@@ -195,7 +195,13 @@ fn target(deed: &Deed) -> Result<Target, String> {
         Action::DenySource | Action::Drop => "address",
         Action::DenyCredential => "credential",
         Action::DenyFingerprint => "TLS fingerprint",
-        _ => "caller",
+        Action::DenyIdentity
+        | Action::DisableRoute
+        | Action::IsolateUpstream
+        | Action::Notify
+        | Action::RaiseLevel(_)
+        | Action::RequireStronger
+        | Action::Tighten(_) => "caller",
     };
     let found = found.filter(|target| !is_everybody(target));
     found.ok_or_else(|| format!("{action} of {about}: no {lacking} is known"))

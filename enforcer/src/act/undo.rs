@@ -22,7 +22,7 @@ pub(crate) enum Undo {
     /// A host is asked again: `orders/10.0.4.2:8443`.
     Restore(String),
     /// All of them.
-    All(Vec<Undo>),
+    All(Vec<Self>),
 }
 
 /// The text is no way back that this program knows.

@@ -49,9 +49,13 @@ impl Responder {
         let spared = |address| quarantine.is_spared(address);
         match target {
             Target::Network(prefix) => self.close_from(*prefix, &spared),
-            named => {
+            named @ (Target::Ja4(_)
+            | Target::Key(_)
+            | Target::Role(_)
+            | Target::Token(_)
+            | Target::User(_)) => {
                 let policy = self.parts.policy.load();
-                let closed = self.parts.connections.close_named(named, &policy, &spared);
+                let closed = self.parts.connections.close_named(named, &policy, spared);
                 Closed { connections: count(closed), sockets: 0 }
             }
         }

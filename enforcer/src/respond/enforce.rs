@@ -159,13 +159,13 @@ impl Responder {
 
     pub(super) fn release(
         &mut self,
-        what: Which,
+        what: &Which,
         reason: Option<&str>,
         by: &Author,
     ) -> Result<(Released, Option<Ticket>), Refusal> {
         let found = match what {
-            Which::Id(id) => self.parts.decisions.by_id(id),
-            Which::Target(ref target) => self.parts.decisions.by_target(target),
+            Which::Id(id) => self.parts.decisions.by_id(*id),
+            Which::Target(target) => self.parts.decisions.by_target(target),
         };
         let block = found.cloned().ok_or_else(|| {
             Refusal::new(RefusalKind::NotFound, format!("nothing is blocked as {what}")).hint(
@@ -435,7 +435,12 @@ impl Responder {
                 self.room.is_out(prefix)
                     || matches!(self.parts.kernel.find(prefix), Ok(Some(entry)) if !entry.observe)
             }
-            _ => true,
+            Target::Ja4(_)
+            | Target::Key(_)
+            | Target::Network(_)
+            | Target::Role(_)
+            | Target::Token(_)
+            | Target::User(_) => true,
         };
         in_kernel && self.holds_at_layer7(block)
     }

@@ -164,7 +164,7 @@ impl Responder {
             Order::Answer { finding, reply } => drop(reply.send(self.answer(&finding))),
             Order::Shut { shut, reply } => drop(reply.send(self.shut(shut))),
             Order::Release { what, reason, by, reply } => {
-                drop(reply.send(self.release(what, reason.as_deref(), &by)));
+                drop(reply.send(self.release(&what, reason.as_deref(), &by)));
             }
             Order::List { after, reply } => drop(reply.send(self.list(after))),
             Order::Why { address, reply } => drop(reply.send(self.why(address))),

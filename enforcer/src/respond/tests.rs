@@ -101,7 +101,7 @@ async fn a_name_of_every_kind_is_blocked_found_verified_and_released_also_by_the
     assert_eq!(house.responder.list(None).unwrap().blocks.len(), 4);
     for text in &targets[..3] {
         let which = Which::Target(text.parse().unwrap());
-        let (released, _) = house.responder.release(which, None, &Author::Agent).unwrap();
+        let (released, _) = house.responder.release(&which, None, &Author::Agent).unwrap();
         assert!(released.layer7 && released.problems.is_empty());
     }
     *house.clock.ahead.lock() = Duration::from_secs(61);
@@ -236,7 +236,7 @@ async fn what_two_decisions_name_stays_blocked_until_both_are_gone() {
     assert!(house.refuses("192.0.2.1") && !house.refuses("192.0.2.2"));
 
     let target = Which::Target("192.0.2.1".parse().unwrap());
-    let lifted = house.responder.release(target, None, &by).unwrap().0;
+    let lifted = house.responder.release(&target, None, &by).unwrap().0;
     assert!(lifted.problems[0].contains("also in list a"), "{:?}", lifted.problems);
     assert!(house.refuses("192.0.2.1"));
     house.responder.release_list(&"a".parse().unwrap(), None, &by).unwrap();

@@ -175,7 +175,7 @@ impl Roll {
             match errand {
                 Errand::Count { reply } => drop(reply.send(self.count())),
                 Errand::Cut { rule, reply } => {
-                    reply.send(self.cut(&rule, &endpoints, &policy.load())).unwrap_or_default()
+                    reply.send(self.cut(&rule, &endpoints, &policy.load())).unwrap_or_default();
                 }
             }
         }

@@ -102,12 +102,15 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, ScopeError> {
         let text = text.trim();
         match text.split_once(':') {
-            Some(("route", name)) if name.is_empty() => Err(ScopeError::Route),
+            Some(("route", "")) => Err(ScopeError::Route),
             Some(("route", name)) => Ok(Self::Route(name.into())),
             Some(("user" | "key", _)) => match text.parse::<Target>()? {
                 Target::Key(key) => Ok(Self::Caller(Principal::from_key(key))),
                 Target::User(caller) => Ok(Self::Caller(caller)),
-                other => Err(TargetError::User(other.to_string()).into()),
+                other @ (Target::Ja4(_)
+                | Target::Network(_)
+                | Target::Role(_)
+                | Target::Token(_)) => Err(TargetError::User(other.to_string()).into()),
             },
             Some(("source", network)) => Ok(Self::Source(network.parse()?)),
             Some(_) | None => Ok(Self::Endpoint(text.parse()?)),

@@ -199,7 +199,8 @@ fn rules_leave_room_for_people() {
     let mut desk = house.open().unwrap();
     let rule = Author::Rule("bola".into());
     let mut by_rule = |n: usize| {
-        let order = shrink(&format!("source:{}", std::net::Ipv4Addr::from(n as u32)), 50);
+        let address = std::net::Ipv4Addr::from(u32::try_from(n).unwrap());
+        let order = shrink(&format!("source:{address}"), 50);
         desk.decide(order, &rule, &house.policy, at(0)).map(drop)
     };
     let fits = CALLERS_MAX / 4 * 3;
