@@ -320,8 +320,8 @@ mod tests {
     use crate::select::Selector;
     use crate::stored::Stored;
 
-    fn stored(record: Record) -> Stored {
-        let body = serde_json::to_string(&record).unwrap();
+    fn stored(record: &Record) -> Stored {
+        let body = serde_json::to_string(record).unwrap();
         let class = record.class();
         Stored::new(0, format!(r#"{{"v":1,"index":0,"class":"{class}","body":{body}}}"#))
     }
@@ -330,7 +330,7 @@ mod tests {
     fn every_record_of_an_incident_is_found_by_its_name_and_by_whom_it_is_about() {
         let incident = IncidentId::from_number(42);
         let decision = DecisionId::from_bits(7);
-        let found = stored(Record::Found(Box::new(FoundRecord {
+        let found = stored(&Record::Found(Box::new(FoundRecord {
             id: FindingId::from_bits(3),
             incident,
             rule: "bola".into(),
@@ -340,7 +340,7 @@ mod tests {
             signals: vec!["60 objects".into()],
             evidence: vec![RequestId::from_bits(9)],
         })));
-        let decided = stored(Record::Decision(Box::new(DecisionChange {
+        let decided = stored(&Record::Decision(Box::new(DecisionChange {
             what: "applied",
             incident,
             decision,
@@ -357,7 +357,7 @@ mod tests {
             applied: vec!["layer 7".into()],
             detail: None,
         })));
-        let closed = stored(Record::Incident(Box::new(IncidentChange {
+        let closed = stored(&Record::Incident(Box::new(IncidentChange {
             what: IncidentEvent::Closed,
             incident,
             title: "bola: identity:token:corp/eve".into(),

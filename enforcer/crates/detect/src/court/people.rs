@@ -67,7 +67,7 @@ impl People {
             match self.clients.get_mut(ja4) {
                 Some(group) => group.note(name, who, now),
                 None if has_room => {
-                    self.clients.entry(ja4.into()).or_default().note(name, who, now)
+                    self.clients.entry(ja4.into()).or_default().note(name, who, now);
                 }
                 None => {}
             }

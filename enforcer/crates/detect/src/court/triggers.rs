@@ -288,7 +288,7 @@ mod tests {
         let mut triggers = with(plan());
         let mut opened = Vec::new();
         for second in 0..600 {
-            let is_loud = second < 200 || second > 400;
+            let is_loud = !(200..=400).contains(&second);
             if is_loud {
                 triggers.found(at(second));
             }

@@ -10,9 +10,9 @@ fn a_burst_over_the_share_of_clients_asks_and_tells_once() {
     let mut court = court();
     let mut steps = Vec::new();
 
-    for (n, client) in clients.iter().take(30).enumerate() {
+    for (second, client) in (0..30).zip(&clients) {
         let finding = drops("surge", &format!("source:{client}"), 600);
-        steps.extend(court.found(&finding, Mode::Auto, &world, at(n as u64)));
+        steps.extend(court.found(&finding, Mode::Auto, &world, at(second)));
     }
 
     assert_eq!(acts(&steps).len(), 5, "5 % of 100");
@@ -130,9 +130,11 @@ fn whom_a_never_block_list_names_is_not_hit_and_the_list_is_named() {
     let steps = court.found(&finding, Mode::Auto, &world, at(0));
 
     assert!(acts(&steps).is_empty());
-    let said = steps.iter().find_map(|step| match step {
-        Step::Record(Entry::Decision(DecisionEvent::Refused, _, said)) => said.detail.clone(),
-        _ => None,
+    let said = steps.iter().find_map(|step| {
+        let Step::Record(Entry::Decision(DecisionEvent::Refused, _, said)) = step else {
+            return None;
+        };
+        said.detail.clone()
     });
     assert!(said.unwrap().contains("never-block list `monitoring`"));
 

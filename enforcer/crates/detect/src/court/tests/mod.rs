@@ -22,12 +22,12 @@ pub(super) struct World {
 impl Surroundings for World {
     fn clients(&self, network: Prefix) -> Share {
         let hit = self.clients.iter().filter(|client| client.overlaps(network)).count();
-        Share { hit: hit as u64, all: self.clients.len() as u64 }
+        share(hit, self.clients.len())
     }
 
     fn identities(&self, target: &Entity) -> Share {
         let hit = self.callers.iter().filter(|caller| *caller == target).count();
-        Share { hit: hit as u64, all: self.callers.len() as u64 }
+        share(hit, self.callers.len())
     }
 
     fn behind(&self, network: Prefix) -> Behind {
@@ -416,10 +416,8 @@ fn the_tables_stay_bounded_under_a_flood_of_findings() {
 
 pub(super) fn finding(rule: &str, about: &str) -> Finding {
     let about: Entity = about.parse().unwrap();
-    let source = match &about {
-        Entity::Source(network) => Some(enforcer_model::Source::new(network.address())),
-        _ => None,
-    };
+    let network = if let Entity::Source(network) = &about { Some(*network) } else { None };
+    let source = network.map(|network| enforcer_model::Source::new(network.address()));
     Finding {
         rule: rule.into(),
         about,
@@ -472,19 +470,22 @@ fn saved(court: &Court) -> Saved {
 }
 
 fn acts(steps: &[Step]) -> Vec<&Decision> {
-    let acts = steps.iter().filter_map(|step| match step {
-        Step::Act(decision) => Some(decision),
-        _ => None,
-    });
-    acts.collect()
+    let found = steps
+        .iter()
+        .filter_map(|step| if let Step::Act(decision) = step { Some(decision) } else { None });
+    found.collect()
 }
 
 fn asked(steps: &[Step]) -> Vec<&Decision> {
-    let asked = steps.iter().filter_map(|step| match step {
-        Step::Ask(decision) => Some(decision),
-        _ => None,
-    });
-    asked.collect()
+    let found = steps
+        .iter()
+        .filter_map(|step| if let Step::Ask(decision) = step { Some(decision) } else { None });
+    found.collect()
+}
+
+fn share(hit: usize, all: usize) -> Share {
+    let count = |count| u64::try_from(count).unwrap();
+    Share { hit: count(hit), all: count(all) }
 }
 
 fn notices(steps: &[Step], kind: NoticeKind) -> usize {
