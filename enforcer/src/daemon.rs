@@ -16,9 +16,7 @@ use enforcer_admin::call::Begin;
 use enforcer_admin::{Call, Incoming, Peer, Server};
 use enforcer_audit::index::Keeper;
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record};
-use enforcer_authn::{
-    Assertions, DpopProofs, FingerprintKey, KeyStore, Pepper, RevocationStore, Tokens,
-};
+use enforcer_authn::{DpopProofs, FingerprintKey, KeyStore, Pepper, RevocationStore, Tokens};
 use enforcer_authz::Quarantine;
 use enforcer_cache::Cache;
 use enforcer_detect::Clients;
@@ -31,7 +29,6 @@ use enforcer_proxy::{
 };
 use enforcer_upstream::Fleet;
 use parking_lot::Mutex;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -48,6 +45,7 @@ use crate::incident::Incident;
 use crate::incidents::{ASKED_MAX, Docket};
 use crate::kernel_signals::SIGNALS_MAX;
 use crate::notifications::{self, Notifications};
+use crate::openings::{bind_admin, host_name, limit_seed, open_assertions, open_audit, own_sha256};
 use crate::policies::{Policies, Probation, guards};
 use crate::privileges::Thread;
 use crate::respond::{self, Decisions, KernelPart, ListFiles, ORDERS_MAX, Responder, Store};
@@ -55,9 +53,7 @@ use crate::rules::ASKS_MAX;
 use crate::shutdown::{self, Over, Running, Wishes};
 use crate::state::{lock, make_private, warn_of_loss};
 use crate::watcher::Finished;
-use crate::{
-    descriptors, files, heartbeat, kernel_signals, notify, operators, privileges, watcher,
-};
+use crate::{descriptors, heartbeat, kernel_signals, notify, privileges, watcher};
 
 /// Targets that layer 7 can hold under quarantine; more are refused and told.
 const QUARANTINE_MAX: usize = 1 << 20;
@@ -492,34 +488,6 @@ async fn serve(
     Ok(())
 }
 
-fn open_audit(policy: &Policy, state: &Path, clock: &Arc<dyn Clock>) -> Result<(Audit, PathBuf)> {
-    let folder = state.join("audit");
-    let plan = policy.audit();
-    let mut config = enforcer_audit::Config::new(&folder, audit_origin(policy));
-    config.queue = plan.queue.get();
-    config.recipients = plan.recipients.clone();
-    config.hot = plan.hot;
-    let (audit, opened) = Audit::open(config, Arc::clone(clock)).map_err(|error| {
-        let hint = error.hint();
-        anyhow!("the audit log cannot be opened: {}\nhint: {hint}", crate::cli::chain(&error))
-    })?;
-    info!(records = opened.size, folder = %folder.display(), "audit log is open");
-    for warning in &opened.warnings {
-        warn!(%warning, "audit log");
-    }
-    Ok((audit, folder))
-}
-
-/// The key that upstreams know us by; its public half lies beside it, for them.
-fn open_assertions(policy: &Policy, state: &Path) -> Result<Assertions> {
-    let plan = policy.identity();
-    let issuer = plan.issuer.as_deref().map_or_else(|| audit_origin(policy), str::to_owned);
-    let assertions = Assertions::load_or_create(&state.join("identity.key"), &issuer, plan.ttl)?;
-    files::write_private(&state.join("identity.jwks.json"), assertions.jwks().as_bytes())
-        .context("cannot write the public half of the identity key")?;
-    Ok(assertions)
-}
-
 /// Says now what would keep a reload from reading the policy or its certificates, which happens
 /// without privileges.
 fn rehearse_reload(file: &Path, clock: &Arc<dyn Clock>) -> Result<()> {
@@ -535,13 +503,6 @@ fn rehearse_reload(file: &Path, clock: &Arc<dyn Clock>) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn bind_admin(policy: &Policy) -> Result<Server> {
-    Server::bind(&policy.agent().socket, operators::admin_group()).map_err(|error| {
-        let hint = error.hint();
-        anyhow!("cannot open the admin socket: {}\nhint: {hint}", crate::cli::chain(&error))
-    })
 }
 
 /// Asks the desk to read the policy file again, as a call like any other.
@@ -584,22 +545,6 @@ async fn note(
     }
 }
 
-/// The hash of the running program, so that evidence says what enforced.
-fn own_sha256() -> Option<String> {
-    let program = std::fs::read("/proc/self/exe").ok()?;
-    let digest = ring::digest::digest(&ring::digest::SHA256, &program);
-    Some(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn limit_seed() -> Result<[u64; 2]> {
-    let mut bytes = [0; 16];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_unspecified| anyhow!("the system gave no random bits for the limiter"))?;
-    let bits = u128::from_le_bytes(bytes);
-    let low = u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
-    Ok([low, u64::try_from(bits >> 64).unwrap_or_default()])
-}
-
 pub(crate) fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
@@ -620,19 +565,6 @@ fn described(listeners: &Listeners, policy: &Policy) -> Vec<String> {
     };
     let addresses = listeners.addresses().iter();
     addresses.map(|(name, address)| format!("{name} {address} {}", serves(name))).collect()
-}
-
-/// The name of the audit log.
-fn audit_origin(policy: &Policy) -> String {
-    match &policy.audit().origin {
-        Some(origin) => origin.to_string(),
-        None => format!("{}/enforcer", host_name()),
-    }
-}
-
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 /// Starts a thread without which the agent is not whole: when it ends, the agent stops. It gives up

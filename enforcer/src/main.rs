@@ -17,6 +17,7 @@ mod kernel_signals;
 mod notices;
 mod notifications;
 mod notify;
+mod openings;
 mod operators;
 mod paths;
 mod policies;
