@@ -17,12 +17,8 @@ fn a_burst_of_decisions_beyond_the_limit_waits_for_an_operator_who_is_told() {
         guess(&mut connection, own).unwrap();
     }
 
-    let shown = || range.stage.json(&["incident", "list"]);
-    wait_until("somebody is asked", DEADLINE, || {
-        !shown()["waiting"].as_array().unwrap().is_empty()
-    })
-    .unwrap();
-    let waiting = shown()["waiting"].as_array().unwrap().clone();
+    wait_until("somebody is asked", DEADLINE, || !range.waiting().is_empty()).unwrap();
+    let waiting = range.waiting();
     let blocks = range.stage.json(&["blocks"]);
     assert!(blocks.as_array().unwrap().len() <= 3, "{blocks}");
     let first = &waiting[0];

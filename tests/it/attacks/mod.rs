@@ -12,10 +12,10 @@ mod upstreams;
 
 use std::time::Duration;
 
-use enforcer_tests::lab::{Ask, Connection, DEADLINE, Family, Steady, Tally, wait_for};
+use enforcer_tests::lab::{ATTACKER, Ask, Connection, DEADLINE, Family, Steady, Tally, wait_for};
 use serde_json::Value;
 
-use crate::stage::{Hook, LAYER_7, Stage, orders, policy};
+use crate::stage::{CROWD, Hook, LAYER_7, Stage, orders, policy};
 
 /// A stage whose agent detects by the rules of the pack.
 struct Range {
@@ -44,6 +44,9 @@ impl Range {
         let stage = Stage::with_policy(&detecting(&modes(rules), more));
         let key = stage.key("client", "reader");
         stage.crowd();
+        // Answers find their way back to the crowd.
+        let way = format!("route add {} via {}", CROWD[0].1, ATTACKER.v4);
+        stage.lab.host.ip(&way).unwrap();
         Self { stage, key }
     }
 
@@ -65,7 +68,7 @@ impl Range {
 
     fn findings(&self, rule: &str) -> Vec<Value> {
         let rows = self.stage.json(&["findings", "list", "--rule", rule]);
-        rows["findings"].as_array().unwrap().clone()
+        rows.as_array().unwrap().clone()
     }
 
     /// The decisions of a finding's incident.
@@ -73,6 +76,16 @@ impl Range {
         let incident = finding["incident"].as_str().unwrap();
         let shown = self.stage.json(&["incident", "show", incident]);
         shown["decisions"].as_array().unwrap().clone()
+    }
+
+    /// Every decision that waits for an operator.
+    fn waiting(&self) -> Vec<Value> {
+        let incidents = self.stage.json(&["incident", "list"]);
+        let shown = incidents.as_array().unwrap().iter().map(|incident| {
+            let shown = self.stage.json(&["incident", "show", incident["id"].as_str().unwrap()]);
+            shown["decisions"].as_array().unwrap().clone()
+        });
+        shown.flatten().filter(|one| one["state"] == "waiting").collect()
     }
 
     /// The decision that does this, once it stands so.
