@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use enforcer_tests::lab::DEADLINE;
+use enforcer_tests::lab::{Agent, DEADLINE};
 use ring::hmac;
 use serde_json::Value;
 
@@ -97,8 +97,9 @@ fn a_notice_survives_the_agents_death_and_a_receiver_that_was_away() {
     let resent = stage.enforcer(&["notify", "resend"]);
     assert!(resent.is_success(), "{resent}");
 
-    let (first, second) =
-        (posts.recv_timeout(DEADLINE).unwrap(), posts.recv_timeout(DEADLINE).unwrap());
+    let said = || stage.agent.as_ref().map(Agent::said).unwrap_or_default();
+    let first = posts.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{error}: {}", said()));
+    let second = posts.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{error}: {}", said()));
     assert_eq!(first.id(), second.id());
     assert!(first.body().to_string().contains("incident-opened"), "{}", first.body());
     until_state(&stage, "well");

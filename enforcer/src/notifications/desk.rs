@@ -8,7 +8,8 @@ use enforcer_admin::call::{
     NotifyOrder, NotifyTested, ReceiverRow, ReceiverState, ReceiversListed, TestedRow,
 };
 use enforcer_admin::{Answer, Refusal, RefusalKind};
-use enforcer_notify::{Courier, Form, Outcome, Receiver, Standing};
+use enforcer_audit::ConfigEvent;
+use enforcer_notify::{Courier, Event, Form, Outcome, Receiver, Standing};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Done, Worker, bits};
@@ -96,7 +97,12 @@ impl Worker {
             },
             NotifyOrder::Enable { name } => {
                 match self.office.enable(&name, "an operator says so") {
-                    Ok(Some(_)) => Ok(self.listed()),
+                    Ok(Some(event)) => {
+                        if let Some(Event::Enabled { receiver, why }) = event {
+                            self.record(ConfigEvent::ReceiverEnabled, format!("{receiver}: {why}"));
+                        }
+                        Ok(self.listed())
+                    }
                     Ok(None) => Err(self.unknown(&name)),
                     Err(error) => Err(Refusal::new(RefusalKind::Failed, chain(&error))),
                 }

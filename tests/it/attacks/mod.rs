@@ -30,7 +30,11 @@ fn detecting(modes: &str, more: &str) -> String {
     let (before, _) = LAYER_7.split_once("[[rule]]").unwrap();
     let whole = policy(Hook::Native);
     let (_, kernel) = whole.split_once("[kernel]").unwrap();
-    format!("{before}\n[kernel]{kernel}\n{more}\n[detect]\npack = \"default\"\n{modes}\n")
+    // Limits that nobody reaches, so that there is something to shrink.
+    let before = before
+        .replace("name     = \"orders\"\n", "name     = \"orders\"\nlimits   = [\"callers\"]\n");
+    let limit = "[limit.callers]\nby   = \"key\"\nrate = \"1000/s\"\n";
+    format!("{before}\n{limit}\n[kernel]{kernel}\n{more}\n[detect]\npack = \"default\"\n{modes}\n")
 }
 
 /// The modes of some rules.
@@ -71,11 +75,12 @@ impl Range {
         rows.as_array().unwrap().clone()
     }
 
-    /// The decisions of a finding's incident.
+    /// What was decided because of a finding like this one.
     fn decisions(&self, finding: &Value) -> Vec<Value> {
         let incident = finding["incident"].as_str().unwrap();
         let shown = self.stage.json(&["incident", "show", incident]);
-        shown["decisions"].as_array().unwrap().clone()
+        let decisions = shown["decisions"].as_array().unwrap().iter();
+        decisions.filter(|decision| decision["rule"] == finding["rule"]).cloned().collect()
     }
 
     /// Every decision that waits for an operator.
