@@ -8,7 +8,7 @@ use enforcer_admin::{Answer, Call};
 
 use super::{Context, Exit, Failure, Table, counted, mismatched, recorded};
 
-/// Receivers of notices: webhooks, Slack, PagerDuty, Alertmanager, syslog
+/// Receivers of notices: webhooks, Slack, `PagerDuty`, Alertmanager, syslog
 #[derive(Debug, Subcommand)]
 pub(crate) enum Notify {
     /// Every receiver of the policy, how it does and what waits for it
@@ -59,11 +59,12 @@ impl Notify {
             Self::Resend(Resend { name }) => NotifyOrder::Resend { name: name.clone() },
         };
         let changes = matches!(self, Self::Enable(_) | Self::Resend(_));
-        match context.ask(&Call::Notify { order })? {
-            Answer::Receivers(listed) => show(context, &listed, changes),
-            Answer::NotifyTested(tested) => show_tested(context, &tested),
-            _ => Err(mismatched()),
+        let answer = context.ask(&Call::Notify { order })?;
+        if let Answer::Receivers(listed) = &answer {
+            return show(context, listed, changes);
         }
+        let Answer::NotifyTested(tested) = &answer else { return Err(mismatched()) };
+        show_tested(context, tested)
     }
 }
 

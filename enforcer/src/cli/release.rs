@@ -34,7 +34,7 @@ enum What {
 impl Release {
     pub(crate) fn execute(&self, context: &Context) -> Result<Exit, Failure> {
         match (&self.what, self.from_kernel) {
-            (What::Block(which), true) => super::pinned::release(context, which.clone()),
+            (What::Block(which), true) => super::pinned::release(context, which),
             (What::List(_), true) => Err(Failure::usage("the kernel knows no names of lists")
                 .hint("release its networks one by one, or start the agent with `enforcer run`")),
             (What::Case(_), true) => Err(Failure::usage("the kernel knows no decisions")

@@ -59,7 +59,7 @@ impl Desk {
         answer: oneshot::Receiver<T>,
     ) -> Result<T, Refusal> {
         let gone = || Refusal::new(RefusalKind::Failed, "detection does not run");
-        self.rules.send(ask).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
+        self.rules.send(ask).await.map_err(|_closed| gone())?;
+        answer.await.map_err(|_closed| gone())
     }
 }

@@ -170,10 +170,10 @@ impl Wanted<'_> {
             let scene = &finding.scene;
             let was_there = match entity {
                 Entity::Source(network) => {
-                    let about = match &finding.about {
-                        Entity::Source(other) => network.overlaps(*other),
-                        _ => false,
-                    };
+                    let about = matches!(
+                        &finding.about,
+                        Entity::Source(other) if network.overlaps(*other)
+                    );
                     about || scene.source.is_some_and(|one| network.contains(one.address()))
                 }
                 Entity::Identity(who) => scene.identity.as_ref() == Some(who),

@@ -1,5 +1,7 @@
 //! Transitions as records of the audit log.
 
+use std::sync::Arc;
+
 use enforcer_audit::{
     DecisionChange, FoundRecord, IncidentChange, IncidentEvent as Event, Record, There, Whom,
 };
@@ -30,7 +32,7 @@ fn found(kept: &KeptFinding) -> FoundRecord {
     FoundRecord {
         id: kept.id,
         incident: kept.incident,
-        rule: finding.rule.clone(),
+        rule: Arc::clone(&finding.rule),
         about: whom(&finding.about),
         there: There {
             source: scene.source,
@@ -75,7 +77,7 @@ fn decided(event: DecisionEvent, decision: &Decision, said: &Said) -> DecisionCh
         incident: decision.incident,
         decision: decision.id,
         finding: decision.finding,
-        rule: decision.rule.clone(),
+        rule: Arc::clone(&decision.rule),
         action: decision.action.to_string(),
         target: whom(&decision.target),
         through: decision.through,
@@ -123,9 +125,9 @@ fn whom(entity: &Entity) -> Whom {
         Entity::Source(network) => Whom::Source(*network),
         Entity::Identity(who) => Whom::Identity(who.clone()),
         Entity::Credential(print) => Whom::Credential(*print),
-        Entity::Ja4(ja4) => Whom::Ja4(ja4.clone()),
-        Entity::Route(route) => Whom::Route(route.clone()),
-        Entity::Upstream(host) => Whom::Upstream(host.clone()),
+        Entity::Ja4(ja4) => Whom::Ja4(Arc::clone(ja4)),
+        Entity::Route(route) => Whom::Route(Arc::clone(route)),
+        Entity::Upstream(host) => Whom::Upstream(Arc::clone(host)),
         Entity::Everyone => Whom::Everyone,
     }
 }

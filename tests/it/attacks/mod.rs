@@ -4,6 +4,8 @@
 //! client with every right to be served. Each test looks at the finding and its reason, at what was
 //! decided and where it acts, at the records, and at the client.
 
+#![expect(clippy::panic, reason = "a test that cannot go on tells what it saw")]
+
 mod callers;
 mod floods;
 mod guesses;

@@ -122,8 +122,8 @@ fn a_role_or_a_tls_client_that_most_callers_have_is_guarded_and_a_rare_one_is_no
 /// The last request of a caller whose name begins so.
 fn last(scene: &Scene, principal: &str) -> Value {
     let records = scene.stage.records_of("http");
-    let own = records.into_iter().map(|record| record["body"].clone()).filter(|body| {
+    let mut own = records.into_iter().map(|record| record["body"].clone()).filter(|body| {
         body["who"]["principal"].as_str().is_some_and(|name| name.starts_with(principal))
     });
-    own.last().unwrap()
+    own.next_back().unwrap()
 }

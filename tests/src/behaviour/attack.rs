@@ -86,7 +86,7 @@ impl Attack {
             bytes: u32::try_from(truncated(role.bytes())).unwrap_or(0),
         };
         let elsewhere = Deed {
-            network: u32::try_from(0xC000_00 + chance.below(0x1000_00)).unwrap_or(0),
+            network: u32::try_from(0x00C0_0000 + chance.below(0x0010_0000)).unwrap_or(0),
             client: u32::try_from(9_000 + chance.below(5)).unwrap_or(0),
             ..plain
         };
@@ -178,7 +178,7 @@ pub fn campaign(world: &World, people: &[Person]) -> Vec<(u32, u32, Attack, u32)
         if left <= 0.0 {
             break;
         }
-        let attack = Attack::ALL[which % Attack::ALL.len()];
+        let Some(attack) = Attack::ALL.get(which % Attack::ALL.len()).copied() else { break };
         let Some(person) =
             people.get(usize::try_from(chance.below(u64::from(world.identities))).unwrap_or(0))
         else {
@@ -187,7 +187,7 @@ pub fn campaign(world: &World, people: &[Person]) -> Vec<(u32, u32, Attack, u32)
         let night_owl = ROLES.get(person.role).is_some_and(super::world::Role::is_always_there);
         if taken.contains(&person.who)
             || night_owl && matches!(attack, Attack::OddHours | Attack::SlowScraping)
-            || attack == Attack::Poisoning && which % 3 != 0
+            || attack == Attack::Poisoning && !which.is_multiple_of(3)
         {
             which += usize::from(attack == Attack::Poisoning);
             continue;

@@ -1,6 +1,6 @@
 //! Chance with a seed: the same seed gives the same world on every machine.
 
-/// A generator of random numbers (SplitMix64).
+/// A generator of random numbers (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 

@@ -117,7 +117,7 @@ pub fn found(verdicts: &[Verdict], judge: Judge, rate: f64) -> Found {
         Judge::Static => 1,
         Judge::Forest => 2,
     };
-    let score = |verdict: &Verdict| verdict.scores[at];
+    let score = |verdict: &Verdict| verdict.scores.get(at).copied().unwrap_or_default();
     let mut harmless: Vec<f64> =
         verdicts.iter().filter(|one| one.attack.is_none()).map(score).collect();
     harmless.sort_by(|a, b| b.total_cmp(a));

@@ -124,7 +124,7 @@ pub(super) struct Forest {
 #[derive(Debug)]
 enum Node {
     Leaf(usize),
-    Split { place: usize, at: f64, low: Box<Node>, high: Box<Node> },
+    Split { place: usize, at: f64, low: Box<Self>, high: Box<Self> },
 }
 
 impl Forest {

@@ -51,7 +51,7 @@ fn deed(who: u32, second: u64, chance: &mut Chance) -> Deed {
         at: FIRST_DAY * 86_400 + u32::try_from(second).unwrap_or(0),
         who,
         role: usize::try_from(who % 7).unwrap_or(0),
-        network: 0x0A00_0000_u32 >> 8 | who % 4_096,
+        network: (0x0A00_0000_u32 >> 8) | (who % 4_096),
         client: who % 12,
         route: u16::try_from(chance.below(8)).unwrap_or(0),
         writes: chance.happens(0.15),

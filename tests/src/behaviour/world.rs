@@ -230,11 +230,12 @@ impl World {
             }
             left -= role.share;
         }
+        #[expect(clippy::indexing_slicing, reason = "there are roles")]
         let role = ROLES.get(place).copied().unwrap_or(ROLES[0]);
         let spread = role.spread.0;
         let late = chance.happens(self.joiners);
-        let office = 0x0A00_00 + u32::try_from(chance.below(6)).unwrap_or(0);
-        let home = 0x5000_00 + who * 37;
+        let office = 0x000A_0000 + u32::try_from(chance.below(6)).unwrap_or(0);
+        let home = 0x0050_0000 + who * 37;
         let span = u64::from(self.history + self.days);
         Person {
             who,
@@ -290,7 +291,7 @@ impl World {
             person.client = u32::try_from(2_000 + chance.below(400)).unwrap_or(0);
         }
         let network = if chance.happens(role.roams) {
-            u32::try_from(0x6000_00 + chance.below(0x2000_00)).unwrap_or(0)
+            u32::try_from(0x0060_0000 + chance.below(0x0020_0000)).unwrap_or(0)
         } else if !role.machine && chance.happens(0.3) {
             person.homes.last().copied().unwrap_or(0)
         } else {

@@ -60,10 +60,10 @@ pub(super) fn list(context: &Context) -> Result<Exit, Failure> {
 }
 
 /// `release --from-kernel`: takes the entry out of the pinned maps.
-pub(super) fn release(context: &Context, what: Which) -> Result<Exit, Failure> {
+pub(super) fn release(context: &Context, what: &Which) -> Result<Exit, Failure> {
     context.without_agent("the same command without `--from-kernel` asks it")?;
     let mut kernel = open(context)?;
-    let target = match &what {
+    let target = match what {
         Which::Target(Target::Network(prefix)) => *prefix,
         Which::Target(_) => {
             return Err(Failure::usage("only networks are blocked in the kernel")
@@ -73,12 +73,12 @@ pub(super) fn release(context: &Context, what: Which) -> Result<Exit, Failure> {
             let entries =
                 kernel.blocks().map_err(|error| Failure::advised(&error, error.hint()))?;
             let found = entries.iter().find(|entry| entry.id == *id);
-            found.ok_or_else(|| nothing(&what))?.prefix
+            found.ok_or_else(|| nothing(what))?.prefix
         }
     };
     let released =
         kernel.release(target).map_err(|error| Failure::advised(&error, error.hint()))?;
-    let released = released.ok_or_else(|| nothing(&what))?;
+    let released = released.ok_or_else(|| nothing(what))?;
     let lines = [
         format!("released  {target}   {}", released.id),
         format!("  kernel  removed; it had dropped {} packets", released.packets),

@@ -92,8 +92,11 @@ fn wrong(told: &[String], count: usize) -> Failure {
     failure.hint("`enforcer/docs/rules.md` describes every key")
 }
 
+/// Rules, and the ids of those that are meant.
+type Named = (Vec<Arc<RulePlan>>, Vec<Arc<str>>);
+
 /// A rule by its name, and all that stand beside it; or the rules of a file.
-fn named(context: &Context, what: &str) -> Result<(Vec<Arc<RulePlan>>, Vec<Arc<str>>), Failure> {
+fn named(context: &Context, what: &str) -> Result<Named, Failure> {
     let mut plans = in_use(context)?;
     if plans.iter().any(|plan| *plan.id == *what) {
         return Ok((plans, vec![what.into()]));
@@ -104,7 +107,7 @@ fn named(context: &Context, what: &str) -> Result<(Vec<Arc<RulePlan>>, Vec<Arc<s
             // A draft may replace rules that are in force.
             .or_else(|failure| {
                 plans.clear();
-                file(&path, &[]).map_err(|_| failure)
+                file(&path, &[]).map_err(|_worse| failure)
             })?;
         let ids = own.iter().map(|plan| Arc::clone(&plan.id)).collect();
         plans.extend(own);

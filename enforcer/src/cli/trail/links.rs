@@ -116,7 +116,7 @@ impl Links {
             }
             // Why it came about.
             Selector::Block(_) | Selector::Case(_) => {
-                rounds.push(("request", Vec::new(), requests(&self.counted)))
+                rounds.push(("request", Vec::new(), requests(&self.counted)));
             }
             Selector::Incident(_)
             | Selector::Network(_)

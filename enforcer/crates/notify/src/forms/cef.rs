@@ -31,7 +31,7 @@ pub(crate) fn event(
         header(cut_bytes(title, 512))
     );
     let milliseconds = (at.unix_ns() / 1_000_000).to_string();
-    let mut pairs = vec![("rt", milliseconds.clone()), ("dvchost", host.to_owned())];
+    let mut pairs = vec![("rt", milliseconds), ("dvchost", host.to_owned())];
     // Custom strings have six places, each with its label.
     let mut custom = 1..=6;
     let mut labelled = Vec::new();

@@ -38,12 +38,12 @@ pub(crate) fn body(bundle: &Bundle, host: &str) -> Vec<u8> {
         ];
         let told = lines.into_iter().filter(|(_, counts)| !counts.is_empty());
         blocks.extend(told.map(|(what, counts)| {
-            section(format!("*{what}:* {}", escaped(&counts, SECTION_MAX - 20)))
+            section(&format!("*{what}:* {}", escaped(&counts, SECTION_MAX - 20)))
         }));
     }
     let shown = if bundle.digest.is_some() { 3 } else { SECTIONS_MAX };
     let skipped = bundle.notices.len().saturating_sub(shown);
-    blocks.extend(bundle.notices.iter().skip(skipped).map(|notice| section(told(notice))));
+    blocks.extend(bundle.notices.iter().skip(skipped).map(|notice| section(&told(notice))));
     let mut footer = vec![format!("{} on {}", bundle.severity, escaped(host, 200))];
     footer.extend(left_out(bundle));
     blocks.push(json!({
@@ -60,7 +60,7 @@ pub(crate) fn body(bundle: &Bundle, host: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn section(text: String) -> Value {
+fn section(text: &str) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } })
 }
 
@@ -159,10 +159,8 @@ mod tests {
             prop_assert!(blocks.len() <= 50);
             let mut all = 0;
             for block in blocks {
-                let text = match &block["text"]["text"] {
-                    Value::String(text) => text.clone(),
-                    _ => block["elements"][0]["text"].as_str().unwrap().to_owned(),
-                };
+                let text = block["text"]["text"].as_str();
+                let text = text.or_else(|| block["elements"][0]["text"].as_str()).unwrap();
                 let longest = if block["type"] == "header" { 150 } else { 3_000 };
                 prop_assert!(!text.is_empty() && text.chars().count() <= longest);
                 prop_assert!(!text.contains('<') && !text.contains('>'));

@@ -128,12 +128,12 @@ fn a_receiver_that_is_back_after_a_day_gets_the_rest_as_a_digest_at_once() {
             finding(
                 &mut line,
                 hour * 10 + number,
-                hour as u64 * 3_600,
+                u64::try_from(hour).unwrap() * 3_600,
                 Severity::Warning,
                 &incident,
             );
         }
-        let now = hour as u64 * 3_600;
+        let now = u64::try_from(hour).unwrap() * 3_600;
         assert_eq!(send(&mut line, now).unwrap().id, first.id, "something new asks again");
         line.settle(&failed(), at(now), 0);
         assert!(send(&mut line, now + 1).is_none());
@@ -162,7 +162,7 @@ fn something_new_does_not_wait_for_hours_behind_a_receiver_that_failed_nor_use_u
 
     for minute in 1..=30 {
         let now = 2_110 + minute * 61;
-        finding(&mut line, 10 + minute as i64, now, Severity::Critical, "INC-2");
+        finding(&mut line, 10 + i64::try_from(minute).unwrap(), now, Severity::Critical, "INC-2");
         assert!(send(&mut line, now).is_some());
         assert_eq!(line.settle(&failed(), at(now), 0), Settled::Again);
     }
@@ -220,7 +220,7 @@ fn a_message_that_is_refused_for_what_it_is_keeps_nobody_waiting_for_days() {
 fn a_full_queue_drops_the_oldest_of_those_that_matter_least_and_tells_how_many() {
     let mut line = line();
     finding(&mut line, 0, 0, Severity::Critical, "INC-0");
-    for seq in 1..QUEUE_MAX as i64 {
+    for seq in 1..i64::try_from(QUEUE_MAX).unwrap() {
         finding(&mut line, seq, 0, Severity::Warning, "INC-1");
     }
     let notice = |severity| {
@@ -275,9 +275,9 @@ proptest! {
                         Kind::Finding, Severity::ALL[severity], at(now), &format!("n {seq}"),
                     ).with_incident(format!("INC-{}", seq % 7));
                     let entry = Entry { seq, at: at(now), notice: Arc::new(notice) };
-                    dropped += line.take(entry).len() as u64;
+                    dropped += u64::try_from(line.take(entry).len()).unwrap();
                 }
-                3 => dropped += line.forget_old(at(now)).len() as u64,
+                3 => dropped += u64::try_from(line.forget_old(at(now)).len()).unwrap(),
                 _ => if let Some(bundle) = send(&mut line, now) {
                     let outcome = if step == 4 { taken() } else { failed() };
                     match line.settle(&outcome, at(now), seconds) {
@@ -288,8 +288,8 @@ proptest! {
                 },
             }
             let standing = line.standing(at(now));
-            prop_assert_eq!(told + dropped + given_up + standing.waiting, seq as u64);
-            prop_assert!(standing.waiting <= QUEUE_MAX as u64 * 2);
+            prop_assert_eq!(told + dropped + given_up + standing.waiting, u64::try_from(seq).unwrap());
+            prop_assert!(standing.waiting <= u64::try_from(QUEUE_MAX).unwrap() * 2);
         }
     }
 }
