@@ -39,7 +39,8 @@ fn an_approved_denial_of_a_caller_holds_until_it_is_taken_back() {
     let steady = range.steady();
     let key = range.stage.key("insider", "reader");
     let mut connection = range.stage.attacker(Family::V4).connect(Http::One).unwrap();
-    read_objects(&mut connection, &key, 10_000..10_500);
+    // Many objects are counted to within some percent.
+    read_objects(&mut connection, &key, 10_000..10_600);
 
     let finding = range.finding("insider-bulk-read");
     let asked = range.decisions(&finding);
@@ -106,7 +107,8 @@ fn a_caller_that_reads_slowly_for_long_is_found_by_what_it_has_read_in_all() {
     let key = range.stage.key("scraper", "reader");
     let mut connection = range.stage.attacker(Family::V4).connect(Http::One).unwrap();
 
-    assert_eq!(read_objects(&mut connection, &key, 20_000..20_600), 200);
+    // Many objects are counted to within some percent.
+    assert_eq!(read_objects(&mut connection, &key, 20_000..20_720), 200);
 
     let finding = range.finding("slow-scraping");
     let decisions = range.decisions(&finding);

@@ -198,18 +198,19 @@ impl Store {
 
     /// Adds a record, and before it what the handles stand for that are new in it.
     fn append(&mut self, rest: &[u8]) -> u64 {
-        self.number(rest);
-        let subjects = self.names.conceal(&mut self.text, self.tree.size());
-        if !subjects.is_empty() {
+        loop {
+            self.number(rest);
+            let subjects = self.names.conceal(&mut self.text, self.tree.size());
+            if subjects.is_empty() {
+                return self.push();
+            }
+            // Once more behind them: the record has another number then. A table of known values
+            // that was emptied meanwhile has the values of this record the next time.
             for subjects in subjects {
                 self.number(&subject::beside(rest, &subjects));
                 self.push();
             }
-            self.number(rest);
-            // All that is in it has a handle now.
-            self.names.conceal(&mut self.text, self.tree.size());
         }
-        self.push()
     }
 
     /// Makes `rest` the text that is pushed next.
