@@ -304,7 +304,8 @@ fn sensitivities(policy: &Policy) -> [u32; LEVELS] {
 /// What receivers are told.
 fn notice(told: &Told) -> Notice {
     let (kind, severity) = match told.kind {
-        NoticeKind::Closed => (Kind::IncidentClosed, Severity::Info),
+        // Whoever was told of its beginning is told of its end.
+        NoticeKind::Closed => (Kind::IncidentClosed, Severity::Warning),
         NoticeKind::Ended => (Kind::DecisionExpired, Severity::Info),
         NoticeKind::Level => (Kind::LevelChanged, Severity::Warning),
         NoticeKind::Opened => (Kind::IncidentOpened, Severity::Warning),

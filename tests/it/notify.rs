@@ -99,6 +99,7 @@ fn a_notice_survives_the_agents_death_and_a_receiver_that_was_away() {
 
     let said = || stage.agent.as_ref().map(Agent::said).unwrap_or_default();
     let first = posts.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{error}: {}", said()));
+    assert!(stage.enforcer(&["notify", "resend"]).is_success());
     let second = posts.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{error}: {}", said()));
     assert_eq!(first.id(), second.id());
     assert!(first.body().to_string().contains("incident-opened"), "{}", first.body());

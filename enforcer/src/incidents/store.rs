@@ -12,7 +12,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use enforcer_detect::court::{Decision, Incident, KeptFinding, Saved};
 use enforcer_model::{DecisionId, FindingId, IncidentId};
 use rusqlite::{Connection, params};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
+
+use crate::privileges;
 
 /// Version of the tables, in `SQLite`'s `user_version`.
 const SCHEMA: i64 = 1;
@@ -141,7 +143,10 @@ impl Store {
         let (batches, waiting) = sync_channel(BATCHES_MAX);
         let thread = std::thread::Builder::new()
             .name("incidents".to_owned())
-            .spawn(move || write_on(connection, &waiting))
+            .spawn(move || match privileges::reduce_to(privileges::Thread::Other) {
+                Ok(_kept) => write_on(connection, &waiting),
+                Err(error) => error!(%error, "incidents are not written: privileges stay"),
+            })
             .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
         let writer = Some(Writer { batches, thread });
         Ok((Self { writer, waiting: HashMap::new() }, saved))

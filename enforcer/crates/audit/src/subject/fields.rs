@@ -100,11 +100,15 @@ impl Fields {
                 push(text, self.after(&self.detail, text, at), Kind::Text, found);
             }
             b"block" => {
-                for (finder, kind) in [
-                    (&self.target, Kind::Address),
-                    (&self.reason, Kind::Text),
-                    (&self.detail, Kind::Text),
-                ] {
+                let target = self.after(&self.target, text, at);
+                push(text, target, Kind::Address, found);
+                push(
+                    text,
+                    target.and_then(|begin| behind_user(text, begin)),
+                    Kind::Principal,
+                    found,
+                );
+                for (finder, kind) in [(&self.reason, Kind::Text), (&self.detail, Kind::Text)] {
                     push(text, self.after(finder, text, at), kind, found);
                 }
             }
@@ -151,6 +155,12 @@ impl Fields {
         let found = finder.find(text.get(at..)?)?;
         Some(at + found + finder.needle().len())
     }
+}
+
+/// Where the principal begins in a block's target that is one.
+fn behind_user(text: &[u8], begin: usize) -> Option<usize> {
+    const USER: &[u8] = b"user:";
+    text.get(begin..)?.starts_with(USER).then(|| begin + USER.len())
 }
 
 /// Adds the string that begins at `begin`, if it is personal; gives its end.
@@ -267,6 +277,10 @@ mod tests {
             (
                 r#"{"time":"t","class":"block","body":{"block":{"target":"10.0.0.0/8","reason":"scan","author":"agent"},"detail":null}}"#,
                 vec!["scan"],
+            ),
+            (
+                r#"{"time":"t","class":"block","body":{"block":{"target":"user:token:corp/eve","reason":"scan","author":"agent"},"detail":null}}"#,
+                vec!["token:corp/eve", "scan"],
             ),
             (
                 r#"{"time":"t","class":"finding","body":{"rule":"r","target":"2001:db8:1:2::/64","detail":"x"}}"#,
