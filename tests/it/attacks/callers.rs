@@ -103,7 +103,8 @@ fn a_caller_that_tries_what_it_may_not_do_is_found() {
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn a_caller_that_reads_slowly_for_long_is_found_by_what_it_has_read_in_all() {
-    let range = Range::new(&[("slow-scraping", "observe"), ("object-enumeration", "off")], "");
+    let others = ["object-enumeration", "insider-bulk-read", "odd-hours"].map(|rule| (rule, "off"));
+    let range = Range::new(&[&[("slow-scraping", "observe")], &others[..]].concat(), "");
     let key = range.stage.key("scraper", "reader");
     let mut connection = range.stage.attacker(Family::V4).connect(Http::One).unwrap();
 

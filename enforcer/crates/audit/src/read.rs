@@ -415,13 +415,17 @@ impl Records {
                 Some(segment) => segment,
                 None => self.next_segment()?,
             };
-            let found = segment.record(index, self.view)?;
-            if let Some(stored) = found {
+            // What a segment holds behind the beginning of the next one was given up, and written
+            // again there.
+            let end = self.segments.as_slice().first().copied();
+            if end.is_none_or(|end| index < end)
+                && let Some(stored) = segment.record(index, self.view)?
+            {
                 self.segment = Some(segment);
                 self.next += 1;
                 return Ok(stored);
             }
-            if self.segments.len() == 0 {
+            if end.is_none() {
                 return Err(segment.damaged(index, Fault::CutShort));
             }
             self.shelf.put(segment);
