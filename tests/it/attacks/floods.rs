@@ -8,9 +8,9 @@ use super::{Range, expect_spotless};
 
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
-fn a_source_that_floods_beyond_its_budget_second_after_second_is_dropped() {
+fn a_source_that_floods_beyond_its_budget_is_dropped_when_an_operator_says_so() {
     let range = Range::new(&[], "");
-    let budget = super::detecting("", "").replace(
+    let budget = super::detecting(&super::modes(&[]), "").replace(
         "mode = \"enforce\"\n",
         "mode = \"enforce\"\nbudget = { packets = \"200/s\", burst = 200 }\n",
     );
@@ -18,18 +18,23 @@ fn a_source_that_floods_beyond_its_budget_second_after_second_is_dropped() {
     let sink = Sink::open(&range.stage.lab.host, HOST_FOR_ATTACKER.at(Family::V4, 0)).unwrap();
     let target = ATTACKER.v4.to_string();
 
-    wait_until("the flood is answered by a block", DEADLINE, || {
+    wait_until("the flood is found", DEADLINE, || {
         Flood { packets: 2_000, payload: 64 }
             .send(&range.stage.lab.attacker, sink.address())
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(200));
-        range.stage.block_of(&target).is_some()
+        !range.findings("packet-flood").is_empty()
     })
     .unwrap();
 
     let finding = range.finding("packet-flood");
     assert_eq!(finding["about"], format!("source:{target}"), "{finding}");
+    let asked = range.decision(&finding, "drop the source", "waiting");
+    assert!(range.stage.block_of(&target).is_none(), "a sender can be forged");
+    let id = asked["id"].as_str().unwrap();
+    assert!(range.stage.enforcer(&["incident", "approve", id]).is_success());
     let decision = range.decision(&finding, "drop the source", "in-force");
+    assert!(range.stage.block_of(&target).is_some());
     range.expect_recorded(&finding, &decision);
     let steady = range.steady();
     std::thread::sleep(std::time::Duration::from_millis(300));

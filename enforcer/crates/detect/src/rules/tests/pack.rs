@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::rules::plan::span as plan_span;
+use crate::rules::when::About;
 use crate::{Action, Mode};
 
 fn plans() -> Vec<Arc<RulePlan>> {
@@ -31,6 +32,18 @@ fn every_rule_of_the_pack_finds_its_attack_and_leaves_its_neighbours_alone() {
     }
 
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_that_packets_alone_show_has_anybody_dropped_unasked() {
+    let floods: Vec<_> =
+        plans().into_iter().filter(|plan| plan.about() == About::Packets).collect();
+
+    assert!(floods.len() >= 3);
+    for plan in floods {
+        assert_ne!(plan.mode, Mode::Auto, "{}: its sender may be forged", plan.id);
+        assert!(plan.respond.iter().all(|rung| rung.mode != Some(Mode::Auto)), "{}", plan.id);
+    }
 }
 
 #[test]
