@@ -83,6 +83,7 @@ impl Detection {
     ) -> Self {
         hands.carry_out(again);
         docket.set_policy(policy.detection().limits.clone(), policy.triggers());
+        docket.set_shares(shares(policy));
         Self {
             rules: Rules::new(&policy.detection().rules),
             keeper,
@@ -103,6 +104,7 @@ impl Detection {
         self.keeper.replace(policy.profiling());
         self.around.set_guards(guards(policy));
         self.docket.set_policy(policy.detection().limits.clone(), policy.triggers());
+        self.docket.set_shares(shares(policy));
         self.sensitivities = sensitivities(policy);
     }
 
@@ -299,6 +301,12 @@ fn sensitivities(policy: &Policy) -> [u32; LEVELS] {
         let level = u8::try_from(level).unwrap_or(u8::MAX);
         policy.incident(level).sensitivity().parts()
     })
+}
+
+/// The rules that may hit only a share of the callers.
+fn shares(policy: &Policy) -> impl Iterator<Item = (Arc<str>, u16)> {
+    let rules = policy.detection().rules.iter();
+    rules.filter_map(|rule| Some((Arc::clone(&rule.id), rule.max_share_of_identities?)))
 }
 
 /// What receivers are told.

@@ -128,6 +128,11 @@ impl Docket {
         self.keep_modes();
     }
 
+    /// Of rules that have one: the largest share of callers, in thousandths.
+    pub(crate) fn set_shares(&mut self, shares: impl IntoIterator<Item = (Arc<str>, u16)>) {
+        self.court.set_shares(shares);
+    }
+
     /// Something was found by a rule that may do `mode`.
     pub(crate) fn found(
         &mut self,

@@ -1,5 +1,6 @@
 //! From a finding to a decision: which rung, against whom, and whether it may be done unasked.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::cases::{
     Decision, DecisionEvent, Entry, Incident, IncidentEvent, Notice, NoticeKind, Said, State, Step,
 };
 use super::incidents::push_latest;
-use super::limits::Surroundings;
+use super::limits::{Share, Surroundings};
 use super::target::target;
 use super::ttl::lasting;
 use super::{Court, REPEAT, SETTLE};
@@ -105,6 +106,7 @@ impl Court {
         let times = self.repeats.times(&target, action, now);
         let ttl = lasting(response.ttl, times, self.draw(), self.limits.ttl_max);
         let mut is_breach = false;
+        let doubt = doubt.or_else(|| self.over_its_share(&finding.rule, &target, around));
         let (state, event, detail) = match (mode, protected, doubt) {
             (_, Some(what), _) => {
                 let why = format!("{target} is protected: {what}");
@@ -214,6 +216,41 @@ impl Court {
             | State::Lapsed => {}
         }
         Some(id)
+    }
+
+    /// Why a rule that may hit only a share of the callers is not to hit `target` unasked: with what it
+    /// has in force. One caller is what a rule is for.
+    fn over_its_share(
+        &self,
+        rule: &Arc<str>,
+        target: &Entity,
+        around: &dyn Surroundings,
+    ) -> Option<String> {
+        let share = *self.shares.get(rule)?;
+        let hits = |target: &Entity| match target {
+            Entity::Identity(_) | Entity::Credential(_) | Entity::Ja4(_) => {
+                around.identities(target)
+            }
+            Entity::Source(_) | Entity::Route(_) | Entity::Upstream(_) | Entity::Everyone => {
+                Share::default()
+            }
+        };
+        let own = self.tables.decisions.values();
+        let held: HashSet<&Entity> = own
+            .filter(|decision| decision.rule == *rule && decision.state.acts())
+            .map(|decision| &decision.target)
+            .chain([target])
+            .collect();
+        let together = held.into_iter().map(|target| hits(target).hit).sum::<u64>();
+        let all = hits(target).all;
+        let is_over =
+            together > 1 && together.saturating_mul(1_000) > all.saturating_mul(u64::from(share));
+        is_over.then(|| {
+            let (whole, tenth) = (share / 10, share % 10);
+            format!(
+                "with it `{rule}` would hit {together} of {all} recent callers, over {whole}.{tenth} %"
+            )
+        })
     }
 
     /// Lets what is in force last for `ttl` from now on, and belong to `incident` too.

@@ -72,6 +72,8 @@ pub struct Court {
     repeats: Repeats,
     radius: Radius,
     modes: BTreeMap<Arc<str>, Mode>,
+    /// Of rules that have one: the largest share of callers, in thousandths.
+    shares: BTreeMap<Arc<str>, u16>,
     mutes: Vec<Mute>,
     counts: BTreeMap<Arc<str>, RuleCounts>,
     was_full: bool,
@@ -136,6 +138,7 @@ impl Court {
             repeats: Repeats::default(),
             radius: Radius::default(),
             modes: BTreeMap::new(),
+            shares: BTreeMap::new(),
             mutes: Vec::new(),
             counts: BTreeMap::new(),
             was_full: false,
@@ -145,6 +148,12 @@ impl Court {
     /// What another policy says.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// The largest share of recent callers, in thousandths, that all decisions of a rule may hit
+    /// together; rules without one have the limit of all.
+    pub fn set_shares(&mut self, shares: impl IntoIterator<Item = (Arc<str>, u16)>) {
+        self.shares = shares.into_iter().collect();
     }
 
     /// The incident with this name, as long as it is kept.

@@ -164,3 +164,31 @@ fn what_is_known_only_by_a_proxys_word_is_never_dropped() {
         );
     }
 }
+
+#[test]
+fn a_rule_with_a_share_of_its_own_asks_from_the_second_caller_on_that_is_too_many() {
+    let callers: Vec<Entity> =
+        (0..50).map(|n| format!("identity:key:{n:012}").parse().unwrap()).collect();
+    let world = World { callers: callers.clone(), ..World::default() };
+    let mut court = court();
+    court.set_limits(Limits { identities_percent_max: 100, ..Limits::default() });
+    court.set_shares([("scan".into(), 20)]);
+    let deny = [rung(Action::DenyIdentity, 600)];
+    let mut decided = Vec::new();
+    for (second, caller) in (0..).zip(&callers[..3]) {
+        let about =
+            Finding { respond: deny.clone().into(), ..finding("scan", &caller.to_string()) };
+        for step in court.found(&about, Mode::Auto, &world, at(second)) {
+            match step {
+                Step::Act(decision) => {
+                    decided.push("done");
+                    court.done(decision.id, Ok(Effect::default()), at(second));
+                }
+                Step::Ask(_) => decided.push("asked"),
+                Step::Extend(_) | Step::Undo(_) | Step::Record(_) | Step::Notify(_) => {}
+            }
+        }
+    }
+
+    assert_eq!(decided, ["done", "asked", "asked"], "two of fifty are four in a hundred");
+}
