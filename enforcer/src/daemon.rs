@@ -367,6 +367,7 @@ async fn serve(
         connections: Arc::clone(&shared.connections),
         spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
     };
+    let succeeded = CancellationToken::new();
     let (signals, packets) = mpsc::channel(SIGNALS_MAX);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
@@ -380,6 +381,7 @@ async fn serve(
             cases: asked,
             rules: rules_asked,
             profiles: profiles_asked,
+            succeeded: succeeded.clone(),
         },
         watcher::Means {
             policies: policies_seen,

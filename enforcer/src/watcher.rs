@@ -13,6 +13,7 @@ use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::desk::committed;
@@ -124,6 +125,9 @@ pub(crate) struct Wires {
     pub(crate) rules: mpsc::Receiver<RulesAsk>,
     /// Operators' questions about profiles.
     pub(crate) profiles: mpsc::Receiver<ProfilesAsk>,
+    /// A successor decides from here on: two agents with one set of incidents would contradict each
+    /// other.
+    pub(crate) succeeded: CancellationToken,
 }
 
 /// What the watcher reads and writes.
@@ -138,7 +142,7 @@ pub(crate) struct Means {
 /// Watches finished requests until the proxy is gone.
 pub(crate) async fn watch(
     finished: Arc<Finished>,
-    mut detection: Detection,
+    detection: Detection,
     mut wires: Wires,
     means: Means,
 ) {
@@ -150,6 +154,7 @@ pub(crate) async fn watch(
     let mut batch = Vec::new();
     let mut housekeeping = interval(HOUSEKEEPING);
     let mut ticks = interval(TICK);
+    let mut detection = Some(detection);
     loop {
         tokio::select! {
             more = finished.next(&mut batch) => {
@@ -159,7 +164,9 @@ pub(crate) async fn watch(
                 batch.iter().for_each(|exchange| clients.observe(exchange, now));
                 drop(clients);
                 for exchange in batch.drain(..) {
-                    detection.request(&exchange, now);
+                    if let Some(detection) = &mut detection {
+                        detection.request(&exchange, now);
+                    }
                     if let (Some(step), Some(plan)) =
                         (offenders.observe(&exchange, now), policy.throttle())
                     {
@@ -172,26 +179,51 @@ pub(crate) async fn watch(
                 }
             }
             Some(outcome) = wires.outcomes.recv() => {
-                detection.came(outcome, clock.now().monotonic);
+                if let Some(detection) = &mut detection {
+                    detection.came(outcome, clock.now().monotonic);
+                }
             }
-            Some(packets) = wires.packets.recv() => detection.packets(packets),
-            Some(asked) = wires.cases.recv() => detection.answer(asked, clock.now().monotonic),
-            Some(ask) = wires.rules.recv() => detection.answer_rules(ask),
+            Some(packets) = wires.packets.recv() => {
+                if let Some(detection) = &mut detection {
+                    detection.packets(packets);
+                }
+            }
+            Some(asked) = wires.cases.recv() => {
+                if let Some(detection) = &mut detection {
+                    detection.answer(asked, clock.now().monotonic);
+                }
+            }
+            Some(ask) = wires.rules.recv() => {
+                if let Some(detection) = &mut detection {
+                    detection.answer_rules(ask);
+                }
+            }
             Some(ask) = wires.profiles.recv() => {
-                detection.answer_profiles(ask, clock.now().monotonic);
+                if let Some(detection) = &mut detection {
+                    detection.answer_profiles(ask, clock.now().monotonic);
+                }
             }
             Ok(()) = policies.changed() => {
                 policy = Arc::clone(&policies.borrow_and_update());
                 detector.replace(policy.rules());
                 offenders.replace(policy.throttle());
-                detection.replace(&policy);
+                if let Some(detection) = &mut detection {
+                    detection.replace(&policy);
+                }
             }
-            _ = ticks.tick() => detection.tick(clock.now().monotonic),
+            _ = ticks.tick() => {
+                if let Some(detection) = &mut detection {
+                    detection.tick(clock.now().monotonic);
+                }
+            }
+            () = wires.succeeded.cancelled(), if detection.is_some() => detection = None,
             _ = housekeeping.tick() => {
                 let now = clock.now().monotonic;
                 detector.forget_old(now);
                 offenders.forget_old(now);
-                detection.forget_old(now);
+                if let Some(detection) = &mut detection {
+                    detection.forget_old(now);
+                }
                 clients.lock().forget_old(now);
             }
         }
