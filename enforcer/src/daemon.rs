@@ -419,6 +419,7 @@ async fn serve(
         Over::Asked | Over::Unasked => {
             info!("stopping: no new connections, finishing what runs");
             notify::stopping();
+            estate.refuse_newcomers();
             None
         }
         Over::HandedOver(_) => Some(Cutter {

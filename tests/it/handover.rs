@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use enforcer_tests::lab::{Agent, Ask, Client, Family, Http, Steady, TlsStream, wait_until};
 use rustix::process::Signal;
 
@@ -469,19 +470,20 @@ fn talk(client: Client, key: String) -> impl FnMut(&AtomicU64, &AtomicBool) -> a
             "GET /v1/socket HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer {key}\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )?;
+        )
+        .context("asking for a WebSocket")?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            socket.read_exact(&mut byte)?;
+            socket.read_exact(&mut byte).context("waiting for the WebSocket")?;
             head.extend(byte);
         }
         anyhow::ensure!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
         while !stop.load(Ordering::Relaxed) {
             // A masked ping of four bytes; the upstream sends back what it gets.
             let frame = [0x89, 0x84, 0, 0, 0, 0, b'p', b'i', b'n', b'g'];
-            socket.write_all(&frame)?;
-            match said(&mut socket)? {
+            socket.write_all(&frame).context("saying something")?;
+            match said(&mut socket).context("hearing it again")? {
                 0x88 => return Ok(()),
                 0x89 => {
                     done.fetch_add(1, Ordering::Relaxed);

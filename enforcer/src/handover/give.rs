@@ -65,6 +65,16 @@ pub(crate) struct Estate {
 }
 
 impl Estate {
+    /// Nobody new is let in from here on: first of all, while everybody who was let in is still
+    /// accepted.
+    pub(crate) fn refuse_newcomers(&self) {
+        for one in self.sockets.iter().filter(|one| one.address.tcp().is_some()) {
+            if let Err(error) = enforcer_kernel::refuse_newcomers(&one.socket) {
+                warn!(%error, address = %one.address, "whoever connects just now may be reset");
+            }
+        }
+    }
+
     /// Only callers have to be looked after to the end. The lock, the sockets and what could be
     /// handed over are let go.
     pub(crate) fn into_reception(self) -> Reception {

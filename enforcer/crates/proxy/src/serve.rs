@@ -7,12 +7,11 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use enforcer_model::Peer;
 use tokio::runtime::Builder;
-use tokio::task::{LocalSet, yield_now};
+use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +25,10 @@ use crate::socket::{Entrance, Socket};
 
 /// After an accept that failed; more would only fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// For those who have begun to connect when nobody else is let in any more: 200 ms, which is a long
+/// round trip.
+const LAST_LOOKS: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// For tunnels to say goodbye, of the time that the agent has to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// For connections to fall, once they have been told that there is no more time.
@@ -109,22 +112,19 @@ async fn accept(entrance: Entrance, door: Rc<Door>, thread: Rc<Thread>) {
             }
         }
     }
-    // Who is in the queue has been accepted by the system already, and would be reset.
-    yield_now().await;
-    while let Some(Ok((socket, peer))) = waiting(&entrance).await {
-        thread.meet(socket, peer, &door);
+    if thread.engine.shared.connections.is_handed_over() {
+        // The socket is somebody else's as well, who serves whoever is in its queue.
+        return;
     }
-}
-
-/// The next connection, if there is one.
-async fn waiting(entrance: &Entrance) -> Option<io::Result<(Socket, Peer)>> {
-    poll_fn(|cx| {
-        Poll::Ready(match entrance.poll_accept(cx) {
-            Poll::Ready(accepted) => Some(accepted),
-            Poll::Pending => None,
-        })
-    })
-    .await
+    if let Err(error) = entrance.shut() {
+        warn!(%error, listener = %door.name, "whoever connects just now may be reset");
+    }
+    for _look in 0..LAST_LOOKS {
+        while let Ok((socket, peer)) = entrance.waiting() {
+            thread.meet(socket, peer, &door);
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 impl Thread {

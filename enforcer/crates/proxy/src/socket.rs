@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use enforcer_model::Peer;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, shutdown};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -43,13 +43,44 @@ impl Entrance {
             }
             Self::Unix(listener) => {
                 let (stream, _unnamed) = ready!(listener.poll_accept(cx))?;
-                let known = stream.peer_cred()?;
-                let pid = known.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-                let peer = Peer::Unix { uid: known.uid(), gid: known.gid(), pid };
+                let peer = at_the_other_end(&stream)?;
                 Ok((Socket::Unix(stream), peer))
             }
         })
     }
+
+    /// Lets nobody else in, where that is this process's matter: a socket over TCP is shut by
+    /// whoever holds all of a port at once.
+    pub(crate) fn shut(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Unix(listener) => Ok(shutdown(listener, Shutdown::Read)?),
+        }
+    }
+
+    /// A connection that waits to be accepted. This asks the system itself: for the runtime, a
+    /// socket that is shut is ready for ever.
+    pub(crate) fn waiting(&self) -> io::Result<(Socket, Peer)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match self {
+            Self::Tcp(listener) => {
+                let stream = TcpStream::from_std(accept_with(listener, flags)?.into())?;
+                let peer = Peer::Tcp(stream.peer_addr()?);
+                Ok((Socket::Tcp(stream), peer))
+            }
+            Self::Unix(listener) => {
+                let stream = UnixStream::from_std(accept_with(listener, flags)?.into())?;
+                let peer = at_the_other_end(&stream)?;
+                Ok((Socket::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+fn at_the_other_end(stream: &UnixStream) -> io::Result<Peer> {
+    let known = stream.peer_cred()?;
+    let pid = known.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    Ok(Peer::Unix { uid: known.uid(), gid: known.gid(), pid })
 }
 
 impl Socket {

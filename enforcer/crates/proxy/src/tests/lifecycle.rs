@@ -10,7 +10,7 @@ use enforcer_model::{Clock, Reason, RequestId, Role, SystemClock, Target};
 use enforcer_policy::Policy;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -277,6 +277,33 @@ async fn connections_that_arrive_with_the_wish_to_stop_are_served() {
 
     assert!(arriving.join_all().await.iter().all(|status| *status == 200));
     house.records(50).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn whoever_gets_in_by_a_socket_in_the_file_system_while_the_agent_stops_is_served() {
+    let local = "[listen.local]\naddress = 'unix:api.sock'\nmode = '0600'\n";
+    let house = House::with(Plan { threads: 2, listen: local, ..Plan::default() });
+    let path = house.folder.path().join("api.sock");
+    let mut arriving = JoinSet::new();
+    for _ in 0..8 {
+        let path = path.clone();
+        arriving.spawn(async move {
+            let mut served = 0;
+            while let Ok(mut stream) = UnixStream::connect(&path).await {
+                stream.write_all(request("GET /open/x", &[]).as_bytes()).await.unwrap();
+                assert_eq!(status_of(&client::to_end(stream).await), 200);
+                served += 1;
+            }
+            served
+        });
+    }
+    house.until(|| house.count() > 50).await;
+
+    house.stop.cancel();
+
+    let served = arriving.join_all().await.into_iter().sum();
+    house.records(served).await;
     house.close().await;
 }
 
