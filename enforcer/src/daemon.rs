@@ -133,7 +133,8 @@ async fn serve(
     if let Some(predecessor) = &mut predecessor {
         predecessor.begin()?;
     }
-    let (audit, audit_folder) = privileges::without(|| open_audit(&policy, state, &clock))??;
+    let (audit, audit_folder, audit_found) =
+        privileges::without(|| open_audit(&policy, state, &clock))??;
     let mut attended =
         predecessor.as_ref().map(|predecessor| predecessor.relay(&audit)).transpose()?;
     let are_spills_read = handover::append_spills(state, &audit, &audit_folder).await.is_ok();
@@ -146,11 +147,13 @@ async fn serve(
     let (tokens, issuers) = Tokens::new(policy.issuers(), revocations.index(), DpopProofs::new());
     let assertions = open_assertions(&policy, state)?;
 
+    let (notifier, told_of) = Notifier::new();
     let level = Arc::new(IncidentLevel::default());
     let incident = Incident::open(
         state.join("incident.json"),
         Arc::clone(&level),
         audit.clone(),
+        notifier.clone(),
         clock.now().wall,
     );
     let gate = Arc::new(Endpoints::default());
@@ -298,13 +301,14 @@ async fn serve(
 
     let (showing, anchors) =
         Showing::start(&audit, &audit_folder, &clock, policies_seen.clone(), &stop)?;
-    let (notifier, told_of) = Notifier::new();
     let (telling, receivers) = Notifications::start(
         notifications::Means {
             state: state.to_owned(),
             policies: policies_seen.clone(),
             told: told_of,
             audit: audit.clone(),
+            audit_found,
+            anchors: anchors.clone(),
             clock: Arc::clone(&clock),
             host: host_name(),
         },
@@ -342,6 +346,7 @@ async fn serve(
         policies,
         anchors,
         receivers,
+        notifier: notifier.clone(),
         audit_folder,
         counters,
         listeners: told.clone(),

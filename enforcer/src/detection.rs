@@ -316,9 +316,12 @@ fn notice(told: &Told) -> Notice {
         NoticeKind::Closed => (Kind::IncidentClosed, Severity::Warning),
         NoticeKind::Ended => (Kind::DecisionExpired, Severity::Info),
         NoticeKind::Level => (Kind::LevelChanged, Severity::Warning),
+        // As grave as what it answers, or whoever was asked would not hear of it.
+        NoticeKind::Decided => (Kind::DecisionMade, Severity::Warning),
         NoticeKind::Opened => (Kind::IncidentOpened, Severity::Warning),
         NoticeKind::Told => (Kind::Finding, Severity::Warning),
         NoticeKind::Acted => (Kind::DecisionApplied, Severity::Warning),
+        NoticeKind::Isolated => (Kind::UpstreamIsolated, Severity::Error),
         NoticeKind::Approval => (Kind::DecisionAsked, Severity::Error),
         NoticeKind::Failed => (Kind::DecisionFailed, Severity::Critical),
         NoticeKind::Limited => (Kind::BlastRadius, Severity::Critical),
@@ -335,6 +338,9 @@ fn notice(told: &Told) -> Notice {
     }
     if let Some(about) = &told.about {
         notice = notice.with_about(about);
+    }
+    if let Some(Author::Operator { name, .. }) = &told.by {
+        notice = notice.by_operator(name);
     }
     notice
 }

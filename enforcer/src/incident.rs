@@ -14,6 +14,7 @@ use enforcer_admin::call::{IncidentLevel as Asked, IncidentStatus};
 use enforcer_admin::{Refusal, RefusalKind};
 use enforcer_audit::{Audit, ConfigChange, ConfigEvent, Record, Ticket};
 use enforcer_model::{Author, Timestamp};
+use enforcer_notify::{Kind, Notice, Notifier, Severity};
 use enforcer_proxy::IncidentLevel;
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
@@ -28,6 +29,7 @@ pub(crate) struct Incident {
     /// What rules have raised, one each.
     raised: Vec<Raised>,
     audit: Audit,
+    notifier: Notifier,
 }
 
 /// Rules that can have raised the level at once; what one more wants is refused.
@@ -78,8 +80,10 @@ impl Incident {
         file: PathBuf,
         level: Arc<IncidentLevel>,
         audit: Audit,
+        notifier: Notifier,
         now: Timestamp,
     ) -> Self {
+        let broken = "the file with the level cannot be read";
         let kept = match std::fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Kept::All(All { held: None, raised: Vec::new() })
@@ -87,7 +91,9 @@ impl Incident {
             read => read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)).unwrap_or_else(
                 |error| {
                     error!(%error, file = %file.display(), "the incident level cannot be read; the highest holds");
-                    let reason = "the file with the level cannot be read".to_owned();
+                    let title = format!("the incident level is {}: {broken}", IncidentLevel::MAX);
+                    notifier.tell(Notice::new(Kind::LevelChanged, Severity::Critical, now, &title));
+                    let reason = broken.to_owned();
                     Kept::ByHand(Held { level: IncidentLevel::MAX, since: now, until: None, reason })
                 },
             ),
@@ -96,7 +102,7 @@ impl Incident {
             Kept::ByHand(held) => All { held: Some(held), raised: Vec::new() },
             Kept::All(all) => all,
         };
-        let mut incident = Self { file, level, held, raised, audit };
+        let mut incident = Self { file, level, held, raised, audit, notifier };
         incident.publish();
         incident.tick(now);
         incident
@@ -182,6 +188,7 @@ impl Incident {
         self.publish();
         let kept = self.keep();
         let ticket = self.note(before, by, &asked.reason);
+        self.tell(before, by, &asked.reason, now);
         kept.map_err(|error| {
             let message = format!(
                 "level {} is in force, but would be lost with the agent: {error}",
@@ -208,7 +215,28 @@ impl Incident {
         if let Err(error) = self.keep() {
             error!(%error, "the end of the incident level is not on disk");
         }
-        drop(self.note(before, &Author::Agent, "its time is over"));
+        let why = "its time is over";
+        drop(self.note(before, &Author::Agent, why));
+        if by_hand {
+            self.tell(before, &Author::Agent, why, now);
+        }
+    }
+
+    /// Receivers hear of it; of what rules raise and lower, their decisions and triggers tell.
+    fn tell(&self, before: u8, by: &Author, reason: &str, now: Timestamp) {
+        let level = self.level.get();
+        if level == before || matches!(by, Author::Rule(_)) {
+            return;
+        }
+        let title = format!("the incident level is {level}, before {before}: {reason}");
+        let mut notice = Notice::new(Kind::LevelChanged, Severity::Warning, now, &title)
+            .with_text(&format!("set by {by}; `enforcer incident level` shows it"))
+            .with_fact("level", level)
+            .with_fact("before", before);
+        if let Author::Operator { name, .. } = by {
+            notice = notice.by_operator(name);
+        }
+        self.notifier.tell(notice);
     }
 
     fn publish(&self) {
@@ -245,6 +273,7 @@ impl Incident {
 mod tests {
     use enforcer_audit::Config;
     use enforcer_model::SystemClock;
+    use enforcer_notify::Told;
     use tempfile::TempDir;
 
     use super::*;
@@ -253,6 +282,8 @@ mod tests {
         folder: TempDir,
         level: Arc<IncidentLevel>,
         audit: Audit,
+        notifier: Notifier,
+        told: Told,
     }
 
     impl House {
@@ -260,12 +291,14 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let config = Config::new(folder.path().join("audit"), "test.example/enforcer");
             let (audit, _) = Audit::open(config, Arc::new(SystemClock)).unwrap();
-            Self { folder, level: Arc::default(), audit }
+            let (notifier, told) = Notifier::new();
+            Self { folder, level: Arc::default(), audit, notifier, told }
         }
 
         fn open(&self, now: Timestamp) -> Incident {
             let file = self.folder.path().join("incident.json");
-            Incident::open(file, Arc::clone(&self.level), self.audit.clone(), now)
+            let (audit, notifier) = (self.audit.clone(), self.notifier.clone());
+            Incident::open(file, Arc::clone(&self.level), audit, notifier, now)
         }
     }
 
@@ -306,6 +339,25 @@ mod tests {
         ask(&mut incident, &rule("b"), 3, 20, 30);
         ask(&mut incident, &person(), 0, 0, 31);
         assert_eq!(house.level.get(), 0, "people have the last word");
+    }
+
+    #[test]
+    fn a_level_that_people_set_is_told_with_its_end_and_one_that_rules_raise_is_theirs_to_tell() {
+        let mut house = House::new();
+        let mut incident = house.open(at(0));
+
+        ask(&mut incident, &person(), 2, 100, 0);
+        ask(&mut incident, &person(), 2, 100, 1);
+        ask(&mut incident, &rule("a"), 3, 5, 2);
+        incident.tick(at(50));
+        incident.tick(at(101));
+
+        let told: Vec<_> = std::iter::from_fn(|| house.told.waiting()).collect();
+        let [set, over] = &*told else { panic!("{told:#?}") };
+        assert!(told.iter().all(|notice| notice.kind() == Kind::LevelChanged));
+        assert_eq!(set.title(), "the incident level is 2, before 0: test");
+        assert!(set.facts().contains(&("operator".to_owned(), "root".to_owned())));
+        assert_eq!(over.title(), "the incident level is 0, before 2: its time is over");
     }
 
     #[test]

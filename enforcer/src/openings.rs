@@ -19,7 +19,7 @@ pub(crate) fn open_audit(
     policy: &Policy,
     state: &Path,
     clock: &Arc<dyn Clock>,
-) -> Result<(Audit, PathBuf)> {
+) -> Result<(Audit, PathBuf, Vec<String>)> {
     let folder = state.join("audit");
     let plan = policy.audit();
     let mut config = enforcer_audit::Config::new(&folder, audit_origin(policy));
@@ -34,7 +34,14 @@ pub(crate) fn open_audit(
     for warning in &opened.warnings {
         warn!(%warning, "audit log");
     }
-    Ok((audit, folder))
+    let mut found = opened.warnings;
+    if opened.torn_bytes > 0 {
+        let bytes = opened.torn_bytes;
+        found.push(format!(
+            "{bytes} bytes of an unfinished write were dropped; a gap record says so"
+        ));
+    }
+    Ok((audit, folder, found))
 }
 
 /// The key that upstreams know us by; its public half lies beside it, for them.

@@ -33,6 +33,7 @@ use enforcer_admin::{Answer, Call, Incoming, Peer, Refusal, RefusalKind};
 use enforcer_audit::Health;
 use enforcer_authn::KeyStore;
 use enforcer_model::{Author, Clock};
+use enforcer_notify::Notifier;
 use enforcer_policy::Policy;
 use enforcer_proxy::Rolls;
 use tokio::sync::mpsc;
@@ -88,6 +89,7 @@ pub(crate) struct Desk {
     pub(crate) policies: Policies,
     pub(crate) anchors: AnchorDesk,
     pub(crate) receivers: NotifyDesk,
+    pub(crate) notifier: Notifier,
     pub(crate) audit_folder: std::path::PathBuf,
     pub(crate) counters: Arc<enforcer_proxy::Counters>,
     pub(crate) listeners: Vec<String>,
@@ -341,7 +343,7 @@ impl Desk {
                 self.step("policy rollback", by, done).await
             }
             Call::PolicyState => Ok(Answer::PolicyState(Box::new(self.policies.state()))),
-            Call::Upstream { order } => self.order_upstream(order, by).await,
+            Call::Upstream { order } => self.order_upstream(order, peer, by).await,
             Call::Certs { order } => self.order_certs(order, by).await,
             Call::Cache { order } => self.order_cache(order, by).await,
             Call::Endpoint { order } => self.order_endpoint(order, by).await,

@@ -276,6 +276,7 @@ fn level_notice(level: u8, why: &str, now: Timestamp) -> Notice {
         rule: None,
         about: None,
         text: format!("trigger of incident level {level}: {why}"),
+        by: None,
         at: now,
     }
 }

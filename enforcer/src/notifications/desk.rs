@@ -97,14 +97,13 @@ impl Worker {
             },
             NotifyOrder::Enable { name } => {
                 match self.office.enable(&name, "an operator says so") {
-                    Ok(Some(event)) => {
+                    Some(event) => {
                         if let Some(Event::Enabled { receiver, why }) = event {
                             self.record(ConfigEvent::ReceiverEnabled, format!("{receiver}: {why}"));
                         }
                         Ok(self.listed())
                     }
-                    Ok(None) => Err(self.unknown(&name)),
-                    Err(error) => Err(Refusal::new(RefusalKind::Failed, chain(&error))),
+                    None => Err(self.unknown(&name)),
                 }
             }
             NotifyOrder::Resend { name } => self.resend(name.as_deref()),

@@ -6,6 +6,7 @@
 //! others are told.
 
 mod desk;
+mod trouble;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::anchoring::AnchorDesk;
 use crate::cli::chain;
 use crate::daemon::{control_runtime, thread};
 use crate::privileges::Thread;
@@ -33,6 +35,7 @@ use crate::shutdown;
 
 pub(crate) use desk::NotifyDesk;
 use desk::{Order, Tests};
+use trouble::{Seen, Watch};
 
 /// Operators' orders that may wait.
 const ORDERS_MAX: usize = 16;
@@ -42,8 +45,8 @@ const LOCK: Duration = Duration::from_millis(200);
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// How often what is too old is dropped.
 const HOUSEKEEPING: Duration = Duration::from_secs(300);
-/// After a disk that does not take what is written.
-const DISK_REST: Duration = Duration::from_secs(1);
+/// How often the audit log and the disk are looked after.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Its thread.
 pub(crate) struct Notifications {
@@ -59,8 +62,12 @@ pub(crate) struct Means {
     pub(crate) policies: watch::Receiver<Arc<Policy>>,
     /// What happened.
     pub(crate) told: Told,
-    /// Where failures go on record.
+    /// Where failures go on record, and what is itself looked after.
     pub(crate) audit: Audit,
+    /// What the opening of the log had to say.
+    pub(crate) audit_found: Vec<String>,
+    /// How far others know the log.
+    pub(crate) anchors: AnchorDesk,
     /// For times.
     pub(crate) clock: Arc<dyn Clock>,
     /// Who speaks.
@@ -73,6 +80,7 @@ struct Worker {
     orders: mpsc::Receiver<Order>,
     jobs: JoinSet<Done>,
     tests: Tests,
+    watch: Watch,
     random: SystemRandom,
     /// Held as long as this agent delivers.
     _lock: File,
@@ -128,8 +136,10 @@ async fn work(means: Means, orders: mpsc::Receiver<Order>, until: CancellationTo
             return until.cancelled().await;
         }
     };
+    let watch = Watch::new(means.clock.now().wall, means.audit.state().refused);
     let worker = Worker {
         office,
+        watch,
         means,
         orders,
         jobs: JoinSet::new(),
@@ -186,18 +196,23 @@ impl Worker {
         let mut policies = self.means.policies.clone();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let found: Vec<_> =
+            self.means.audit_found.iter().map(|words| self.watch.found(words)).collect();
+        self.take(found);
         let mut is_told = true;
         loop {
-            self.begin().await;
+            self.begin();
             let sleep = self.sleep();
             tokio::select! {
                 () = until.cancelled() => break,
                 notice = self.means.told.next(), if is_told => match notice {
-                    Some(notice) => self.take(notice).await,
+                    Some(notice) => self.take(vec![notice]),
                     None => is_told = false,
                 },
                 Some(order) = self.orders.recv() => self.order(order),
-                Some(done) = self.jobs.join_next() => self.settle(done).await,
+                Some(done) = self.jobs.join_next() => self.settle(done),
                 Ok(()) = policies.changed() => {
                     let receivers = policies.borrow_and_update().receivers().to_vec();
                     if let Err(error) = self.office.adopt(&receivers) {
@@ -206,15 +221,29 @@ impl Worker {
                 }
                 _ = housekeeping.tick() => {
                     let dropped = self.office.forget_old(self.now());
-                    self.note(dropped).await;
+                    self.note(dropped);
                 }
+                _ = looks.tick() => self.look_after(),
                 () = tokio::time::sleep(sleep) => {}
             }
         }
         // What comes last is on disk as well, for the next agent.
         if let Some(notice) = self.means.told.waiting() {
-            self.take(notice).await;
+            self.take(vec![notice]);
         }
+    }
+
+    /// Takes up what there is to be told of the audit log, and tries again to write what is not
+    /// on disk.
+    fn look_after(&mut self) {
+        let now = self.now();
+        let state = self.means.audit.state();
+        let anchors = self.means.anchors.status(now);
+        let seen = Seen { health: state.health, refused: state.refused, anchors };
+        let notices = self.watch.look(&seen, now);
+        self.take(notices);
+        let mended = self.office.mend(now);
+        self.note(mended);
     }
 
     fn now(&self) -> Timestamp {
@@ -229,33 +258,30 @@ impl Worker {
         }
     }
 
-    /// Takes up `notice` and all that wait behind it, in one write.
-    async fn take(&mut self, notice: Notice) {
-        let mut notices = vec![notice];
+    /// Takes up `notices` and all that wait behind them, in one write.
+    fn take(&mut self, mut notices: Vec<Notice>) {
         notices.extend(std::iter::from_fn(|| self.means.told.waiting()));
+        if notices.is_empty() {
+            return;
+        }
         let now = self.now();
         let taken = self.office.take(notices, now);
-        self.note(taken).await;
+        self.note(taken);
         let lost = self.means.told.lost();
         if lost > 0 {
             warn!(lost, "notices came faster than they can be taken up");
             let told = self.office.lost(lost, now);
-            self.note(told).await;
+            self.note(told);
             self.record(ConfigEvent::NoticesLost, format!("{lost}: more came at once than fit"));
         }
     }
 
     /// Begins what is due.
-    async fn begin(&mut self) {
+    fn begin(&mut self) {
         let now = self.now();
         let random = self.random.clone();
-        match self.office.jobs(now, || bits(&random)) {
-            Ok(jobs) => jobs.into_iter().for_each(|job| self.deliver(job)),
-            Err(error) => {
-                error!(error = chain(&error), "what waits for receivers cannot be written");
-                tokio::time::sleep(DISK_REST).await;
-            }
-        }
+        let jobs = self.office.jobs(now, || bits(&random));
+        jobs.into_iter().for_each(|job| self.deliver(job));
     }
 
     fn deliver(&mut self, job: Job) {
@@ -266,7 +292,7 @@ impl Worker {
         });
     }
 
-    async fn settle(&mut self, done: Result<Done, JoinError>) {
+    fn settle(&mut self, done: Result<Done, JoinError>) {
         let now = self.now();
         match done {
             Ok(Done::Delivered { receiver, outcome }) => {
@@ -278,12 +304,12 @@ impl Worker {
                 }
                 let random = bits(&self.random);
                 let settled = self.office.settle(&receiver, &outcome, now, random);
-                self.note(settled.map(|event| event.into_iter().collect())).await;
+                self.note(settled);
             }
             Ok(Done::Tested { number, receiver, outcome, took }) => {
                 let tested = self.office.tested(&receiver.name, &outcome, now);
                 self.tests.take(number, &receiver, &outcome, took);
-                self.note(tested.map(|event| event.into_iter().collect())).await;
+                self.note(tested);
             }
             // A panic is a bug, and told by the hook. Its receiver waits for another agent.
             Err(error) => error!(%error, "a delivery ended badly"),
@@ -291,16 +317,7 @@ impl Worker {
     }
 
     /// Puts on record what belongs there, and tells the others.
-    async fn note(&mut self, events: Result<Vec<Event>, StoreError>) {
-        let events = match events {
-            Ok(events) => events,
-            Err(error) => {
-                error!(error = chain(&error), "notices cannot be written");
-                self.record(ConfigEvent::NoticesLost, format!("the disk: {}", chain(&error)));
-                tokio::time::sleep(DISK_REST).await;
-                return;
-            }
-        };
+    fn note(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.now();
         for event in events {
             let (what, words, tells) = match event {
@@ -320,6 +337,14 @@ impl Worker {
                 Event::Dropped { receiver, count, why } => {
                     (ConfigEvent::NoticesLost, format!("{count} for {receiver}: {why}"), None)
                 }
+                Event::Unwritten { why } => {
+                    error!(why, "notices are told from memory: a crash would lose what waits");
+                    continue;
+                }
+                Event::Written => {
+                    info!("all notices that wait are on disk again");
+                    continue;
+                }
             };
             warn!(what = words, "notices");
             self.record(what, words.clone());
@@ -327,9 +352,8 @@ impl Worker {
                 let notice = Notice::new(Kind::DeliveryTrouble, Severity::Error, now, &words)
                     .with_text("`enforcer notify list` shows how receivers are; `notify test` tries them out.")
                     .with_about(format!("receiver:{receiver}"));
-                if let Err(error) = self.office.take(vec![notice], now) {
-                    error!(error = chain(&error), "notices cannot be written");
-                }
+                // What of it finds no room is counted.
+                drop(self.office.take(vec![notice], now));
             }
         }
     }

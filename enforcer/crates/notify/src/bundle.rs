@@ -186,6 +186,12 @@ impl Notice {
     fn is_by_operator(&self) -> bool {
         self.facts().iter().any(|(name, _)| name == OPERATOR)
     }
+
+    /// Whether it is not held back because the same was told shortly before: somebody waits for
+    /// it, or wants to know that somebody else has taken it up.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.kind().is_urgent() || self.is_by_operator()
+    }
 }
 
 const OPERATOR: &str = "operator";
@@ -243,7 +249,7 @@ fn incidents(notices: &[Arc<Notice>]) -> Vec<IncidentNews> {
         // An incident that is opened again is open again.
         one.is_closed = is_closed || (one.is_closed && notice.kind() != Kind::IncidentOpened);
         one.is_taken_up =
-            notice.is_by_operator() || (one.is_taken_up && notice.kind() != Kind::Finding);
+            notice.is_by_operator() || (one.is_taken_up && !notice.kind().is_trouble());
     }
     // Those that are over first: an alert that is never ended is worse than one that is not begun.
     let mut news: Vec<_> = news.into_values().collect();
@@ -340,6 +346,20 @@ mod tests {
         assert_eq!((&*first.id, first.is_closed, first.severity), ("INC-1", true, Severity::Error));
         assert_eq!((&*second.id, second.is_closed, second.is_taken_up), ("INC-2", false, true));
         assert_eq!((second.rule.as_deref(), &*second.title), (Some("bola"), "title 2"));
+    }
+
+    #[test]
+    fn who_has_taken_an_incident_up_is_asked_again_when_something_new_goes_wrong() {
+        let of = |number, kind| notice(number, kind, Severity::Warning).with_incident("INC-1");
+        let is_taken_up = |notices| bundle(notices, Telling::Group).incidents[0].is_taken_up;
+        let decided = |number| of(number, Kind::DecisionMade).by_operator("alice");
+
+        assert!(is_taken_up(vec![of(1, Kind::DecisionAsked), decided(2)]));
+        assert!(is_taken_up(vec![decided(2), of(3, Kind::DecisionApplied)]));
+        for trouble in [Kind::DecisionFailed, Kind::DecisionAsked, Kind::BlastRadius, Kind::Finding]
+        {
+            assert!(!is_taken_up(vec![decided(2), of(3, trouble)]), "{trouble}");
+        }
     }
 
     #[test]

@@ -307,6 +307,20 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether an operator who has taken an incident up does not know of this yet.
+    pub(crate) const fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::Finding
+                | Self::IncidentOpened
+                | Self::DecisionAsked
+                | Self::DecisionFailed
+                | Self::BlastRadius
+        )
+    }
+}
+
 /// At most `most` characters of `text`, without control characters; line ends stay.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     let clean = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };

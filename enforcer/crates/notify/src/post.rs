@@ -4,6 +4,7 @@
 //! addresses; proxies of the environment are not asked.
 
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ const BODY_BYTES_MAX: usize = 1 << 10;
 const SAID_MAX: usize = 200;
 
 /// What a receiver answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) wait: Option<Duration>,
@@ -42,11 +43,15 @@ pub(crate) enum PostError {
     Connect(#[from] ConnectError),
     #[error("the answer is not whole, readable HTTP")]
     Http(#[source] hyper::Error),
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
     #[error("the token cannot be sent")]
     Token,
 }
 
-/// Posts `body` as JSON.
+/// Posts `body` as JSON, within the time that `receiver` has.
+///
+/// Its status decides: an answer whose body does not end in time is one without a body.
 pub(crate) async fn post(
     receiver: &Receiver,
     target: &Target,
@@ -55,6 +60,22 @@ pub(crate) async fn post(
     body: Vec<u8>,
     now: Timestamp,
 ) -> Result<Answered, PostError> {
+    let request = request(target, headers, token, body)?;
+    let patience = receiver.timeout;
+    let head = OnceLock::new();
+    let exchange = exchange(receiver, target, request, now, &head);
+    match tokio::time::timeout(patience, exchange).await {
+        Ok(answered) => answered,
+        Err(_elapsed) => head.into_inner().ok_or(PostError::Silent(patience)),
+    }
+}
+
+fn request(
+    target: &Target,
+    headers: HeaderMap,
+    token: Option<&Token>,
+    body: Vec<u8>,
+) -> Result<Request<Full<Bytes>>, PostError> {
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = Method::POST;
     // Checked when the target was made.
@@ -75,6 +96,17 @@ pub(crate) async fn post(
         value.set_sensitive(true);
         fields.insert(AUTHORIZATION, value);
     }
+    Ok(request)
+}
+
+/// Asks, and puts the head of the answer into `head` before its body is looked at.
+async fn exchange(
+    receiver: &Receiver,
+    target: &Target,
+    request: Request<Full<Bytes>>,
+    now: Timestamp,
+    head: &OnceLock<Answered>,
+) -> Result<Answered, PostError> {
     let stream = stream(receiver, target).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
@@ -85,8 +117,9 @@ pub(crate) async fn post(
         let response = sender.send_request(request).await.map_err(PostError::Http)?;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let wait = asked.and_then(|asked| retry_after(asked, now));
-        let status = response.status();
-        Ok(Answered { status, wait, said: beginning(response.into_body()).await })
+        let answered = Answered { status: response.status(), wait, said: String::new() };
+        head.get_or_init(|| answered.clone());
+        Ok(Answered { said: beginning(response.into_body()).await, ..answered })
     });
     let mut connection = pin!(connection);
     tokio::select! {
@@ -98,17 +131,22 @@ pub(crate) async fn post(
     exchange.await
 }
 
-/// The status decides; a body that breaks off or never ends is what was read of it.
+/// What was read of a body that breaks off, comes drop by drop, or never ends.
 async fn beginning(mut body: Incoming) -> String {
+    /// For all of it.
     const PATIENCE: Duration = Duration::from_secs(1);
     let mut bytes = Vec::new();
-    while bytes.len() < BODY_BYTES_MAX {
-        let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, body.frame()).await else { break };
-        if let Some(data) = frame.data_ref() {
-            let room = BODY_BYTES_MAX - bytes.len();
-            bytes.extend(data.iter().take(room));
+    let reading = async {
+        while bytes.len() < BODY_BYTES_MAX {
+            let Some(Ok(frame)) = body.frame().await else { break };
+            if let Some(data) = frame.data_ref() {
+                let room = BODY_BYTES_MAX - bytes.len();
+                bytes.extend(data.iter().take(room));
+            }
         }
-    }
+    };
+    // What was read by then is kept.
+    tokio::time::timeout(PATIENCE, reading).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let words: Vec<&str> = text.split_whitespace().collect();
     crate::notice::cut(&words.join(" "), SAID_MAX)

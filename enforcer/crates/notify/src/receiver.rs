@@ -25,7 +25,7 @@ pub struct Receiver {
     pub group_interval: Duration,
     /// More notices than this in a minute are told as one digest a minute.
     pub digest: usize,
-    /// For one delivery, from the look-up of the name to the answer.
+    /// For one request, from the look-up of the name to the answer.
     pub timeout: Duration,
     /// What may be talked to beside the public internet.
     pub permits: Permits,

@@ -13,7 +13,7 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::line::{Entry, KEEP, PARCELS_DEAD_MAX, Parcel, State};
-use crate::{Bundle, Notice};
+use crate::{Bundle, Notice, Receiver};
 
 /// Version of the tables below, in `SQLite`'s `user_version`.
 const SCHEMA: i64 = 1;
@@ -54,11 +54,12 @@ pub enum StoreError {
     Row(#[from] serde_json::Error),
 }
 
-/// A notice for one receiver.
-pub(crate) struct Taken<'a> {
-    pub(crate) receiver: &'a str,
-    pub(crate) notice: &'a Notice,
-    pub(crate) at: Timestamp,
+/// A notice that waits for one receiver from here on.
+pub(crate) struct Taken {
+    /// Its place among the receivers.
+    pub(crate) receiver: usize,
+    pub(crate) seq: i64,
+    pub(crate) notice: Arc<Notice>,
 }
 
 impl Store {
@@ -99,37 +100,31 @@ impl Store {
         Ok(Self { connection })
     }
 
-    /// Whether each of these was taken up before; remembers those that were not.
-    pub(crate) fn are_new(
+    /// Takes up those of `notices` that were not taken up before, for each of `receivers` that wants
+    /// to know.
+    pub(crate) fn take(
         &mut self,
-        notices: &[Notice],
+        notices: &[Arc<Notice>],
+        receivers: &[Arc<Receiver>],
         now: Timestamp,
-    ) -> Result<Vec<bool>, StoreError> {
-        let change = self.connection.transaction()?;
-        let mut are_new = Vec::new();
-        for notice in notices {
-            let mut insert = change.prepare_cached(
+    ) -> Result<Vec<Taken>, StoreError> {
+        self.change(|change| {
+            let mut taken = Vec::new();
+            let mut see = change.prepare_cached(
                 "INSERT INTO seen (print, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             )?;
-            are_new.push(insert.execute(params![print(notice), ns(now)])? > 0);
-        }
-        change.commit()?;
-        Ok(are_new)
-    }
-
-    /// Takes notices up; gives back their numbers, in the same order.
-    pub(crate) fn take(&mut self, taken: &[Taken<'_>]) -> Result<Vec<i64>, StoreError> {
-        let change = self.connection.transaction()?;
-        let mut seqs = Vec::new();
-        for one in taken {
-            let body = serde_json::to_string(one.notice)?;
-            change
-                .prepare_cached("INSERT INTO notice (receiver, at, body) VALUES (?1, ?2, ?3)")?
-                .execute(params![one.receiver, ns(one.at), body])?;
-            seqs.push(change.last_insert_rowid());
-        }
-        change.commit()?;
-        Ok(seqs)
+            for notice in notices {
+                if see.execute(params![print(notice), ns(now)])? == 0 {
+                    continue;
+                }
+                let wanting = receivers.iter().enumerate().filter(|(_, one)| one.wants(notice));
+                for (receiver, one) in wanting {
+                    let seq = put(change, &one.name, now, notice)?;
+                    taken.push(Taken { receiver, seq, notice: Arc::clone(notice) });
+                }
+            }
+            Ok(taken)
+        })
     }
 
     /// Removes notices that nobody will be told.
@@ -139,10 +134,7 @@ impl Store {
         seqs: &[i64],
         state: &State,
     ) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        remove(&change, seqs)?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+        self.change_of(receiver, state, |change| remove(change, seqs))
     }
 
     /// Makes a message of notices.
@@ -154,17 +146,10 @@ impl Store {
         state: &State,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        remove(&change, seqs)?;
-        let body = serde_json::to_string(&*parcel.bundle)?;
-        change
-            .prepare_cached(
-                "INSERT INTO parcel (id, receiver, body, tries, refusals, next, tried, at, is_dead)
-                 VALUES (?1, ?2, ?3, 0, 0, ?4, NULL, ?5, 0)",
-            )?
-            .execute(params![parcel.bundle.id, receiver, body, ns(parcel.next), ns(now)])?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+        self.change_of(receiver, state, |change| {
+            remove(change, seqs)?;
+            put_parcel(change, receiver, parcel, now)
+        })
     }
 
     /// A message was not taken, and is tried again.
@@ -174,22 +159,16 @@ impl Store {
         parcel: &Parcel,
         state: &State,
     ) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        change
-            .prepare_cached(
+        self.change_of(receiver, state, |change| {
+            let mut update = change.prepare_cached(
                 "UPDATE parcel SET tries = ?2, refusals = ?3, next = ?4, tried = ?5, is_dead = 0
                  WHERE id = ?1",
-            )?
-            .execute(params![
-                parcel.bundle.id,
-                count(parcel.tries),
-                count(parcel.refusals),
-                ns(parcel.next),
-                parcel.tried.map(ns)
-            ])?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+            )?;
+            let Parcel { bundle, tries, refusals, next, tried } = parcel;
+            let (tries, refusals) = (count(*tries), count(*refusals));
+            update.execute(params![bundle.id, tries, refusals, ns(*next), tried.map(ns)])?;
+            Ok(())
+        })
     }
 
     /// A receiver has the message.
@@ -199,10 +178,10 @@ impl Store {
         id: &str,
         state: &State,
     ) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        change.prepare_cached("DELETE FROM parcel WHERE id = ?1")?.execute(params![id])?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+        self.change_of(receiver, state, |change| {
+            change.prepare_cached("DELETE FROM parcel WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        })
     }
 
     /// A message is not tried again; kept in case an operator wants it to be.
@@ -212,47 +191,60 @@ impl Store {
         id: &str,
         state: &State,
     ) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        change
-            .prepare_cached("UPDATE parcel SET is_dead = 1 WHERE id = ?1")?
-            .execute(params![id])?;
-        let most = i64::try_from(PARCELS_DEAD_MAX).unwrap_or(i64::MAX);
-        change
-            .prepare_cached(
+        self.change_of(receiver, state, |change| {
+            change.prepare_cached("UPDATE parcel SET is_dead = 1 WHERE id = ?1")?.execute([id])?;
+            let mut forget = change.prepare_cached(
                 "DELETE FROM parcel WHERE is_dead = 1 AND receiver = ?1 AND place NOT IN
                  (SELECT place FROM parcel WHERE is_dead = 1 AND receiver = ?1
                   ORDER BY place DESC LIMIT ?2)",
-            )?
-            .execute(params![receiver, most])?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+            )?;
+            forget.execute(params![receiver, count(PARCELS_DEAD_MAX)])?;
+            Ok(())
+        })
+    }
+
+    /// Writes all that waits for a receiver anew, after a time in which nothing could be written;
+    /// gives back the numbers of `entries`.
+    pub(crate) fn replace<'a>(
+        &mut self,
+        receiver: &str,
+        state: &State,
+        entries: impl Iterator<Item = &'a Entry>,
+        parcels: impl Iterator<Item = &'a Parcel>,
+        now: Timestamp,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.change_of(receiver, state, |change| {
+            change.execute("DELETE FROM notice WHERE receiver = ?1", [receiver])?;
+            change.execute("DELETE FROM parcel WHERE receiver = ?1 AND is_dead = 0", [receiver])?;
+            for parcel in parcels {
+                put_parcel(change, receiver, parcel, now)?;
+            }
+            entries.map(|entry| put(change, receiver, entry.at, &entry.notice)).collect()
+        })
     }
 
     /// The messages that were given up come back.
     pub(crate) fn revive(&mut self, receiver: &str) -> Result<Vec<Arc<Bundle>>, StoreError> {
-        let change = self.connection.transaction()?;
-        let bodies = {
+        let bodies = self.change(|change| {
             let mut query = change.prepare_cached(
                 "SELECT body FROM parcel WHERE receiver = ?1 AND is_dead = 1 ORDER BY place",
             )?;
             let rows = query.query_map([receiver], |row| row.get::<_, String>(0))?;
-            rows.collect::<Result<Vec<_>, _>>()?
-        };
-        change
-            .prepare_cached(
-                "UPDATE parcel SET is_dead = 0, tries = 0, refusals = 0, tried = NULL
-                 WHERE receiver = ?1 AND is_dead = 1",
-            )?
-            .execute([receiver])?;
-        change.commit()?;
+            let bodies = rows.collect::<Result<Vec<_>, _>>()?;
+            change
+                .prepare_cached(
+                    "UPDATE parcel SET is_dead = 0, tries = 0, refusals = 0, tried = NULL
+                     WHERE receiver = ?1 AND is_dead = 1",
+                )?
+                .execute([receiver])?;
+            Ok(bodies)
+        })?;
         bodies.iter().map(|body| Ok(Arc::new(serde_json::from_str(body)?))).collect()
     }
 
     /// Keeps what is known of a receiver.
     pub(crate) fn remember(&mut self, receiver: &str, state: &State) -> Result<(), StoreError> {
-        let change = self.connection.transaction()?;
-        remember(&change, receiver, state)?;
-        Ok(change.commit()?)
+        self.change_of(receiver, state, |_change| Ok(()))
     }
 
     /// What is known of a receiver, and what waits for it.
@@ -297,12 +289,12 @@ impl Store {
         let mut parcels = Vec::new();
         for row in rows {
             let (body, tries, refusals, next, tried) = row?;
-            let count = |number| usize::try_from(number).unwrap_or_default();
+            let number = |number| usize::try_from(number).unwrap_or_default();
             if let Ok(bundle) = serde_json::from_str(&body) {
                 parcels.push(Parcel {
                     bundle: Arc::new(bundle),
-                    tries: count(tries),
-                    refusals: count(refusals),
+                    tries: number(tries),
+                    refusals: number(refusals),
                     next: from_ns(next),
                     tried: tried.map(from_ns),
                 });
@@ -315,20 +307,86 @@ impl Store {
     pub(crate) fn forget_old(&mut self, now: Timestamp) -> Result<(), StoreError> {
         // Twice as long: what waits is dropped, and counted, by whoever it waits for.
         let limit = ns(now).saturating_sub(ns(Timestamp::from_unix_ns(0).saturating_add(KEEP * 2)));
+        self.change(|change| {
+            change.execute("DELETE FROM notice WHERE at < ?1", [limit])?;
+            change.execute("DELETE FROM parcel WHERE at < ?1", [limit])?;
+            change.execute("DELETE FROM seen WHERE at < ?1", [limit])?;
+            change.execute(
+                "DELETE FROM seen WHERE print IN
+                 (SELECT print FROM seen ORDER BY at DESC LIMIT -1 OFFSET ?1)",
+                [SEEN_MAX],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// All of `work`, or nothing of it.
+    fn change<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let change = self.connection.transaction()?;
-        change.execute("DELETE FROM notice WHERE at < ?1", [limit])?;
-        change.execute("DELETE FROM parcel WHERE at < ?1", [limit])?;
-        change.execute("DELETE FROM seen WHERE at < ?1", [limit])?;
-        change.execute(
-            "DELETE FROM seen WHERE print IN
-             (SELECT print FROM seen ORDER BY at DESC LIMIT -1 OFFSET ?1)",
-            [SEEN_MAX],
-        )?;
-        Ok(change.commit()?)
+        let done = work(&change)?;
+        change.commit()?;
+        Ok(done)
+    }
+
+    /// All of `work`, and what is known of `receiver` then.
+    fn change_of<T>(
+        &mut self,
+        receiver: &str,
+        state: &State,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.change(|change| {
+            let done = work(change)?;
+            remember(change, receiver, state)?;
+            Ok(done)
+        })
     }
 }
 
-fn remove(change: &Transaction<'_>, seqs: &[i64]) -> rusqlite::Result<()> {
+fn put(
+    change: &Transaction<'_>,
+    receiver: &str,
+    at: Timestamp,
+    notice: &Notice,
+) -> Result<i64, StoreError> {
+    let body = serde_json::to_string(notice)?;
+    change
+        .prepare_cached("INSERT INTO notice (receiver, at, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![receiver, ns(at), body])?;
+    Ok(change.last_insert_rowid())
+}
+
+fn put_parcel(
+    change: &Transaction<'_>,
+    receiver: &str,
+    parcel: &Parcel,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Parcel { bundle, tries, refusals, next, tried } = parcel;
+    let body = serde_json::to_string(&**bundle)?;
+    let (tries, refusals) = (count(*tries), count(*refusals));
+    change
+        .prepare_cached(
+            "INSERT INTO parcel (id, receiver, body, tries, refusals, next, tried, at, is_dead)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)",
+        )?
+        .execute(params![
+            bundle.id,
+            receiver,
+            body,
+            tries,
+            refusals,
+            ns(*next),
+            tried.map(ns),
+            ns(now)
+        ])?;
+    Ok(())
+}
+
+fn remove(change: &Transaction<'_>, seqs: &[i64]) -> Result<(), StoreError> {
     let mut delete = change.prepare_cached("DELETE FROM notice WHERE seq = ?1")?;
     for seq in seqs {
         delete.execute([seq])?;
@@ -363,10 +421,37 @@ fn print(notice: &Notice) -> Vec<u8> {
     digest(&SHA256, text.as_bytes()).as_ref().iter().take(16).copied().collect()
 }
 
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn ns(time: Timestamp) -> i64 {
     i64::try_from(time.unix_ns()).unwrap_or(i64::MAX)
 }
 
 fn from_ns(ns: i64) -> Timestamp {
     Timestamp::from_unix_ns(u64::try_from(ns).unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::Store;
+
+    /// How much the file may grow: what a full disk does, without one.
+    pub(crate) enum Pages {
+        NoMore,
+        Any,
+    }
+
+    impl Store {
+        pub(crate) fn allow_pages(&self, pages: Pages) {
+            let most: i64 = match pages {
+                // `SQLite` takes as many as there are.
+                Pages::NoMore => 1,
+                Pages::Any => 1 << 30,
+            };
+            let query = format!("PRAGMA max_page_count = {most}");
+            self.connection.query_row(&query, [], |row| row.get::<_, i64>(0)).unwrap();
+        }
+    }
 }

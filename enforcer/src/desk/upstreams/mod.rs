@@ -17,9 +17,10 @@ use std::time::Duration;
 use enforcer_admin::call::{
     HostOrder, HostState, HostWish, UpstreamChanged, UpstreamOrder, UpstreamRow, Upstreams,
 };
-use enforcer_admin::{Answer, Refusal, RefusalKind};
+use enforcer_admin::{Answer, Peer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, Record, Ticket, UpstreamChange, UpstreamEvent};
 use enforcer_model::{Author, Expiry, Moment};
+use enforcer_notify::{Kind, Notice, Severity};
 use enforcer_proxy::Cut;
 use enforcer_upstream::{Fleet, UpstreamView};
 use tracing::{error, info};
@@ -59,6 +60,7 @@ impl Desk {
     pub(super) async fn order_upstream(
         &mut self,
         order: UpstreamOrder,
+        peer: Peer,
         by: &Author,
     ) -> Result<Answer, Refusal> {
         let now = self.clock.now();
@@ -94,9 +96,28 @@ impl Desk {
                 let cut = Cut::Host { upstream: upstream.into(), host: row.name.as_str().into() };
                 self.tokens.connections.tell(cut);
             }
+            // Of a decision that was carried out, whoever approved it, the decision tells.
+            if peer.pid.is_some() {
+                self.notifier.tell(isolated(changed, by, now));
+            }
         }
         self.clerk.recorded(&verb, arguments, by, done).await
     }
+}
+
+fn isolated(changed: &UpstreamChanged, by: &Author, now: Moment) -> Notice {
+    let title = format!("{} gets nothing more: isolated by {by}", changed.target);
+    let mut notice = Notice::new(Kind::UpstreamIsolated, Severity::Error, now.wall, &title)
+        .with_text(&format!("undo: `enforcer upstream restore {}`", changed.target))
+        .with_about(format!("upstream:{}", changed.target))
+        .with_fact("cut", changed.cut);
+    if let Author::Operator { name, .. } = by {
+        notice = notice.by_operator(name);
+    }
+    if let Some(until) = changed.until {
+        notice = notice.with_fact("until", until);
+    }
+    notice
 }
 
 impl UpstreamDesk {

@@ -282,6 +282,8 @@ pub struct Notice {
     pub about: Option<Entity>,
     /// One sentence.
     pub text: String,
+    /// The operator who had it so; none where nobody did.
+    pub by: Option<Author>,
     /// When.
     pub at: Timestamp,
 }
@@ -296,12 +298,16 @@ pub enum NoticeKind {
     Ended,
     /// The incident level changed.
     Level,
+    /// An operator has decided.
+    Decided,
     /// An incident was opened.
     Opened,
     /// A rule's rung is to tell.
     Told,
     /// A decision is in force.
     Acted,
+    /// An upstream gets nothing more.
+    Isolated,
     /// A decision waits for an operator.
     Approval,
     /// A decision failed, or took effect in part.
@@ -317,9 +323,11 @@ impl NoticeKind {
             Self::Closed => "closed",
             Self::Ended => "ended",
             Self::Level => "level",
+            Self::Decided => "decided",
             Self::Opened => "opened",
             Self::Told => "told",
             Self::Acted => "acted",
+            Self::Isolated => "isolated",
             Self::Approval => "approval",
             Self::Failed => "failed",
             Self::Limited => "limited",

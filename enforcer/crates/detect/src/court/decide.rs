@@ -131,6 +131,7 @@ impl Court {
                                 rule: Some(Arc::clone(&finding.rule)),
                                 about: Some(target.clone()),
                                 text: format!("{}; operators are asked from here on", breach.why),
+                                by: None,
                                 at: now,
                             }));
                         }
@@ -441,6 +442,7 @@ pub(super) fn notice(
         rule: Some(Arc::clone(&decision.rule)),
         about: Some(decision.target.clone()),
         text,
+        by: None,
         at: now,
     }
 }

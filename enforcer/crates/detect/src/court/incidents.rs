@@ -103,6 +103,7 @@ impl Court {
                     rule: Some(Arc::clone(&finding.rule)),
                     about: Some(finding.about.clone()),
                     text: finding.explanation(),
+                    by: None,
                     at: now,
                 }));
             }
@@ -168,9 +169,10 @@ impl Court {
         steps: &mut Vec<Step>,
     ) {
         let Some(incident) = self.tables.incidents.get_mut(&id) else { return };
+        let told = incident_notice(incident, NoticeKind::Closed, reason, now).had_by(&by);
         incident.closed = Some(Closed { at: now, by, reason: reason.to_owned() });
         steps.push(Step::Record(Entry::Incident(IncidentEvent::Closed, incident.clone())));
-        steps.push(Step::Notify(incident_notice(incident, NoticeKind::Closed, reason, now)));
+        steps.push(Step::Notify(told));
         self.tables.forget_keys(id);
         self.tables.open.remove(&id);
     }
@@ -254,7 +256,15 @@ pub(super) fn incident_notice(
         rule: incident.rules.first().cloned(),
         about: incident.about.first().cloned(),
         text: text.to_owned(),
+        by: None,
         at: now,
+    }
+}
+
+impl Notice {
+    /// The same with `author`, where that is an operator.
+    pub(super) fn had_by(self, author: &Author) -> Self {
+        Self { by: matches!(author, Author::Operator { .. }).then(|| author.clone()), ..self }
     }
 }
 

@@ -90,11 +90,19 @@ impl Court {
             return steps;
         }
         let is_whole = state == State::InForce;
-        let news = if is_whole { NoticeKind::Acted } else { NoticeKind::Failed };
+        let news = match is_whole {
+            true if decision.action == Action::IsolateUpstream => NoticeKind::Isolated,
+            true => NoticeKind::Acted,
+            false => NoticeKind::Failed,
+        };
         let why = detail.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = format!("{} {}{why}", decision.action, decision.target);
         steps.push(record(event, &decision, Author::Agent, detail));
-        steps.push(Step::Notify(notice(&decision, news, text, now)));
+        let mut told = notice(&decision, news, text, now);
+        if is_whole {
+            told = told.had_by(&decision.author);
+        }
+        steps.push(Step::Notify(told));
         steps
     }
 
@@ -144,11 +152,14 @@ impl Court {
         let is_told = decision.action == Action::Notify;
         decision.state = if is_told { State::InForce } else { State::Ordered };
         let decision = decision.clone();
-        let mut steps = vec![record(DecisionEvent::Approved, &decision, by, None)];
+        let mut steps = vec![
+            decided("approved", &decision, &by, now),
+            record(DecisionEvent::Approved, &decision, by.clone(), None),
+        ];
         steps.push(match is_told {
             true => {
                 let text = decision.reason.clone();
-                Step::Notify(notice(&decision, NoticeKind::Told, text, now))
+                Step::Notify(notice(&decision, NoticeKind::Told, text, now).had_by(&by))
             }
             false => Step::Act(decision),
         });
@@ -173,7 +184,10 @@ impl Court {
         }
         (decision.state, decision.changed) = (State::Rejected, now);
         decision.until = now.saturating_add(decision.ttl);
-        Ok(vec![record(DecisionEvent::Rejected, decision, by, reason)])
+        Ok(vec![
+            decided("rejected", decision, &by, now),
+            record(DecisionEvent::Rejected, decision, by, reason),
+        ])
     }
 
     /// Takes back what a decision does; it is not decided again before its time would have been
@@ -199,8 +213,9 @@ impl Court {
         (decision.state, decision.changed) = (State::RolledBack, now);
         let decision = decision.clone();
         let text = format!("taken back by {by}: {} {}", decision.action, decision.target);
+        let told = notice(&decision, NoticeKind::Ended, text, now).had_by(&by);
         let mut steps = vec![record(DecisionEvent::RolledBack, &decision, by, reason)];
-        steps.push(Step::Notify(notice(&decision, NoticeKind::Ended, text, now)));
+        steps.push(Step::Notify(told));
         // What is still being carried out is undone when it is known how.
         if decision.effect.is_some() {
             steps.push(Step::Undo(decision));
@@ -276,6 +291,7 @@ impl Court {
         }
         self.attach(incident, decision.id, &mut steps);
         let by = decision.author.clone();
+        steps.push(decided("ordered", &decision, &by, now));
         steps.push(record(DecisionEvent::Ordered, &decision, by, None));
         steps.push(Step::Act(decision));
         Ok(steps)
@@ -353,4 +369,10 @@ impl Court {
         let incident = self.tables.incidents.get(&id)?;
         Some(Entry::Incident(IncidentEvent::Went, incident.clone()))
     }
+}
+
+/// Tells those who were asked that somebody has taken it up.
+fn decided(what: &str, decision: &Decision, by: &Author, now: Timestamp) -> Step {
+    let text = format!("{what} by {by}: {} {}", decision.action, decision.target);
+    Step::Notify(notice(decision, NoticeKind::Decided, text, now).had_by(by))
 }

@@ -80,6 +80,7 @@ impl Court {
                 rule: None,
                 about: None,
                 text: format!("{waiting} decisions wait for an operator: `enforcer incident list`"),
+                by: None,
                 at: now,
             }));
         }

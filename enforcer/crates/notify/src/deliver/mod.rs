@@ -36,12 +36,9 @@ pub enum Outcome {
 pub struct Courier;
 
 impl Courier {
-    /// Carries `job` out, within the time that its receiver has.
+    /// Carries `job` out, each of its requests within the time that its receiver has.
     pub async fn deliver(job: &Job, clock: &dyn Clock) -> Outcome {
-        let patience = job.receiver.timeout;
-        let delivered = tokio::time::timeout(patience, deliver(job, clock.now().wall)).await;
-        delivered
-            .unwrap_or_else(|_elapsed| Outcome::failed(format!("no answer within {patience:?}")))
+        deliver(job, clock.now().wall).await
     }
 }
 
@@ -111,9 +108,11 @@ async fn deliver(job: &Job, now: Timestamp) -> Outcome {
         }
         (Form::Syslog { target, format, facility }, Some(bundle)) => {
             let messages = syslog::messages(bundle, *format, *facility, host);
-            match write(receiver, target, &messages).await {
-                Ok(()) => Outcome::Delivered(said_of(target, bundle)),
-                Err(error) => Outcome::failed(chain(&error)),
+            let patience = receiver.timeout;
+            match tokio::time::timeout(patience, write(receiver, target, &messages)).await {
+                Ok(Ok(())) => Outcome::Delivered(said_of(target, bundle)),
+                Ok(Err(error)) => Outcome::failed(chain(&error)),
+                Err(_elapsed) => Outcome::failed(format!("not written within {patience:?}")),
             }
         }
         // Only Alertmanager is told anything again.

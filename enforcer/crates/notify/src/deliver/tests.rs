@@ -150,6 +150,62 @@ async fn one_that_hangs_has_its_time_and_no_more_and_an_endless_answer_is_not_re
 }
 
 #[tokio::test]
+async fn a_status_counts_though_the_body_behind_it_comes_drop_by_drop() {
+    let drips = TcpListener::bind("127.0.0.1:0").unwrap();
+    let job = job(http(drips.local_addr().unwrap()), &["127.0.0.1/32"]);
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    let dripping = thread::spawn(move || {
+        let (mut stream, _) = drips.accept().unwrap();
+        assert!(stream.read(&mut [0; 8_192]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nt").unwrap();
+        // It keeps the connection open and the body short until the delivery is over.
+        end.recv().unwrap_err();
+    });
+
+    let outcome = Courier::deliver(&job, &SystemClock).await;
+
+    drop(ended);
+    dripping.join().unwrap();
+    assert!(
+        matches!(&outcome, Outcome::Delivered(said) if said.starts_with("200 OK")),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_event_of_a_message_has_the_time_of_its_receiver() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut receiver = receiver("page");
+    receiver.permits.allow("127.0.0.1/32").unwrap();
+    receiver.timeout = Duration::from_millis(500);
+    receiver.form = Form::PagerDuty {
+        target: http(listener.local_addr().unwrap()),
+        routing_key: crate::Routing::new("R0UT1NG").unwrap(),
+    };
+    let test = Notice::new(Kind::Test, Severity::Info, Timestamp::from_unix_ns(1), "a test");
+    let bundle = Some(Arc::new(Bundle::single("msg_02".to_owned(), test)));
+    let job = Job { bundle, ..of(receiver) };
+    let serving = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 8_192];
+            let read = stream.read(&mut buffer).unwrap();
+            asked.push(String::from_utf8_lossy(&buffer[..read]).into_owned());
+            // Both together take longer than one may.
+            thread::sleep(Duration::from_millis(300));
+            stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+        asked
+    });
+
+    let outcome = Courier::deliver(&job, &SystemClock).await;
+
+    assert_eq!(outcome, Outcome::Delivered("202 Accepted".to_owned()));
+    assert_eq!(serving.join().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn syslog_goes_over_datagrams_streams_with_counts_and_the_local_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");

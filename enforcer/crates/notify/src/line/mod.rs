@@ -203,6 +203,18 @@ impl Line {
         self.parcels = parcels.into();
     }
 
+    /// All that waits, to be written down anew.
+    pub(crate) fn all(&self) -> (impl Iterator<Item = &Entry>, impl Iterator<Item = &Parcel>) {
+        (self.waiting.iter(), self.parcels.iter())
+    }
+
+    /// What waits has these numbers from here on, in the order of [`Line::all`].
+    pub(crate) fn renumber(&mut self, seqs: &[i64]) {
+        for (entry, seq) in self.waiting.iter_mut().zip(seqs) {
+            entry.seq = *seq;
+        }
+    }
+
     /// Takes one up; gives back those that have no room.
     pub(crate) fn take(&mut self, entry: Entry) -> Vec<i64> {
         self.recent.push_back(entry.at);
@@ -468,7 +480,7 @@ impl Line {
                 count: 0,
             });
             group.severity = group.severity.max(entry.notice.severity());
-            group.is_urgent |= entry.notice.kind().is_urgent();
+            group.is_urgent |= entry.notice.is_urgent();
             group.count += 1;
         }
         let interval = self.receiver.group_interval;

@@ -117,6 +117,22 @@ fn a_message_that_is_not_taken_is_tried_by_the_table_with_one_id_and_then_given_
 }
 
 #[test]
+fn that_an_operator_has_taken_it_up_is_told_at_once() {
+    let mut line = line();
+    finding(&mut line, 1, 0, Severity::Error, "INC-1");
+    send(&mut line, 5).unwrap();
+    line.settle(&taken(), at(5), 0);
+    let decided = Notice::new(Kind::DecisionMade, Severity::Warning, at(6), "approved")
+        .with_incident("INC-1")
+        .by_operator("alice");
+
+    line.take(Entry { seq: 2, at: at(6), notice: Arc::new(decided) });
+
+    let told = send(&mut line, 11).unwrap();
+    assert!(told.incidents[0].is_taken_up);
+}
+
+#[test]
 fn a_receiver_that_is_back_after_a_day_gets_the_rest_as_a_digest_at_once() {
     let mut line = line();
     finding(&mut line, 0, 0, Severity::Warning, "INC-0");

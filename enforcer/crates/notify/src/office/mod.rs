@@ -10,7 +10,7 @@ use enforcer_model::Timestamp;
 
 use crate::bundle::Bundle;
 use crate::forms::alertmanager::Firing;
-use crate::line::{Due, Entry, Line, Settled, Task};
+use crate::line::{Due, Entry, Formed, Line, Settled, Task};
 use crate::store::{Store, StoreError, Taken};
 use crate::{Kind, Notice, Outcome, Receiver, Severity, Standing};
 
@@ -20,6 +20,14 @@ pub struct Office {
     store: Store,
     lines: Vec<Post>,
     host: Arc<str>,
+    disk: Disk,
+}
+
+/// Whether what waits is on disk as well.
+#[derive(Debug)]
+enum Disk {
+    Well,
+    Failed { why: String, is_told: bool },
 }
 
 #[derive(Debug)]
@@ -87,12 +95,36 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// The disk takes nothing: notices are told from memory, and would not survive a crash.
+    Unwritten {
+        /// What it says.
+        why: String,
+    },
+    /// All that waits is on disk again.
+    Written,
+}
+
+impl Disk {
+    /// What the disk gave; none where it failed, which is told with the next [`Office::mend`].
+    fn kept<T>(&mut self, done: Result<T, StoreError>) -> Option<T> {
+        match done {
+            Ok(done) => Some(done),
+            Err(error) => {
+                if matches!(self, Self::Well) {
+                    let cause = std::error::Error::source(&error);
+                    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                    *self = Self::Failed { why: format!("{error}{cause}"), is_told: false };
+                }
+                None
+            }
+        }
+    }
 }
 
 impl Office {
     /// For these receivers, with what waits in `store`; `host` is told as who speaks.
     pub fn new(store: Store, receivers: &[Arc<Receiver>], host: &str) -> Result<Self, StoreError> {
-        let mut office = Self { store, lines: Vec::new(), host: host.into() };
+        let mut office = Self { store, lines: Vec::new(), host: host.into(), disk: Disk::Well };
         office.adopt(receivers)?;
         Ok(office)
     }
@@ -118,59 +150,38 @@ impl Office {
         Ok(())
     }
 
-    /// Takes notices up, on disk; each once, however often it is told.
-    pub fn take(&mut self, notices: Vec<Notice>, now: Timestamp) -> Result<Vec<Event>, StoreError> {
-        let are_new = self.store.are_new(&notices, now)?;
-        let notices: Vec<_> = notices
-            .into_iter()
-            .zip(are_new)
-            .filter(|(_, is_new)| *is_new)
-            .map(|(n, _)| Arc::new(n))
-            .collect();
-        let wanted: Vec<(usize, &Arc<Notice>)> = notices
-            .iter()
-            .flat_map(|notice| {
-                let wants = |(_, post): &(usize, &Post)| post.line.receiver.wants(notice);
-                self.lines.iter().enumerate().filter(wants).map(move |(place, _)| (place, notice))
-            })
-            .collect();
-        let taken: Vec<_> = wanted
-            .iter()
-            .filter_map(|(place, notice)| {
-                let receiver = &self.lines.get(*place)?.line.receiver.name;
-                Some(Taken { receiver, notice, at: now })
-            })
-            .collect();
-        let seqs = self.store.take(&taken)?;
+    /// Takes notices up, on disk; each once, however often it is told. A disk that takes nothing
+    /// keeps nobody from being told.
+    pub fn take(&mut self, notices: Vec<Notice>, now: Timestamp) -> Vec<Event> {
+        let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
+        let receivers: Vec<_> =
+            self.lines.iter().map(|post| Arc::clone(&post.line.receiver)).collect();
+        let taken = self.disk.kept(self.store.take(&notices, &receivers, now));
+        let taken = taken.unwrap_or_else(|| unwritten(&notices, &receivers));
         let mut dropped: Vec<(usize, Vec<i64>)> = Vec::new();
-        for ((place, notice), seq) in wanted.into_iter().zip(seqs) {
+        for Taken { receiver: place, seq, notice } in taken {
             let Some(post) = self.lines.get_mut(place) else { continue };
-            let lost = post.line.take(Entry { seq, at: now, notice: Arc::clone(notice) });
+            let lost = post.line.take(Entry { seq, at: now, notice });
             match dropped.iter_mut().find(|(other, _)| *other == place) {
                 _ if lost.is_empty() => {}
                 Some((_, seqs)) => seqs.extend(lost),
                 None => dropped.push((place, lost)),
             }
         }
-        let mut events = Vec::new();
-        for (place, seqs) in dropped {
-            events.extend(self.drop_notices(place, &seqs, "the queue is full")?);
-        }
-        Ok(events)
+        let dropped = dropped.into_iter();
+        dropped
+            .filter_map(|(place, seqs)| self.drop_notices(place, &seqs, "the queue is full"))
+            .collect()
     }
 
     /// Tells everybody that notices were lost before they were taken up.
-    pub fn lost(&mut self, count: u64, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+    pub fn lost(&mut self, count: u64, now: Timestamp) -> Vec<Event> {
         let title = format!("{count} notices were lost: more came at once than could be taken up");
         self.take(vec![Notice::new(Kind::DeliveryTrouble, Severity::Error, now, &title)], now)
     }
 
     /// What is to be sent now.
-    pub fn jobs(
-        &mut self,
-        now: Timestamp,
-        mut random: impl FnMut() -> u64,
-    ) -> Result<Vec<Job>, StoreError> {
+    pub fn jobs(&mut self, now: Timestamp, mut random: impl FnMut() -> u64) -> Vec<Job> {
         let mut jobs = Vec::new();
         for post in &mut self.lines {
             if post.busy.is_some() {
@@ -180,7 +191,9 @@ impl Office {
             let Some((task, formed)) = post.line.next(now, id) else { continue };
             let name = Arc::clone(&post.line.receiver.name);
             if let Some(formed) = formed {
-                self.store.form(&name, &formed.parcel, &formed.seqs, &post.line.state, now)?;
+                let Formed { parcel, seqs } = formed;
+                let state = &post.line.state;
+                self.disk.kept(self.store.form(&name, &parcel, &seqs, state, now));
             }
             jobs.push(Job {
                 receiver: Arc::clone(&post.line.receiver),
@@ -194,7 +207,7 @@ impl Office {
             });
             post.busy = Some(task);
         }
-        Ok(jobs)
+        jobs
     }
 
     /// What came of the job of `receiver`.
@@ -204,49 +217,62 @@ impl Office {
         outcome: &Outcome,
         now: Timestamp,
         random: u64,
-    ) -> Result<Option<Event>, StoreError> {
-        let Some(post) = self.lines.iter_mut().find(|post| *post.line.receiver.name == *receiver)
-        else {
-            return Ok(None);
-        };
-        let bundle = match post.busy.take() {
-            Some(Task::Send(bundle)) => bundle,
-            Some(Task::Resend) => {
+    ) -> Option<Event> {
+        let post = self.lines.iter_mut().find(|post| *post.line.receiver.name == *receiver)?;
+        let bundle = match post.busy.take()? {
+            Task::Send(bundle) => bundle,
+            Task::Resend => {
                 post.line.resent(outcome, now);
-                self.store.remember(receiver, &post.line.state)?;
-                return Ok(None);
+                self.disk.kept(self.store.remember(receiver, &post.line.state));
+                return None;
             }
-            None => return Ok(None),
         };
         // An operator may have changed the line meanwhile.
         if post.line.first().is_none_or(|first| first.bundle.id != bundle.id) {
-            return Ok(None);
+            return None;
         }
         let settled = post.line.settle(outcome, now, random);
         let state = &post.line.state;
-        match settled {
-            Settled::Delivered => {
-                self.store.delivered(receiver, &bundle.id, state)?;
-                Ok(None)
-            }
+        let (kept, event) = match settled {
+            Settled::Delivered => (self.store.delivered(receiver, &bundle.id, state), None),
             Settled::Again | Settled::Disabled => {
-                if let Some(parcel) = post.line.first() {
-                    self.store.again(receiver, parcel, state)?;
-                }
-                Ok((settled == Settled::Disabled).then(|| Event::Disabled {
+                let first = post.line.first();
+                let kept = first.map_or(Ok(()), |first| self.store.again(receiver, first, state));
+                let event = (settled == Settled::Disabled).then(|| Event::Disabled {
                     receiver: receiver.to_owned(),
                     why: outcome.said().to_owned(),
-                }))
+                });
+                (kept, event)
             }
             Settled::GivenUp(bundle) => {
-                self.store.give_up(receiver, &bundle.id, state)?;
-                Ok(Some(Event::GivenUp {
+                let event = Event::GivenUp {
                     receiver: receiver.to_owned(),
                     count: bundle.count,
                     why: outcome.said().to_owned(),
-                }))
+                };
+                (self.store.give_up(receiver, &bundle.id, state), Some(event))
             }
+        };
+        self.disk.kept(kept);
+        event
+    }
+
+    /// Says when the disk begins to fail, and tries to write all that waits until it is written.
+    /// Call it every second.
+    pub fn mend(&mut self, now: Timestamp) -> Option<Event> {
+        let Disk::Failed { why, is_told } = &mut self.disk else { return None };
+        if !std::mem::replace(is_told, true) {
+            return Some(Event::Unwritten { why: why.clone() });
         }
+        for post in &mut self.lines {
+            let line = &mut post.line;
+            let (entries, parcels) = line.all();
+            let name = &line.receiver.name;
+            let seqs = self.store.replace(name, &line.state, entries, parcels, now).ok()?;
+            line.renumber(&seqs);
+        }
+        self.disk = Disk::Well;
+        Some(Event::Written)
     }
 
     /// When to ask for jobs again; receivers that are busy do not count.
@@ -260,15 +286,15 @@ impl Office {
     }
 
     /// Drops what is too old.
-    pub fn forget_old(&mut self, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+    pub fn forget_old(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
         for place in 0..self.lines.len() {
             let Some(post) = self.lines.get_mut(place) else { continue };
             let dropped = post.line.forget_old(now);
-            events.extend(self.drop_notices(place, &dropped, "nobody took them in three days")?);
+            events.extend(self.drop_notices(place, &dropped, "nobody took them in three days"));
         }
-        self.store.forget_old(now)?;
-        Ok(events)
+        self.disk.kept(self.store.forget_old(now));
+        events
     }
 
     /// How every receiver is.
@@ -292,38 +318,22 @@ impl Office {
     }
 
     /// What came of trying `receiver` out: one that takes a test works again.
-    pub fn tested(
-        &mut self,
-        receiver: &str,
-        outcome: &Outcome,
-        now: Timestamp,
-    ) -> Result<Option<Event>, StoreError> {
+    pub fn tested(&mut self, receiver: &str, outcome: &Outcome, now: Timestamp) -> Option<Event> {
         if !matches!(outcome, Outcome::Delivered(_)) {
-            return Ok(None);
+            return None;
         }
-        let enabled = self.enable(receiver, "it took a test")?;
-        if let Some(post) = self.post(receiver) {
-            post.line.well(now);
-            let state = post.line.state.clone();
-            self.store.remember(receiver, &state)?;
-        }
-        Ok(enabled.flatten())
+        let enabled = self.enable(receiver, "it took a test").flatten();
+        self.post(receiver)?.line.well(now);
+        self.remember(receiver);
+        enabled
     }
 
     /// Sends to `receiver` again, whatever it said; outer none: there is no such receiver.
-    pub fn enable(
-        &mut self,
-        receiver: &str,
-        why: &str,
-    ) -> Result<Option<Option<Event>>, StoreError> {
-        let Some(post) = self.post(receiver) else { return Ok(None) };
-        let was_disabled = post.line.enable();
-        let state = post.line.state.clone();
-        self.store.remember(receiver, &state)?;
-        Ok(Some(
-            was_disabled
-                .then(|| Event::Enabled { receiver: receiver.to_owned(), why: why.to_owned() }),
-        ))
+    pub fn enable(&mut self, receiver: &str, why: &str) -> Option<Option<Event>> {
+        let was_disabled = self.post(receiver)?.line.enable();
+        self.remember(receiver);
+        let event = Event::Enabled { receiver: receiver.to_owned(), why: why.to_owned() };
+        Some(was_disabled.then_some(event))
     }
 
     /// Tries what waits for `receiver` now, messages that were given up included; says how many
@@ -345,20 +355,31 @@ impl Office {
         self.lines.iter_mut().find(|post| *post.line.receiver.name == *receiver)
     }
 
-    fn drop_notices(
-        &mut self,
-        place: usize,
-        seqs: &[i64],
-        why: &'static str,
-    ) -> Result<Option<Event>, StoreError> {
-        let Some(post) = self.lines.get(place).filter(|_| !seqs.is_empty()) else {
-            return Ok(None);
+    fn remember(&mut self, receiver: &str) {
+        let Some(post) = self.lines.iter().find(|post| *post.line.receiver.name == *receiver)
+        else {
+            return;
         };
-        let receiver = &post.line.receiver.name;
-        self.store.drop_notices(receiver, seqs, &post.line.state)?;
-        let count = u64::try_from(seqs.len()).unwrap_or(u64::MAX);
-        Ok(Some(Event::Dropped { receiver: receiver.to_string(), count, why }))
+        self.disk.kept(self.store.remember(receiver, &post.line.state));
     }
+
+    fn drop_notices(&mut self, place: usize, seqs: &[i64], why: &'static str) -> Option<Event> {
+        let post = self.lines.get(place).filter(|_| !seqs.is_empty())?;
+        let receiver = &post.line.receiver.name;
+        self.disk.kept(self.store.drop_notices(receiver, seqs, &post.line.state));
+        let count = u64::try_from(seqs.len()).unwrap_or(u64::MAX);
+        Some(Event::Dropped { receiver: receiver.to_string(), count, why })
+    }
+}
+
+/// What is taken up without a disk; it has no number there.
+fn unwritten(notices: &[Arc<Notice>], receivers: &[Arc<Receiver>]) -> Vec<Taken> {
+    const NUMBER: i64 = -1;
+    let each = notices.iter().flat_map(|notice| {
+        let wanting = receivers.iter().enumerate().filter(|(_, one)| one.wants(notice));
+        wanting.map(|(receiver, _)| Taken { receiver, seq: NUMBER, notice: Arc::clone(notice) })
+    });
+    each.collect()
 }
 
 #[cfg(test)]

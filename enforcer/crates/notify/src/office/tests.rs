@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::receiver::tests::receiver;
+use crate::store::tests::Pages;
 use crate::{Permits, Target};
 
 fn at(seconds: u64) -> Timestamp {
@@ -30,12 +31,12 @@ fn jobs(office: &mut Office, seconds: u64) -> Vec<(String, Arc<Bundle>)> {
         number += 1;
         number
     };
-    let jobs = office.jobs(at(seconds), random).unwrap();
+    let jobs = office.jobs(at(seconds), random);
     jobs.into_iter().map(|job| (job.receiver.name.to_string(), job.bundle.unwrap())).collect()
 }
 
 fn settle(office: &mut Office, name: &str, outcome: &Outcome, seconds: u64) -> Option<Event> {
-    office.settle(name, outcome, at(seconds), 0).unwrap()
+    office.settle(name, outcome, at(seconds), 0)
 }
 
 fn taken() -> Outcome {
@@ -50,7 +51,7 @@ fn failed() -> Outcome {
 fn what_was_taken_up_survives_a_crash_and_a_message_keeps_its_id() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = office(folder.path(), &["one"]);
-    before.take(vec![notice(0), notice(1)], at(1)).unwrap();
+    before.take(vec![notice(0), notice(1)], at(1));
     let sent = jobs(&mut before, 10);
     // Nothing is closed, nothing is said: as after kill -9.
     drop(before);
@@ -73,13 +74,13 @@ fn what_was_taken_up_survives_a_crash_and_a_message_keeps_its_id() {
 fn the_same_notice_is_told_once_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = office(folder.path(), &["one"]);
-    before.take(vec![notice(0), notice(0)], at(1)).unwrap();
+    before.take(vec![notice(0), notice(0)], at(1));
     assert_eq!(jobs(&mut before, 10)[0].1.count, 1);
     settle(&mut before, "one", &taken(), 10);
     drop(before);
 
     let mut after = office(folder.path(), &["one"]);
-    after.take(vec![notice(0)], at(20)).unwrap();
+    after.take(vec![notice(0)], at(20));
     assert_eq!(jobs(&mut after, 10_000), []);
 }
 
@@ -87,7 +88,7 @@ fn the_same_notice_is_told_once_also_after_a_restart() {
 fn a_group_that_was_just_told_is_not_told_again_because_of_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = office(folder.path(), &["one"]);
-    before.take(vec![notice(0)], at(1)).unwrap();
+    before.take(vec![notice(0)], at(1));
     jobs(&mut before, 10);
     settle(&mut before, "one", &taken(), 10);
     drop(before);
@@ -95,7 +96,7 @@ fn a_group_that_was_just_told_is_not_told_again_because_of_a_restart() {
     let mut after = office(folder.path(), &["one"]);
     let more = Notice::new(Kind::IncidentChanged, Severity::Error, at(20), "more of it")
         .with_incident("INC-0");
-    after.take(vec![more], at(20)).unwrap();
+    after.take(vec![more], at(20));
 
     assert_eq!(jobs(&mut after, 309), []);
     assert_eq!(jobs(&mut after, 310).len(), 1);
@@ -105,13 +106,13 @@ fn a_group_that_was_just_told_is_not_told_again_because_of_a_restart() {
 fn a_receiver_that_hangs_or_fails_delays_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let mut office = office(folder.path(), &["hangs", "fails", "works"]);
-    office.take(vec![notice(0)], at(0)).unwrap();
+    office.take(vec![notice(0)], at(0));
     let names: Vec<_> = jobs(&mut office, 5).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["hangs", "fails", "works"]);
     settle(&mut office, "fails", &failed(), 6);
     settle(&mut office, "works", &taken(), 6);
 
-    office.take(vec![notice(1)], at(7)).unwrap();
+    office.take(vec![notice(1)], at(7));
 
     let names: Vec<_> = jobs(&mut office, 12).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["fails", "works"], "one hangs, and is not asked twice at once");
@@ -121,7 +122,7 @@ fn a_receiver_that_hangs_or_fails_delays_no_other() {
 fn one_that_is_gone_stays_disabled_over_a_restart_until_it_takes_a_test() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = office(folder.path(), &["one"]);
-    before.take(vec![notice(0)], at(0)).unwrap();
+    before.take(vec![notice(0)], at(0));
     jobs(&mut before, 5);
     let gone = settle(&mut before, "one", &Outcome::Gone("410 Gone".to_owned()), 5);
     assert!(matches!(gone, Some(Event::Disabled { .. })));
@@ -130,9 +131,9 @@ fn one_that_is_gone_stays_disabled_over_a_restart_until_it_takes_a_test() {
     let mut after = office(folder.path(), &["one"]);
     assert_eq!(jobs(&mut after, 500_000), []);
     assert_eq!(after.standings(at(6))[0].disabled.as_ref().unwrap().1, "410 Gone");
-    assert_eq!(after.tested("one", &failed(), at(7)).unwrap(), None);
+    assert_eq!(after.tested("one", &failed(), at(7)), None);
     assert_eq!(jobs(&mut after, 7), []);
-    let enabled = after.tested("one", &taken(), at(8)).unwrap();
+    let enabled = after.tested("one", &taken(), at(8));
     assert!(matches!(enabled, Some(Event::Enabled { .. })));
     assert_eq!(jobs(&mut after, 8).len(), 1);
 }
@@ -141,7 +142,7 @@ fn one_that_is_gone_stays_disabled_over_a_restart_until_it_takes_a_test() {
 fn what_was_given_up_is_kept_for_an_operator_who_wants_it_sent() {
     let folder = tempfile::tempdir().unwrap();
     let mut office = office(folder.path(), &["one"]);
-    office.take(vec![notice(0)], at(0)).unwrap();
+    office.take(vec![notice(0)], at(0));
     let first = jobs(&mut office, 5);
     let refused = Outcome::Refused("400 Bad Request".to_owned());
     settle(&mut office, "one", &refused, 5);
@@ -163,7 +164,7 @@ fn what_was_given_up_is_kept_for_an_operator_who_wants_it_sent() {
 fn a_reload_keeps_what_waits_and_a_receiver_that_comes_back_has_its_queue() {
     let folder = tempfile::tempdir().unwrap();
     let mut office = office(folder.path(), &["one", "two"]);
-    office.take(vec![notice(0)], at(0)).unwrap();
+    office.take(vec![notice(0)], at(0));
 
     office.adopt(&receivers(&["two"])).unwrap();
     assert_eq!(office.names(), ["two".into()]);
@@ -184,10 +185,38 @@ fn a_storm_fills_no_disk_and_what_was_dropped_is_an_event() {
     let mut office = office(folder.path(), &["one"]);
     let many = |from: u64| (from..from + 1_500).map(notice).collect();
 
-    assert_eq!(office.take(many(0), at(1)).unwrap(), []);
-    let events = office.take(many(1_500), at(2)).unwrap();
+    assert_eq!(office.take(many(0), at(1)), []);
+    let events = office.take(many(1_500), at(2));
 
     assert!(matches!(&*events, [Event::Dropped { count: 1_000, .. }]), "{events:?}");
     let [(_, digest)] = &*jobs(&mut office, 10) else { panic!() };
     assert_eq!((digest.count, digest.lost), (2_000, 1_000));
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_from_being_told_and_what_waits_is_written_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut office = office(folder.path(), &["one", "two"]);
+    office.take(vec![notice(0)], at(0));
+    assert_eq!(office.mend(at(0)), None);
+    office.store.allow_pages(Pages::NoMore);
+
+    // More than fits into the room that the file has already.
+    let many = |from: u64| (from..from + 60).map(notice).collect();
+    assert_eq!(office.take(many(1), at(1)), []);
+    assert!(matches!(office.mend(at(1)), Some(Event::Unwritten { .. })));
+    assert_eq!(office.mend(at(2)), None, "told once, and tried again");
+    let told = jobs(&mut office, 10);
+    assert_eq!(told.iter().map(|(_, bundle)| bundle.count).collect::<Vec<_>>(), [61, 61]);
+    settle(&mut office, "one", &taken(), 11);
+    settle(&mut office, "two", &failed(), 11);
+    office.take(many(100), at(12));
+
+    office.store.allow_pages(Pages::Any);
+    assert_eq!(office.mend(at(13)), Some(Event::Written));
+    assert_eq!(office.mend(at(14)), None);
+    drop(office);
+    let mut after = self::office(folder.path(), &["one", "two"]);
+    let waiting: Vec<_> = after.standings(at(15)).iter().map(|one| one.waiting).collect();
+    assert_eq!(waiting, [60, 121]);
 }

@@ -93,7 +93,7 @@ pub(super) static KEYS: &[Key] = &[
         "timeout",
         Shape::Span(MILLISECOND.saturating_mul(100), MINUTE),
         Need::Text("15s"),
-        "For one delivery, from the look-up of the name to the answer.",
+        "For one request, from the look-up of the name to the answer.",
     ),
     Key::optional(
         "allow_private",

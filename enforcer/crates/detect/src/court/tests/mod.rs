@@ -1,6 +1,7 @@
 //! The promises of the court.
 
 mod limits;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
