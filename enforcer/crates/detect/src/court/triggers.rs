@@ -29,6 +29,9 @@ pub struct TriggerPlan {
 /// A share of fewer logins says nothing.
 pub const LOGINS_MIN: u64 = 20;
 
+/// How often a level that is open is said to hold still: well inside what it holds for.
+const AGAIN: Duration = Duration::from_secs(20);
+
 /// Seconds that are looked at, each counted alone.
 const SECONDS: usize = 60;
 
@@ -49,8 +52,15 @@ struct State {
 enum Phase {
     /// Below its threshold.
     Off,
-    /// Its level is open; since when it has been quiet, if it is.
-    On { quiet_since: Option<Timestamp> },
+    /// Its level is open, or about to be.
+    On {
+        /// Since when it has been quiet, if it is.
+        quiet_since: Option<Timestamp>,
+        /// When it was said last that the level is to hold.
+        held: Timestamp,
+        /// Whether the level was seen to be open: to open it takes as long as a disk does.
+        is_open: bool,
+    },
     /// An operator has lowered the level; it may open again once it was quiet.
     StoodDown,
 }
@@ -165,28 +175,34 @@ impl State {
         match self.phase {
             Phase::Off => {
                 let why = reached?;
-                self.phase = Phase::On { quiet_since: None };
+                self.phase = Phase::On { quiet_since: None, held: now, is_open: false };
                 Some(plan.hold(why, true))
             }
             // Somebody wants it lower.
-            Phase::On { .. } if level < plan.level => {
+            Phase::On { is_open: true, .. } if level < plan.level => {
                 self.phase = if is_quiet { Phase::Off } else { Phase::StoodDown };
                 None
             }
-            Phase::On { quiet_since: Some(since) } if is_quiet => {
-                if now.since(since) < plan.quiet {
-                    return None;
+            Phase::On { quiet_since, held, is_open } => {
+                let is_open = is_open || level >= plan.level;
+                let since = if is_quiet { quiet_since.or(Some(now)) } else { None };
+                if since.is_some_and(|since| now.since(since) >= plan.quiet) {
+                    self.phase = Phase::Off;
+                    return Some(LevelStep::Relax { level: plan.level });
                 }
-                self.phase = Phase::Off;
-                Some(LevelStep::Relax { level: plan.level })
-            }
-            Phase::On { quiet_since: None } if is_quiet => {
-                self.phase = Phase::On { quiet_since: Some(now) };
-                Some(plan.hold("quiet now".to_owned(), false))
-            }
-            Phase::On { .. } => {
-                self.phase = Phase::On { quiet_since: None };
-                reached.map(|why| plan.hold(why, false))
+                let has_calmed = is_quiet && quiet_since.is_none();
+                // Neither at each look, nor so rarely that it ends in between.
+                let is_due = !is_quiet && now.since(held) >= AGAIN;
+                let held = if has_calmed || is_due { now } else { held };
+                self.phase = Phase::On { quiet_since: since, held, is_open };
+                match (has_calmed, is_due) {
+                    (true, _) => Some(plan.hold("quiet now".to_owned(), false)),
+                    (false, true) => {
+                        let why = reached.unwrap_or_else(|| "not quiet yet".to_owned());
+                        Some(plan.hold(why, false))
+                    }
+                    (false, false) => None,
+                }
             }
             Phase::StoodDown => {
                 if is_quiet {
@@ -281,6 +297,41 @@ mod tests {
         });
         let relaxed = relaxed.unwrap();
         assert!((700..760).contains(&relaxed), "{relaxed}");
+    }
+
+    #[test]
+    fn a_level_that_takes_its_time_to_open_is_not_taken_for_one_that_somebody_lowered() {
+        let mut triggers = with(plan());
+        for _ in 0..10 {
+            triggers.found(at(0));
+        }
+        assert_eq!(holds(&triggers.tick(0, 0, at(0))), 1);
+        assert!(triggers.tick(0, 0, at(1)).is_empty(), "not open yet");
+
+        let relaxed = (2..1_000).find(|second| {
+            triggers.tick(0, 2, at(*second)).contains(&LevelStep::Relax { level: 2 })
+        });
+
+        assert!(relaxed.is_some());
+    }
+
+    #[test]
+    fn what_goes_on_holds_its_level_without_saying_so_at_each_look() {
+        let mut triggers = with(plan());
+        let mut said = Vec::new();
+        for second in 0..300 {
+            triggers.found(at(second));
+            let level = if said.is_empty() { 0 } else { 2 };
+            let steps = triggers.tick(0, level, at(second));
+            said.extend(steps.iter().filter_map(|step| match step {
+                LevelStep::Hold { ttl, .. } => Some((second, *ttl)),
+                LevelStep::Relax { .. } => None,
+            }));
+        }
+
+        assert!(said.len() < 20, "{said:?}");
+        let is_kept = |pair: &[(u64, Duration)]| pair[1].0 - pair[0].0 < pair[0].1.as_secs();
+        assert!(said.windows(2).all(is_kept), "it never ends in between: {said:?}");
     }
 
     #[test]
