@@ -355,6 +355,7 @@ async fn serve(
     };
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
     let (loans, asked_for) = mpsc::channel(1);
+    let (watcher_loans, wanted) = mpsc::channel(1);
     let attending = thread("desk", Thread::Other, &stop, move || {
         control_runtime()?.block_on(desk.attend(incoming, asked_for))
     })?;
@@ -366,13 +367,13 @@ async fn serve(
         lock,
         reception: Reception::open(admin, calls.clone(), stop.clone())?,
         desk: loans,
+        watcher: watcher_loans,
         orders: orders.clone(),
         audit: audit.clone(),
         limits: Arc::clone(&limits),
         connections: Arc::clone(&shared.connections),
         spill: handover::spills(state).join(format!("{}.spill", std::process::id())),
     };
-    let succeeded = CancellationToken::new();
     let (signals, packets) = mpsc::channel(SIGNALS_MAX);
     let actor = Actor::new(orders.clone(), &calls, Arc::clone(&clock));
     let (hands, outcomes) = Hands::new(actor, notifier);
@@ -386,7 +387,7 @@ async fn serve(
             cases: asked,
             rules: rules_asked,
             profiles: profiles_asked,
-            succeeded: succeeded.clone(),
+            loans: wanted,
         },
         watcher::Means {
             policies: policies_seen,

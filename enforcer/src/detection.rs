@@ -99,7 +99,21 @@ impl Detection {
     }
 
     /// Puts another policy in force; rules that count as before keep what they have counted.
+    ///
+    /// The last word about what a rule may do holds: the policy's, where it says another mode than
+    /// before, else an operator's.
     pub(crate) fn replace(&mut self, policy: &Policy) {
+        let set: Vec<Arc<str>> = self.docket.court().modes().keys().cloned().collect();
+        for id in set {
+            let before = self.rules.plan(&id).map(|plan| plan.mode);
+            let after = policy.detection().rules.iter().find(|plan| plan.id == id);
+            if let (Some(before), Some(after)) = (before, after)
+                && before != after.mode
+            {
+                info!(rule = %id, "the policy says anew what it may do; `rules mode` no longer counts");
+                self.docket.set_mode(id, None);
+            }
+        }
         self.rules.replace(&policy.detection().rules);
         self.keeper.replace(policy.profiling());
         self.around.set_guards(guards(policy));
@@ -139,7 +153,7 @@ impl Detection {
         }
         let now = self.time(now);
         let acts = match what {
-            What::Done => self.docket.done(decision, came, now),
+            What::Done => self.docket.done(decision, came, &self.around.at(now), now),
             What::Undone => self.docket.undone(decision, came, now),
         };
         self.hands.carry_out(acts);
@@ -181,6 +195,18 @@ impl Detection {
         let now = self.time(now);
         self.rules.forget_old(now);
         self.around.refresh(now);
+    }
+
+    /// A successor is to go on from here: everything is on disk, and nothing more is decided until
+    /// [`Self::take_back`].
+    pub(crate) fn let_go(&mut self) {
+        self.docket.let_go();
+        self.keeper.save();
+    }
+
+    /// No successor came.
+    pub(crate) fn take_back(&mut self) {
+        self.docket.take_back();
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -252,6 +278,7 @@ impl Hands {
             scene: Scene::default(),
             ttl,
             reason,
+            held: None,
         };
         tokio::task::spawn_local(async move {
             if let Err(why) = actor.act(deed).await {

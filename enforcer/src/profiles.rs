@@ -110,6 +110,13 @@ impl Keeper {
         }
     }
 
+    /// Replaces the file now, if something has changed.
+    pub(crate) fn save(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            write(&self.file, &self.profiles.snapshot());
+        }
+    }
+
     /// Replaces the file when it is time, without waiting for the disk.
     pub(crate) fn save_when_due(&mut self, now: Instant) {
         if !self.changed || now.saturating_duration_since(self.saved) < SAVED_EVERY {
@@ -124,9 +131,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if self.changed {
-            write(&self.file, &self.profiles.snapshot());
-        }
+        self.save();
     }
 }
 

@@ -13,11 +13,11 @@ use enforcer_proxy::{Observed, Observer};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::desk::committed;
 use crate::detection::{Detection, Outcome};
+use crate::handover::{Loan, Returned};
 use crate::incidents::Asked;
 use crate::profiles::ProfilesAsk;
 use crate::respond::{Offenders, Order, Step};
@@ -125,9 +125,9 @@ pub(crate) struct Wires {
     pub(crate) rules: mpsc::Receiver<RulesAsk>,
     /// Operators' questions about profiles.
     pub(crate) profiles: mpsc::Receiver<ProfilesAsk>,
-    /// A successor decides from here on: two agents with one set of incidents would contradict each
-    /// other.
-    pub(crate) succeeded: CancellationToken,
+    /// A successor wants to decide from here on: two agents with one set of incidents would contradict
+    /// each other.
+    pub(crate) loans: mpsc::Receiver<Loan>,
 }
 
 /// What the watcher reads and writes.
@@ -155,6 +155,7 @@ pub(crate) async fn watch(
     let mut housekeeping = interval(HOUSEKEEPING);
     let mut ticks = interval(TICK);
     let mut detection = Some(detection);
+    let mut lent = None;
     loop {
         tokio::select! {
             more = finished.next(&mut batch) => {
@@ -216,7 +217,20 @@ pub(crate) async fn watch(
                     detection.tick(clock.now().monotonic);
                 }
             }
-            () = wires.succeeded.cancelled(), if detection.is_some() => detection = None,
+            Some(Loan { lent: said, back }) = wires.loans.recv() => {
+                if let Some(mut own) = detection.take() {
+                    own.let_go();
+                    lent = Some((own, back));
+                }
+                // Whoever asked may be gone, and then it comes back.
+                said.send(Ok(())).unwrap_or_default();
+            }
+            returned = returned(&mut lent), if lent.is_some() => {
+                if let (Some((mut own, _)), Returned::Back) = (lent.take(), returned) {
+                    own.take_back();
+                    detection = Some(own);
+                }
+            }
             _ = housekeeping.tick() => {
                 let now = clock.now().monotonic;
                 detector.forget_old(now);
@@ -227,6 +241,14 @@ pub(crate) async fn watch(
                 clients.lock().forget_old(now);
             }
         }
+    }
+}
+
+/// What becomes of detection that was lent.
+async fn returned(lent: &mut Option<(Detection, oneshot::Receiver<Returned>)>) -> Returned {
+    match lent {
+        Some((_, back)) => back.await.unwrap_or(Returned::Never),
+        None => std::future::pending().await,
     }
 }
 

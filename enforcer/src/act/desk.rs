@@ -15,8 +15,11 @@ const DISABLED: u16 = 503;
 
 impl Actor {
     pub(super) async fn ask_for(&self, deed: &Deed) -> Result<Acted, String> {
-        let ttl_seconds = Some(deed.ttl.as_secs().max(1));
+        // A part of a second is a second: nothing ends before its decision does.
+        let begun = u64::from(deed.ttl.subsec_nanos() > 0);
+        let ttl_seconds = Some(deed.ttl.as_secs().saturating_add(begun).max(1));
         let reason = deed.told();
+        let decision = deed.decision.parse().ok();
         match deed.action {
             Action::DisableRoute => {
                 let endpoint = route(deed)?;
@@ -26,18 +29,21 @@ impl Actor {
                     ttl_seconds,
                     cut: false,
                     reason,
+                    decision,
                 };
                 self.order_endpoint(deed, order).await
             }
             Action::RequireStronger => {
                 let endpoint = route(deed)?;
+                let what = Vec::new();
                 let order =
-                    EndpointOrder::Require { endpoint, what: Vec::new(), ttl_seconds, reason };
+                    EndpointOrder::Require { endpoint, what, ttl_seconds, reason, decision };
                 self.order_endpoint(deed, order).await
             }
             Action::Tighten(percent) => {
                 let endpoint = payer(deed)?;
-                let order = EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason };
+                let order =
+                    EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason, decision };
                 self.order_endpoint(deed, order).await
             }
             Action::RaiseLevel(level) => {
@@ -84,6 +90,7 @@ impl Actor {
         if targets.is_empty() {
             return Err(format!("no upstream of the policy in force has the host {host}"));
         }
+        let decision = deed.decision.parse().ok();
         let (mut done, mut undo, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let mut until = None;
         for target in targets {
@@ -93,13 +100,17 @@ impl Actor {
                 ttl_seconds,
                 reason: Some(reason.clone()),
                 force: false,
+                decision,
             };
             match self.call(Call::Upstream { order }, deed.author.clone()).await {
+                Ok(Answer::UpstreamChanged(changed)) if changed.stood => {
+                    done.push(format!("{target} (as somebody decided before)"));
+                }
                 Ok(Answer::UpstreamChanged(changed)) => {
                     until = changed.until.or(until);
                     let why = changed.not_stored.map(|why| format!("{target} not on disk: {why}"));
                     problems.extend(why);
-                    undo.push(Undo::Restore(target.clone()));
+                    undo.push(Undo::Restore { target: target.clone(), decision });
                     done.push(target);
                 }
                 Ok(_) => return Err(mismatched()),
@@ -112,6 +123,7 @@ impl Actor {
         let span = crate::cli::span(deed.ttl);
         let what = format!("{} gets no requests for {span}", done.join(" and "));
         let undo = match undo.len() {
+            0 => Undo::Nothing,
             1 => undo.pop().unwrap_or(Undo::Nothing),
             _ => Undo::All(undo),
         };
@@ -174,13 +186,14 @@ impl Actor {
                 self.call(Call::Incident { set }, Author::Rule(rule.clone())).await?;
                 return Ok(format!("what rule {rule} has raised no longer counts"));
             }
-            Undo::Restore(target) => {
+            Undo::Restore { target, decision } => {
                 let order = UpstreamOrder::Change {
                     target: target.clone(),
                     wish: HostWish::Restore,
                     ttl_seconds: None,
                     reason,
                     force: false,
+                    decision: *decision,
                 };
                 (Call::Upstream { order }, format!("{target} is asked again"))
             }

@@ -62,6 +62,8 @@ pub(crate) struct Deed {
     pub(crate) ttl: Duration,
     /// Why, in one line.
     pub(crate) reason: String,
+    /// How it is taken back, where it was carried out before and is only to go on.
+    pub(crate) held: Option<Undo>,
 }
 
 /// What has been done.
@@ -235,8 +237,9 @@ fn shut_out(target: &Target, held: ShutOut, deed: &Deed) -> (Acted, Option<Ticke
         .into_iter()
         .chain(not_stored.map(|why| format!("not on disk: {why}")));
     let problems = problems.collect();
-    // What stood before is somebody else's to take back.
-    let undo = if stood { Undo::Nothing } else { Undo::Release(id) };
+    // What stood before is somebody else's to take back, unless it stood for this.
+    let is_own = !stood || deed.held == Some(Undo::Release(id));
+    let undo = if is_own { Undo::Release(id) } else { Undo::Nothing };
     (Acted { what, undo, until: Some(until), layers, problems }, ticket)
 }
 
@@ -267,6 +270,7 @@ impl From<&Decision> for Deed {
             scene: Scene { through: decision.through, ..Scene::default() },
             ttl: decision.ttl,
             reason: decision.reason.clone(),
+            held: decision.effect.as_ref().and_then(|effect| effect.undo.parse().ok()),
         }
     }
 }

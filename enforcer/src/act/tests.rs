@@ -26,6 +26,7 @@ fn deed(action: Action, about: &str) -> Deed {
         },
         ttl: Duration::from_secs(600),
         reason: "60 objects\nin 10m".to_owned(),
+        held: None,
     }
 }
 
@@ -68,8 +69,8 @@ fn a_reason_is_one_line_with_the_incident_before_it_and_never_too_long() {
 
 #[test]
 fn an_undo_reads_as_a_command_and_survives_being_kept() {
-    let undo =
-        Undo::All(vec![Undo::Restore("orders/10.0.0.7:1".into()), Undo::Enable("EP-1".into())]);
+    let restore = |decision| Undo::Restore { target: "orders/10.0.0.7:1".into(), decision };
+    let undo = Undo::All(vec![restore(None), Undo::Enable("EP-1".into())]);
 
     assert_eq!(
         undo.to_string(),
@@ -77,6 +78,7 @@ fn an_undo_reads_as_a_command_and_survives_being_kept() {
     );
     let all = [
         undo,
+        restore(Some("D-7K2Q4XW".parse().unwrap())),
         Undo::Nothing,
         Undo::Release("B-7K2Q4XW".parse().unwrap()),
         Undo::Relax("EP-2".into()),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use enforcer_model::BlockId;
+use enforcer_model::{BlockId, DecisionId};
 
 /// The way back. As text it is the command of an operator, where there is one; kept as that with the
 /// decision, so that it works under a later agent as well.
@@ -19,8 +19,13 @@ pub(crate) enum Undo {
     Relax(String),
     /// What this rule has raised the incident level to no longer counts.
     Lower(String),
-    /// A host is asked again: `orders/10.0.4.2:8443`.
-    Restore(String),
+    /// A host is asked again.
+    Restore {
+        /// `orders/10.0.4.2:8443`.
+        target: String,
+        /// Whose deed it was: what an operator has decided in the meantime stays.
+        decision: Option<DecisionId>,
+    },
     /// All of them.
     All(Vec<Self>),
 }
@@ -36,6 +41,7 @@ const ENABLE: &str = "enforcer endpoint enable ";
 const RELAX: &str = "enforcer endpoint relax ";
 const LOWER: &str = "the level without what is raised by rule ";
 const RESTORE: &str = "enforcer upstream restore ";
+const FOR: &str = " # of ";
 const AND: &str = "; ";
 
 impl fmt::Display for Undo {
@@ -46,7 +52,8 @@ impl fmt::Display for Undo {
             Self::Enable(id) => write!(f, "{ENABLE}{id}"),
             Self::Relax(id) => write!(f, "{RELAX}{id}"),
             Self::Lower(rule) => write!(f, "{LOWER}{rule}"),
-            Self::Restore(target) => write!(f, "{RESTORE}{target}"),
+            Self::Restore { target, decision: None } => write!(f, "{RESTORE}{target}"),
+            Self::Restore { target, decision: Some(id) } => write!(f, "{RESTORE}{target}{FOR}{id}"),
             Self::All(all) => {
                 for (n, one) in all.iter().enumerate() {
                     write!(f, "{}{one}", if n > 0 { AND } else { "" })?;
@@ -78,7 +85,15 @@ impl FromStr for Undo {
             .map(Self::Enable)
             .or_else(|| named(RELAX).map(Self::Relax))
             .or_else(|| named(LOWER).map(Self::Lower))
-            .or_else(|| named(RESTORE).map(Self::Restore))
+            .or_else(|| behind(RESTORE).and_then(restore))
             .ok_or_else(wrong)
     }
+}
+
+fn restore(text: &str) -> Option<Undo> {
+    let (target, decision) = match text.split_once(FOR) {
+        Some((target, id)) => (target, Some(id.parse().ok()?)),
+        None => (text, None),
+    };
+    Some(Undo::Restore { target: target.to_owned(), decision })
 }

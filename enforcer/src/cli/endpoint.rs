@@ -152,6 +152,7 @@ impl Endpoint {
                 ttl_seconds: verb.ttl.seconds(),
                 cut: verb.cut,
                 reason: verb.reason.clone(),
+                decision: None,
             },
             Self::Tighten(verb) => EndpointOrder::Tighten {
                 endpoint: verb.endpoint.clone(),
@@ -172,12 +173,14 @@ impl Endpoint {
                 percent: verb.to,
                 ttl_seconds: verb.ttl.seconds(),
                 reason: verb.reason.clone(),
+                decision: None,
             },
             Self::Require(verb) => EndpointOrder::Require {
                 endpoint: verb.scope.clone(),
                 what: verb.proof.clone(),
                 ttl_seconds: verb.ttl.seconds(),
                 reason: verb.reason.clone(),
+                decision: None,
             },
             Self::Relax(End { which, reason }) => {
                 EndpointOrder::Relax { which: which.clone(), reason: reason.clone() }
@@ -391,6 +394,7 @@ mod tests {
                 until: Expiry::At(at(7_200)),
                 author: Author::Agent,
                 reason: "CVE-2026-1".to_owned(),
+                decision: None,
                 refused: 41,
                 routes: vec!["exports".to_owned()],
             },

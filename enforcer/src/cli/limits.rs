@@ -127,6 +127,12 @@ fn told(shown: &LimitsShown) -> Vec<String> {
             one.name, one.subject, one.draws, one.refused
         ));
     }
+    lines.extend(shown.shrunk.iter().map(|one| {
+        format!(
+            "less     {:<20} {} until {} by {} ({}): {}",
+            one.endpoint, one.measure, one.until, one.author, one.id, one.reason
+        )
+    }));
     if !shown.throttled.sources.is_empty() {
         let sources: Vec<_> = shown.throttled.sources.iter().map(ToString::to_string).collect();
         let budget = shown.throttled.budget.as_deref().unwrap_or("unknown");

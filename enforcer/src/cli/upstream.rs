@@ -140,7 +140,7 @@ fn change(
     force: bool,
 ) -> Result<Exit, Failure> {
     let (target, ttl_seconds) = (target.to_owned(), ttl.seconds());
-    let order = UpstreamOrder::Change { target, wish, ttl_seconds, reason, force };
+    let order = UpstreamOrder::Change { target, wish, ttl_seconds, reason, force, decision: None };
     let Answer::UpstreamChanged(changed) = context.ask(&Call::Upstream { order })? else {
         return Err(mismatched());
     };
@@ -464,6 +464,7 @@ mod tests {
             before: vec![before],
             cut: 0,
             until: Some(Expiry::Never),
+            stood: false,
             not_stored: None,
             audit: Some(7),
         }

@@ -16,6 +16,7 @@ use enforcer_admin::{Answer, Refusal, RefusalKind};
 use enforcer_limits::{By, Cost, Factor, Kind, Limit, Occupancy, Override, Payer};
 use enforcer_model::{Author, Claims, KeyId, Moment, Principal, Source, Value};
 use enforcer_policy::Charged;
+use enforcer_proxy::Scope;
 
 use super::{Desk, checked};
 use crate::respond::Order;
@@ -78,6 +79,9 @@ impl Desk {
                     self.limits.consumers(None, most).into_iter().map(consumer).collect();
             }
         }
+        shown.shrunk = self
+            .endpoints
+            .less(&policy, |scope| subject.as_ref().is_none_or(|subject| subject.is_hit(scope)));
         let view = self.clerk.order(|reply| Order::Throttled { reply }).await?;
         shown.throttled = ThrottledSources {
             sources: view.sources,
@@ -205,6 +209,16 @@ impl Subject {
             "route" => Self::Route(named()),
             _ => return Err(unknown()),
         })
+    }
+
+    /// Whether what is decided about `scope` concerns it.
+    fn is_hit(&self, scope: &Scope) -> bool {
+        match (scope, self) {
+            (Scope::Source(network), Self::Address(address)) => network.contains(*address),
+            (Scope::Caller(caller), _) => self.principal().as_ref() == Some(caller),
+            (Scope::Route(name), Self::Route(route)) => **name == **route,
+            (Scope::Endpoint(_) | Scope::Route(_) | Scope::Source(_), _) => false,
+        }
     }
 
     fn principal(&self) -> Option<Principal> {

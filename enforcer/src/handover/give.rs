@@ -56,6 +56,7 @@ pub(crate) struct Estate {
     pub(crate) lock: Arc<File>,
     pub(crate) reception: Reception,
     pub(crate) desk: mpsc::Sender<Loan>,
+    pub(crate) watcher: mpsc::Sender<Loan>,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) audit: Audit,
     pub(crate) limits: Arc<Limits>,
@@ -107,6 +108,7 @@ pub(crate) struct Farewell {
 struct Lent {
     desk: Option<oneshot::Sender<Returned>>,
     responder: Option<oneshot::Sender<Returned>>,
+    watcher: Option<oneshot::Sender<Returned>>,
     quotas: bool,
     log: Option<(Lender, UnixStream)>,
 }
@@ -178,6 +180,11 @@ async fn try_to_give(
         conversation.say(&Word::Yours { records })?;
         let word = heard(conversation.again()?).await.context("it did not come to serve")?;
         ensure!(matches!(word, Word::Ready), "it said {word:?} before it was ready");
+        // Last of all, for nothing is found while nobody detects.
+        let (loan, watcher) = loan();
+        estate.watcher.send(loan).await.map_err(|_gone| anyhow!("nobody detects any more"))?;
+        lent.watcher = Some(watcher.back);
+        within(watcher.lent).await.context("detection holds on to what it owns")?;
         // From here on it serves, whatever becomes of this agent.
         conversation.say(&Word::Done).context("it broke off when it was ready")
     };
@@ -318,7 +325,7 @@ async fn end(process: Option<&OwnedFd>) {
 
 /// Everything is as before, in the order in which others depend on it.
 async fn take_back(estate: &mut Estate, lent: Lent) {
-    let Lent { desk, responder, quotas, log } = lent;
+    let Lent { desk, responder, watcher, quotas, log } = lent;
     if let Some((lender, cut_off)) = log {
         // A delivery that waits for an answer waits no longer.
         cut_off.shutdown(std::net::Shutdown::Both).unwrap_or_default();
@@ -330,7 +337,7 @@ async fn take_back(estate: &mut Estate, lent: Lent) {
     if quotas {
         estate.limits.take_back();
     }
-    for owner in [responder, desk].into_iter().flatten() {
+    for owner in [responder, desk, watcher].into_iter().flatten() {
         // One that is gone has stopped the agent.
         owner.send(Returned::Back).unwrap_or_default();
     }
@@ -354,8 +361,8 @@ async fn note(audit: &Audit, what: ConfigEvent, detail: String) {
 impl Lent {
     /// It stays with the successor.
     fn never(self) {
-        let Self { desk, responder, quotas: _, log } = self;
-        for owner in [responder, desk].into_iter().flatten() {
+        let Self { desk, responder, watcher, quotas: _, log } = self;
+        for owner in [watcher, responder, desk].into_iter().flatten() {
             owner.send(Returned::Never).unwrap_or_default();
         }
         // From here on a broken outlet means a spill.

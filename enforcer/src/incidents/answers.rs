@@ -58,8 +58,8 @@ impl Docket {
                 let ticket = self.carry(steps.map_err(refused)?, acts);
                 self.show(incident, ticket)
             }
-            CaseOrder::Approve { decision, reason: _ } => {
-                let steps = self.court.approve(decision, by.clone(), around, now);
+            CaseOrder::Approve { decision, reason } => {
+                let steps = self.court.approve(decision, by.clone(), reason, around, now);
                 let ticket = self.carry(steps.map_err(refused)?, acts);
                 Ok(self.changed("approved", &[decision], ticket))
             }

@@ -151,9 +151,10 @@ impl Docket {
         &mut self,
         id: DecisionId,
         outcome: Result<Effect, String>,
+        around: &dyn Surroundings,
         now: Timestamp,
     ) -> Vec<Act> {
-        let steps = self.court.done(id, outcome, now);
+        let steps = self.court.done(id, outcome, around, now);
         self.take(steps).0
     }
 
@@ -199,10 +200,26 @@ impl Docket {
         acts
     }
 
+    /// A successor is to go on from here: everything is on disk, and nothing more is written.
+    pub(crate) fn let_go(&mut self) {
+        for entry in self.court.touched() {
+            self.keep(&entry);
+        }
+        self.store.let_go();
+    }
+
+    /// No successor came.
+    pub(crate) fn take_back(&mut self) {
+        if let Err(error) = self.store.take_back() {
+            error!(%error, "incidents are no longer written; a restart forgets what follows");
+        }
+    }
+
     /// Records and keeps what changed; gives what is to be done, and the last record.
     fn take(&mut self, steps: Vec<Step>) -> (Vec<Act>, Option<Ticket>) {
         let mut acts = Vec::new();
         let mut last = None;
+        let mut has_news = false;
         for step in steps {
             match step {
                 Step::Act(decision) => acts.push(Act::Do(decision)),
@@ -212,6 +229,7 @@ impl Docket {
                 Step::Ask(_) => {}
                 Step::Notify(notice) => acts.push(Act::Tell(notice)),
                 Step::Record(entry) => {
+                    has_news |= matches!(entry, Entry::Decision(..));
                     last = self.note(&entry).or(last);
                     self.keep(&entry);
                 }
@@ -222,6 +240,10 @@ impl Docket {
         let rows = rows.chain(findings.into_iter().map(Row::Finding));
         for row in rows.chain(decisions.into_iter().map(Row::Decision)) {
             self.store.put(row, None);
+        }
+        if has_news {
+            // What is decided is known to the next agent, however soon this one dies.
+            self.store.flush();
         }
         (acts, last)
     }

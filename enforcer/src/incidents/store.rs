@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS kept (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT
 /// The file, and what is still to be written to it.
 #[derive(Debug)]
 pub(crate) struct Store {
+    path: PathBuf,
     writer: Option<Writer>,
     waiting: HashMap<Row, Option<String>>,
 }
@@ -140,16 +141,23 @@ impl Store {
         connection.execute_batch(TABLES).map_err(broken)?;
         connection.pragma_update(None, "user_version", SCHEMA).map_err(broken)?;
         let saved = read(&connection).map_err(broken)?;
-        let (batches, waiting) = sync_channel(BATCHES_MAX);
-        let thread = std::thread::Builder::new()
-            .name("incidents".to_owned())
-            .spawn(move || match privileges::reduce_to(privileges::Thread::Other) {
-                Ok(_kept) => write_on(connection, &waiting),
-                Err(error) => error!(%error, "incidents are not written: privileges stay"),
-            })
-            .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
-        let writer = Some(Writer { batches, thread });
-        Ok((Self { writer, waiting: HashMap::new() }, saved))
+        let writer = Some(Writer::start(connection, path)?);
+        Ok((Self { path: path.to_owned(), writer, waiting: HashMap::new() }, saved))
+    }
+
+    /// Everything is on disk, and nothing more is written until [`Self::take_back`].
+    pub(crate) fn let_go(&mut self) {
+        self.close();
+    }
+
+    /// Goes on as before [`Self::let_go`].
+    pub(crate) fn take_back(&mut self) -> Result<(), StoreError> {
+        if self.writer.is_none() {
+            let broken = |source| StoreError::Broken { path: self.path.clone(), source };
+            let connection = Connection::open(&self.path).map_err(broken)?;
+            self.writer = Some(Writer::start(connection, &self.path)?);
+        }
+        Ok(())
     }
 
     /// Writes `json` with the next batch; none: the row is removed.
@@ -178,6 +186,23 @@ impl Store {
         writer.batches.send(rest).unwrap_or_default();
         drop(writer.batches);
         writer.thread.join().unwrap_or_default();
+    }
+}
+
+impl Writer {
+    fn start(connection: Connection, path: &Path) -> Result<Self, StoreError> {
+        connection
+            .execute_batch("PRAGMA synchronous = FULL;")
+            .map_err(|source| StoreError::Broken { path: path.to_owned(), source })?;
+        let (batches, waiting) = sync_channel(BATCHES_MAX);
+        let thread = std::thread::Builder::new()
+            .name("incidents".to_owned())
+            .spawn(move || match privileges::reduce_to(privileges::Thread::Other) {
+                Ok(_kept) => write_on(connection, &waiting),
+                Err(error) => error!(%error, "incidents are not written: privileges stay"),
+            })
+            .map_err(|source| StoreError::Thread { path: path.to_owned(), source })?;
+        Ok(Self { batches, thread })
     }
 }
 

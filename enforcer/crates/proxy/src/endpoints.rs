@@ -162,7 +162,7 @@ impl Endpoints {
         Gate::of(hit.map(Arc::clone).collect())
     }
 
-    /// How much stricter requests on the route `name` are taken.
+    /// How much stricter requests on the route `name` are taken: of shares, the smallest.
     #[inline]
     pub(crate) fn stricter(&self, name: &str, now: Timestamp) -> Stricter {
         let mut stricter = Stricter::default();
@@ -174,14 +174,15 @@ impl Endpoints {
             match rule.measure {
                 _ if rule.until.is_over(now) => {}
                 Measure::Require(require) => stricter.require = stricter.require.and(require),
-                Measure::Shrink(share) => stricter.share = share.of(stricter.share),
+                Measure::Shrink(share) => stricter.share = share.min(stricter.share),
                 Measure::Disable(_) | Measure::Tighten(_) => {}
             }
         }
         stricter
     }
 
-    /// What is left of the rates that `payer` is counted by, wherever.
+    /// What is left of the rates that `payer` is counted by, wherever: the smallest share of those that
+    /// were decided.
     #[inline]
     pub(crate) fn share_of(&self, payer: &Payer<'_>, now: Timestamp) -> Factor {
         if !self.any.load(Ordering::Acquire) {
@@ -196,7 +197,7 @@ impl Endpoints {
         });
         let hit = own.into_iter().flatten().chain(near).filter(|rule| !rule.until.is_over(now));
         hit.fold(Factor::WHOLE, |left, rule| match rule.measure {
-            Measure::Shrink(share) => share.of(left),
+            Measure::Shrink(share) => share.min(left),
             Measure::Disable(_) | Measure::Require(_) | Measure::Tighten(_) => left,
         })
     }

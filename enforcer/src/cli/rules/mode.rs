@@ -8,8 +8,8 @@ use crate::cli::{Context, Exit, Failure, mismatched, recorded};
 
 /// Set what a rule may do, at once
 ///
-/// Holds until the policy changes or the agent restarts; `[detect.modes]` of the policy holds for good.
-/// A response that has a milder mode of its own keeps it.
+/// Holds over restarts and reloads, until it is reset or the policy says another mode for the rule than
+/// before. A response that has a milder mode of its own keeps it.
 #[derive(Args, Debug)]
 pub(crate) struct SetMode {
     /// The id of the rule

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use enforcer_admin::call::EndpointMeasure;
-use enforcer_model::{Author, Expiry, Timestamp};
+use enforcer_model::{Author, DecisionId, Expiry, Timestamp};
 use enforcer_proxy::{CALLERS_MAX, ENDPOINTS_MAX, EndpointRule};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ struct KeptRule {
     until: Expiry,
     author: Author,
     reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decision: Option<DecisionId>,
 }
 
 /// The number of the next rule, and those that hold.
@@ -74,11 +76,12 @@ impl KeptRule {
             until: held.rule.until,
             author: held.author.clone(),
             reason: held.reason.clone(),
+            decision: held.decision,
         }
     }
 
     fn held(self) -> Result<Held, String> {
-        let Self { id, endpoint, measure: kept, since, until, author, reason } = self;
+        let Self { id, endpoint, measure: kept, since, until, author, reason, decision } = self;
         let wrong = |refusal: enforcer_admin::Refusal| refusal.message;
         let measure = match &kept {
             EndpointMeasure::Disabled { status } => refusing(*status).map_err(wrong)?,
@@ -90,6 +93,6 @@ impl KeptRule {
         };
         let endpoint = named(&endpoint).map_err(wrong)?;
         let rule = Arc::new(EndpointRule::new(id, endpoint, measure, until));
-        Ok(Held { rule, measure: kept, since, author, reason })
+        Ok(Held { rule, measure: kept, since, author, reason, decision })
     }
 }

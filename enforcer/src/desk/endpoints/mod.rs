@@ -3,8 +3,9 @@
 //!
 //! A change is in force for the next request before the call returns, and on disk before that if the
 //! disk takes it: a kill or a reload brings nothing back to life. A file that cannot be read keeps
-//! the agent from starting, because nobody could say what it must refuse. One rule of each kind for
-//! an endpoint: saying it again changes the rule, and it goes on counting.
+//! the agent from starting, because nobody could say what it must refuse. Operators have one rule of
+//! each kind for an endpoint, and so has each decision: saying it again changes the rule, and it goes
+//! on counting.
 
 mod asked;
 mod file;
@@ -18,7 +19,7 @@ use enforcer_admin::call::{
 };
 use enforcer_admin::{Answer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, EndpointChange, EndpointEvent, Record, Ticket};
-use enforcer_model::{Author, Expiry, Timestamp};
+use enforcer_model::{Author, DecisionId, Expiry, Timestamp};
 use enforcer_policy::Policy;
 use enforcer_proxy::{CALLERS_MAX, ENDPOINTS_MAX, EndpointRule, Endpoints, Measure, Scope};
 use tracing::{error, info};
@@ -49,6 +50,8 @@ struct Held {
     since: Timestamp,
     author: Author,
     reason: String,
+    /// Whose deed it is: a decision's, or an operator's own. Neither replaces or ends the other's.
+    decision: Option<DecisionId>,
 }
 
 /// What a change has come to, before it is on record.
@@ -126,6 +129,21 @@ impl EndpointDesk {
         Listed { endpoints: self.held.iter().map(|held| held.row(policy)).collect() }
     }
 
+    /// Those that let somebody ask for less, and that `is_meant`.
+    pub(super) fn less(
+        &self,
+        policy: &Policy,
+        is_meant: impl Fn(&Scope) -> bool,
+    ) -> Vec<EndpointRow> {
+        let own = self.held.iter().filter(|held| match held.measure {
+            EndpointMeasure::Shrunk { .. } | EndpointMeasure::Tightened { .. } => {
+                is_meant(&held.rule.scope)
+            }
+            EndpointMeasure::Disabled { .. } | EndpointMeasure::Required { .. } => false,
+        });
+        own.map(|held| held.row(policy)).collect()
+    }
+
     /// How many are disabled.
     pub(super) fn disabled(&self) -> u64 {
         self.count(|verb| verb == Verb::Disable)
@@ -154,29 +172,32 @@ impl EndpointDesk {
                 let nothing = Refusal::new(RefusalKind::Usage, "a list changes nothing");
                 return Err(nothing);
             }
-            EndpointOrder::Disable { endpoint, status, ttl_seconds, cut: _, reason } => {
+            EndpointOrder::Disable { endpoint, status, ttl_seconds, cut: _, reason, decision } => {
                 let endpoint = known(&endpoint, policy)?;
                 refuse_callers(&endpoint, "disabled")?;
                 let answer = refusing(status)?;
                 let kept = EndpointMeasure::Disabled { status };
-                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                let until = until(ttl_seconds, now);
+                let new = New { endpoint, kept, until, reason, decision };
                 self.put(Verb::Disable, new, |_| answer, by, policy, now)?
             }
-            EndpointOrder::Require { endpoint, what, ttl_seconds, reason } => {
+            EndpointOrder::Require { endpoint, what, ttl_seconds, reason, decision } => {
                 let endpoint = known(&endpoint, policy)?;
                 let what = if what.is_empty() { stronger(&endpoint, policy)? } else { what };
                 let measure = requiring(&what)?;
                 refuse_impossible(&endpoint, &what, &measure, policy)?;
                 let kept = EndpointMeasure::Required { what };
-                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                let until = until(ttl_seconds, now);
+                let new = New { endpoint, kept, until, reason, decision };
                 self.put(Verb::Require, new, |_| measure, by, policy, now)?
             }
-            EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason } => {
+            EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason, decision } => {
                 let endpoint = known(&endpoint, policy)?;
                 refuse_unlimited(&endpoint, policy)?;
                 let measure = shrinking(percent)?;
                 let kept = EndpointMeasure::Shrunk { percent };
-                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                let until = until(ttl_seconds, now);
+                let new = New { endpoint, kept, until, reason, decision };
                 self.put(Verb::Shrink, new, |_| measure, by, policy, now)?
             }
             EndpointOrder::Tighten { endpoint, rate, burst, by: whose, ttl_seconds, reason } => {
@@ -184,7 +205,8 @@ impl EndpointDesk {
                 refuse_callers(&endpoint, "given a rate")?;
                 let (kind, burst) = numbers(&rate, burst)?;
                 let kept = EndpointMeasure::Tightened { rate, burst, by: whose };
-                let new = New { endpoint, kept, until: until(ttl_seconds, now), reason };
+                let until = until(ttl_seconds, now);
+                let new = New { endpoint, kept, until, reason, decision: None };
                 self.put(Verb::Tighten, new, |id| limit(id, whose, kind), by, policy, now)?
             }
             EndpointOrder::Enable { which, reason } => {
@@ -245,8 +267,10 @@ impl EndpointDesk {
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Done, Refusal> {
-        let New { endpoint, kept, until, reason } = new;
-        let same = |held: &Held| held.verb() == verb && held.rule.scope.is_same(&endpoint);
+        let New { endpoint, kept, until, reason, decision } = new;
+        let same = |held: &Held| {
+            held.verb() == verb && held.decision == decision && held.rule.scope.is_same(&endpoint)
+        };
         let place = self.held.iter().position(same);
         let before = place.and_then(|place| self.held.get(place)).map(|held| held.row(policy));
         let rule = match place.and_then(|place| self.held.get(place)) {
@@ -258,8 +282,8 @@ impl EndpointDesk {
                 EndpointRule::new(Arc::clone(&id), endpoint, measure(&id), until)
             }
         };
-        let held =
-            Held { rule: Arc::new(rule), measure: kept, since: now, author: by.clone(), reason };
+        let (rule, author) = (Arc::new(rule), by.clone());
+        let held = Held { rule, measure: kept, since: now, author, reason, decision };
         let rule = held.row(policy);
         match place.and_then(|place| self.held.get_mut(place)) {
             Some(place) => *place = held,
@@ -290,10 +314,12 @@ impl EndpointDesk {
         let found = self.held.iter().filter(is_meant);
         // What is not disabled is tightened in some way, and relaxed.
         let fits = |held: &Held| (held.verb() == Verb::Disable) == (verb == Verb::Disable);
-        let found = found.map(|held| (fits(held), Arc::clone(&held.rule.id)));
-        let id = match found.max_by_key(|(fits, _)| *fits) {
-            Some((true, id)) => id,
-            Some((false, id)) => return Err(other_kind(verb, &id)),
+        // By its endpoint an operator's own first.
+        let found =
+            found.map(|held| (fits(held), held.decision.is_none(), Arc::clone(&held.rule.id)));
+        let id = match found.max_by_key(|(fits, is_own, _)| (*fits, *is_own)) {
+            Some((true, _, id)) => id,
+            Some((false, _, id)) => return Err(other_kind(verb, &id)),
             None => return Err(self.unknown(verb, which)),
         };
         let place = self.held.iter().position(|held| held.rule.id == id);
@@ -392,6 +418,7 @@ struct New {
     kept: EndpointMeasure,
     until: Expiry,
     reason: String,
+    decision: Option<DecisionId>,
 }
 
 impl Held {
@@ -418,6 +445,7 @@ impl Held {
             until: self.rule.until,
             author: self.author.clone(),
             reason: self.reason.clone(),
+            decision: self.decision,
             refused: self.rule.refused(),
             routes,
         }
@@ -434,17 +462,17 @@ fn arguments(order: &EndpointOrder) -> Vec<String> {
         EndpointOrder::Enable { which, reason } | EndpointOrder::Relax { which, reason } => {
             std::iter::once(which.clone()).chain(reason.clone()).collect()
         }
-        EndpointOrder::Disable { endpoint, status, ttl_seconds, cut, reason } => {
+        EndpointOrder::Disable { endpoint, status, ttl_seconds, cut, reason, decision: _ } => {
             let mut arguments = vec![endpoint.clone(), format!("status {status}")];
             arguments.extend([lasting(*ttl_seconds), reason.clone()]);
             arguments.extend(cut.then(|| "cut".to_owned()));
             arguments
         }
-        EndpointOrder::Require { endpoint, what, ttl_seconds, reason } => {
+        EndpointOrder::Require { endpoint, what, ttl_seconds, reason, decision: _ } => {
             let what = if what.is_empty() { "stronger".to_owned() } else { what.join(", ") };
             vec![endpoint.clone(), what, lasting(*ttl_seconds), reason.clone()]
         }
-        EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason } => {
+        EndpointOrder::Shrink { endpoint, percent, ttl_seconds, reason, decision: _ } => {
             vec![endpoint.clone(), format!("{percent} %"), lasting(*ttl_seconds), reason.clone()]
         }
         EndpointOrder::Tighten { endpoint, rate, burst, by, ttl_seconds, reason } => {

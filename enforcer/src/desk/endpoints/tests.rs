@@ -131,6 +131,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         ttl_seconds: None,
         cut: false,
         reason: "test".to_owned(),
+        decision: None,
     };
     for (order, kind, hint) in [
         (disable("delete */a", None), RefusalKind::Usage, "DELETE HOST/PATH"),
@@ -271,6 +272,7 @@ fn disable(endpoint: &str, ttl_seconds: Option<u64>) -> EndpointOrder {
         ttl_seconds,
         cut: false,
         reason: "test".to_owned(),
+        decision: None,
     }
 }
 
@@ -291,6 +293,7 @@ fn shrink(scope: &str, percent: u8) -> EndpointOrder {
         percent,
         ttl_seconds: None,
         reason: "test".to_owned(),
+        decision: None,
     }
 }
 
@@ -300,6 +303,7 @@ fn require(scope: &str, what: &[&str]) -> EndpointOrder {
         what: what.iter().map(|&word| word.to_owned()).collect(),
         ttl_seconds: None,
         reason: "test".to_owned(),
+        decision: None,
     }
 }
 

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use enforcer_admin::call::{
-    HostOrder, HostState, HostWish, UpstreamChanged, UpstreamOrder, UpstreamRow, Upstreams,
+    HostOrder, HostRow, HostState, HostWish, UpstreamChanged, UpstreamOrder, UpstreamRow, Upstreams,
 };
 use enforcer_admin::{Answer, Peer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, Record, Ticket, UpstreamChange, UpstreamEvent};
-use enforcer_model::{Author, Expiry, Moment};
+use enforcer_model::{Author, DecisionId, Expiry, Moment};
 use enforcer_notify::{Kind, Notice, Severity};
 use enforcer_proxy::Cut;
 use enforcer_upstream::{Fleet, UpstreamView};
@@ -53,7 +53,11 @@ struct Change {
     until: Expiry,
     reason: Option<String>,
     force: bool,
+    decision: Option<DecisionId>,
 }
+
+/// A host, how it was, and how many requests it had under way.
+type Was = (String, HostState, u64);
 
 impl Desk {
     /// Tells how upstreams do, or does what was ordered and puts it on record.
@@ -64,12 +68,12 @@ impl Desk {
         by: &Author,
     ) -> Result<Answer, Refusal> {
         let now = self.clock.now();
-        let (target, wish, ttl_seconds, reason, force) = match order {
+        let (target, wish, ttl_seconds, reason, force, decision) = match order {
             UpstreamOrder::List { upstream } => {
                 return self.upstreams.list(upstream.as_deref(), now);
             }
-            UpstreamOrder::Change { target, wish, ttl_seconds, reason, force } => {
-                (target, wish, ttl_seconds, reason, force)
+            UpstreamOrder::Change { target, wish, ttl_seconds, reason, force, decision } => {
+                (target, wish, ttl_seconds, reason, force, decision)
             }
         };
         reason.as_deref().map_or(Ok(()), checked)?;
@@ -85,7 +89,7 @@ impl Desk {
         let until = ttl_seconds.map_or(Expiry::Never, |ttl| {
             Expiry::At(now.wall.saturating_add(Duration::from_secs(ttl)))
         });
-        let change = Change { target, wish, until, reason, force };
+        let change = Change { target, wish, until, reason, force, decision };
         let done = self.upstreams.change(change, by, now);
         if let Ok((Answer::UpstreamChanged(changed), _)) = &done
             && changed.wish == HostWish::Isolate
@@ -176,7 +180,7 @@ impl UpstreamDesk {
         by: &Author,
         now: Moment,
     ) -> Result<(Answer, Option<Ticket>), Refusal> {
-        let Change { target, wish, until, reason, force } = change;
+        let Change { target, wish, until, reason, force, decision } = change;
         let views = self.fleet.view(now.monotonic);
         let (view, hosts) = find(&views, &target)?;
         let mut before = Vec::new();
@@ -188,10 +192,20 @@ impl UpstreamDesk {
             before.push((host.to_owned(), state.unwrap_or(HostState::Unresolved), in_flight));
         }
         self.refuse_nothing_to_end(&view.name, &before, wish, &target)?;
+        if !wish.takes_out() && decision.is_some() {
+            self.refuse_anothers(&view.name, &before, decision, &target)?;
+        }
+        let upstream = view.name.to_string();
+        let standing = |host: &str| self.orders.of(&upstream, host);
+        let stands =
+            |host: &str| standing(host).is_some_and(|order| order.outlasts(wish, until, decision));
+        if decision.is_some() && wish.takes_out() && before.iter().all(|(host, ..)| stands(host)) {
+            return Ok((self.unchanged(target, wish, &before, &upstream, now), None));
+        }
         if wish.takes_out() && !force {
             refuse_last(view, &hosts, &target)?;
         }
-        let upstream = view.name.to_string();
+        let mut back = Vec::new();
         if wish.takes_out() {
             let orders = before.iter().map(|(host, ..)| HostOrder {
                 upstream: upstream.clone(),
@@ -201,6 +215,9 @@ impl UpstreamDesk {
                 until,
                 author: by.clone(),
                 reason: reason.clone(),
+                decision,
+                // An operator has the last word: it stands in no earlier one's place for a while.
+                before: decision.and_then(|_| orders::below(standing(host)?, decision)),
             });
             self.orders.put(&orders.collect::<Vec<_>>()).map_err(|full| {
                 Refusal::new(RefusalKind::Guarded, full.to_string())
@@ -208,20 +225,15 @@ impl UpstreamDesk {
             })?;
         } else {
             let hosts: Vec<_> = before.iter().map(|(host, ..)| host.as_str()).collect();
-            self.orders.end(&upstream, &hosts);
+            back = self.orders.end(&upstream, &hosts, decision, now.wall);
         }
         for (host, ..) in &before {
+            let wish = back.iter().find(|order| order.host == *host).map_or(wish, |one| one.wish);
             // The hosts were found a moment ago; one that has gone meanwhile gets no requests.
             drop(self.fleet.order(&upstream, Some(host), wish_of(wish), now.monotonic));
         }
         let not_stored = self.keep();
-        let after = self.rows(now);
-        let is_meant = |name: &str, address: Option<&str>| {
-            before.iter().any(|(host, ..)| host == name || Some(host.as_str()) == address)
-        };
-        let after = after.into_iter().filter(|row| row.name == upstream).flat_map(|row| row.hosts);
-        let after: Vec<_> =
-            after.filter(|row| is_meant(&row.name, row.address.as_deref())).collect();
+        let after = self.meant(&upstream, &before, now);
         let cut = if wish == HostWish::Isolate { before.iter().map(|one| one.2).sum() } else { 0 };
         let mut ticket = None;
         for (host, state, in_flight) in &before {
@@ -242,42 +254,88 @@ impl UpstreamDesk {
             };
             ticket = self.note(change).or(ticket);
         }
-        let before = after
-            .iter()
-            .map(|row| {
-                let was = before
-                    .iter()
-                    .find(|(host, ..)| *host == row.name || row.address.as_ref() == Some(host));
-                was.map_or(row.state, |(_, state, _)| *state)
-            })
-            .collect();
         let changed = UpstreamChanged {
             target,
             wish,
+            before: states(&after, &before),
             hosts: after,
-            before,
             cut,
             until: wish.takes_out().then_some(until),
+            stood: false,
             not_stored,
             audit: None,
         };
         Ok((Answer::UpstreamChanged(Box::new(changed)), ticket))
     }
 
+    /// The answer where somebody has decided the same before, for as long.
+    fn unchanged(
+        &self,
+        target: String,
+        wish: HostWish,
+        before: &[Was],
+        upstream: &str,
+        now: Moment,
+    ) -> Answer {
+        let hosts = self.meant(upstream, before, now);
+        let until = before.iter().find_map(|(host, ..)| self.orders.of(upstream, host));
+        Answer::UpstreamChanged(Box::new(UpstreamChanged {
+            target,
+            wish,
+            before: states(&hosts, before),
+            hosts,
+            cut: 0,
+            until: until.map(|order| order.until),
+            stood: true,
+            not_stored: None,
+            audit: None,
+        }))
+    }
+
+    /// How the hosts are now that were so `before`.
+    fn meant(&self, upstream: &str, before: &[Was], now: Moment) -> Vec<HostRow> {
+        let is_meant = |name: &str, address: Option<&str>| {
+            before.iter().any(|(host, ..)| host == name || Some(host.as_str()) == address)
+        };
+        let all = self.rows(now).into_iter().filter(|row| row.name == upstream);
+        let hosts = all.flat_map(|row| row.hosts);
+        hosts.filter(|row| is_meant(&row.name, row.address.as_deref())).collect()
+    }
+
+    /// A decision that is over takes back its own deed and nobody else's.
+    fn refuse_anothers(
+        &self,
+        upstream: &str,
+        before: &[Was],
+        decision: Option<DecisionId>,
+        target: &str,
+    ) -> Result<(), Refusal> {
+        let is_own = |host: &str| {
+            self.orders.of(upstream, host).is_some_and(|order| order.decision == decision)
+        };
+        if before.iter().any(|(host, ..)| is_own(host)) {
+            return Ok(());
+        }
+        let message = format!("somebody else has decided about `{target}` in the meantime");
+        Err(Refusal::new(RefusalKind::NotFound, message))
+    }
+
     /// Ends what is over, and gives again what does not hold.
     pub(crate) fn tick(&mut self, now: Moment) {
         let over = self.orders.take_over(now.wall);
         for order in &over {
-            let back =
+            let held = self.orders.of(&order.upstream, &order.host).map(|held| held.wish);
+            let end =
                 if order.wish == HostWish::Isolate { HostWish::Restore } else { HostWish::Undrain };
+            let back = held.unwrap_or(end);
             let done =
                 self.fleet.order(&order.upstream, Some(&order.host), wish_of(back), now.monotonic);
             let change = UpstreamChange {
-                what: event(back),
+                what: event(end),
                 upstream: order.upstream.clone(),
                 host: Some(order.host.clone()),
                 before: Some(order.wish.as_str().to_owned()),
-                after: None,
+                after: held.map(|wish| wish.as_str().to_owned()),
                 until: None,
                 in_flight: 0,
                 cut: 0,
@@ -300,7 +358,7 @@ impl UpstreamDesk {
     fn refuse_nothing_to_end(
         &self,
         upstream: &str,
-        before: &[(String, HostState, u64)],
+        before: &[Was],
         wish: HostWish,
         target: &str,
     ) -> Result<(), Refusal> {
@@ -383,6 +441,14 @@ fn find<'v>(
 
 fn is_host(view: &enforcer_upstream::HostView, host: &str) -> bool {
     *view.name == *host || view.address.as_deref() == Some(host)
+}
+
+/// How each of the hosts that are meant was.
+fn states(hosts: &[HostRow], before: &[Was]) -> Vec<HostState> {
+    let was = |row: &HostRow| {
+        before.iter().find(|(host, ..)| *host == row.name || row.address.as_ref() == Some(host))
+    };
+    hosts.iter().map(|row| was(row).map_or(row.state, |(_, state, _)| *state)).collect()
 }
 
 /// Nobody takes out the last host that is well without saying so.

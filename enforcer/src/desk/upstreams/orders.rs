@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use enforcer_admin::call::{HostOrder, HostState, HostWish};
-use enforcer_model::Timestamp;
+use enforcer_model::{DecisionId, Timestamp};
 use enforcer_upstream::Fleet;
 use parking_lot::Mutex;
 
@@ -50,21 +50,38 @@ impl HostOrders {
         Ok(())
     }
 
-    /// These hosts have none any more.
-    pub(super) fn end(&self, upstream: &str, hosts: &[&str]) {
-        let is_ended = |order: &HostOrder| {
-            order.upstream == upstream && hosts.iter().any(|host| order.host == *host)
-        };
-        self.0.lock().retain(|order| !is_ended(order));
+    /// What is decided about these hosts ends: all of it when an operator says so; with a decision, only
+    /// its own deed. Gives what holds again.
+    pub(super) fn end(
+        &self,
+        upstream: &str,
+        hosts: &[&str],
+        decision: Option<DecisionId>,
+        now: Timestamp,
+    ) -> Vec<HostOrder> {
+        let mut orders = self.0.lock();
+        let ended: Vec<_> = orders
+            .extract_if(.., |order| {
+                order.upstream == upstream
+                    && hosts.iter().any(|host| order.host == *host)
+                    && (decision.is_none() || order.decision == decision)
+            })
+            .collect();
+        if decision.is_none() {
+            return Vec::new();
+        }
+        let back: Vec<_> =
+            ended.into_iter().filter_map(|order| still(order.before?, now)).collect();
+        orders.extend_from_slice(&back);
+        back
     }
 
-    /// Those whose time is over, which hold no longer.
+    /// Those whose time is over, which hold no longer; what they stood in the place of holds again.
     pub(super) fn take_over(&self, now: Timestamp) -> Vec<HostOrder> {
         let mut orders = self.0.lock();
-        let over: Vec<_> = orders.iter().filter(|one| one.until.is_over(now)).cloned().collect();
-        if !over.is_empty() {
-            orders.retain(|order| !order.until.is_over(now));
-        }
+        let over: Vec<_> = orders.extract_if(.., |order| order.until.is_over(now)).collect();
+        let back = over.iter().filter_map(|order| still(order.before.clone()?, now));
+        orders.extend(back);
         over
     }
 
@@ -88,4 +105,20 @@ impl HostOrders {
             }
         }
     }
+}
+
+/// What a decision is to stand in the place of, where `standing` holds.
+pub(super) fn below(standing: HostOrder, decision: Option<DecisionId>) -> Option<Box<HostOrder>> {
+    if standing.decision == decision {
+        return standing.before;
+    }
+    // One is remembered, an operator's own before another decision's.
+    match (standing.decision, standing.before) {
+        (Some(_), Some(before)) => Some(before),
+        (decision, before) => Some(Box::new(HostOrder { decision, before, ..standing })),
+    }
+}
+
+fn still(order: Box<HostOrder>, now: Timestamp) -> Option<HostOrder> {
+    (!order.until.is_over(now)).then_some(*order)
 }

@@ -74,7 +74,7 @@ fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_r
     assert_eq!(orders.of("orders", "a:1").unwrap().wish, HostWish::Isolate);
     assert_eq!(orders.take_over(at(89)), []);
     assert_eq!(orders.take_over(at(90)), [order("b:1", HostWish::Drain, 90)]);
-    orders.end("orders", &["a:1"]);
+    assert_eq!(orders.end("orders", &["a:1"], None, at(90)), []);
     assert!(orders.all().is_empty());
 
     let many = (0..ORDERS_MAX).map(|n| order(&format!("h{n}:1"), HostWish::Drain, 60));
@@ -82,6 +82,48 @@ fn one_decision_for_each_host_until_its_time_is_over_and_no_more_than_there_is_r
     assert!(orders.put(&[order("one:1", HostWish::Drain, 60)]).is_err());
     assert!(orders.put(&[order("h7:1", HostWish::Isolate, 60)]).is_ok(), "in its own place");
     assert_eq!(orders.all().len(), ORDERS_MAX);
+}
+
+#[test]
+fn what_an_operator_has_decided_holds_again_when_a_decision_about_the_host_is_over() {
+    let decision = Some("D-7K2Q4XW".parse().unwrap());
+    let own = order("a:1", HostWish::Drain, 600);
+    let deed = |until| {
+        let before = orders::below(own.clone(), decision);
+        HostOrder { decision, before, ..order("a:1", HostWish::Isolate, until) }
+    };
+    let orders = HostOrders::default();
+    orders.put(&[deed(60)]).unwrap();
+    let again = orders.of("orders", "a:1").unwrap();
+    assert_eq!(orders::below(again, decision).as_deref(), Some(&own), "extended");
+
+    assert_eq!(orders.take_over(at(60)).len(), 1);
+    assert_eq!(orders.all(), [own.clone()], "by itself");
+
+    orders.put(&[deed(60)]).unwrap();
+    assert_eq!(orders.end("orders", &["a:1"], decision, at(9)), [own.clone()], "by its name");
+    assert_eq!(orders.all(), [own.clone()]);
+
+    orders.put(&[deed(60)]).unwrap();
+    assert!(orders.end("orders", &["a:1"], None, at(9)).is_empty());
+    assert!(orders.all().is_empty(), "an operator ends all of it");
+    orders.put(&[deed(60)]).unwrap();
+    assert!(orders.end("orders", &["a:1"], decision, at(700)).is_empty(), "that is over too");
+}
+
+#[test]
+fn what_an_operator_has_isolated_for_longer_is_left_alone_by_a_decision() {
+    let decision = Some("D-7K2Q4XW".parse().unwrap());
+    let own = order("a:1", HostWish::Isolate, 600);
+    let until = |second| Expiry::At(at(second));
+
+    assert!(own.outlasts(HostWish::Isolate, until(600), decision));
+    assert!(!own.outlasts(HostWish::Isolate, until(601), decision));
+    assert!(!own.outlasts(HostWish::Isolate, Expiry::Never, decision));
+    let drained = order("a:1", HostWish::Drain, 600);
+    assert!(!drained.outlasts(HostWish::Isolate, until(1), decision));
+    let same = HostOrder { decision, ..own };
+    assert!(!same.outlasts(HostWish::Isolate, until(1), decision), "its own is extended");
 }
 
 fn open(folder: &tempfile::TempDir) -> Result<UpstreamDesk, OpenError> {
@@ -127,6 +169,8 @@ fn order(host: &str, wish: HostWish, until: u64) -> HostOrder {
         until: Expiry::At(at(until)),
         author: Author::Operator { uid: 0, name: "root".to_owned() },
         reason: Some("upgrade".to_owned()),
+        decision: None,
+        before: None,
     }
 }
 

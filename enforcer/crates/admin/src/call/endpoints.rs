@@ -1,6 +1,6 @@
 //! Endpoints, routes and callers that are disabled, or may be used less, for a while.
 
-use enforcer_model::{Author, Expiry, Timestamp};
+use enforcer_model::{Author, DecisionId, Expiry, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What becomes of an endpoint.
@@ -20,6 +20,9 @@ pub enum EndpointOrder {
         cut: bool,
         /// The operator's words.
         reason: String,
+        /// The decision that it carries out; none: an operator's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionId>,
     },
     /// It serves again.
     Enable {
@@ -48,6 +51,9 @@ pub enum EndpointOrder {
         ttl_seconds: Option<u64>,
         /// The operator's words.
         reason: String,
+        /// The decision that it carries out; none: an operator's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionId>,
     },
     /// The rates that requests are counted by shrink to a share of themselves.
     Shrink {
@@ -59,6 +65,9 @@ pub enum EndpointOrder {
         ttl_seconds: Option<u64>,
         /// The operator's words.
         reason: String,
+        /// The decision that it carries out; none: an operator's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionId>,
     },
     /// Requests over this rate are refused.
     Tighten {
@@ -104,6 +113,9 @@ pub struct EndpointRow {
     pub author: Author,
     /// The operator's words.
     pub reason: String,
+    /// The decision that it carries out; none: an operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
     /// Requests that it has refused since it was decided, or since the agent started.
     pub refused: u64,
     /// Routes of the policy in force whose requests it may meet.

@@ -3,6 +3,8 @@
 use enforcer_model::{Prefix, Rate, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::EndpointRow;
+
 /// Other numbers for a limit, or the end of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +63,10 @@ pub struct LimitsShown {
     pub tables: LimitTables,
     /// Sources whose packet budget is shrunk in the kernel.
     pub throttled: ThrottledSources,
+    /// Callers, sources and routes whose limits are shrunk, or that are tightened to a rate; with a
+    /// caller, what concerns it.
+    #[serde(default)]
+    pub shrunk: Vec<EndpointRow>,
     /// Why levels of quotas are not written.
     pub quota_problem: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Upstreams and their hosts: how they do, and what operators make of them.
 
-use enforcer_model::{Author, Expiry, Timestamp};
+use enforcer_model::{Author, DecisionId, Expiry, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What becomes of upstreams, or how they do.
@@ -25,6 +25,9 @@ pub enum UpstreamOrder {
         /// Also where no host would be left that is well.
         #[serde(default)]
         force: bool,
+        /// The decision that it carries out or takes back; none: an operator's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionId>,
     },
 }
 
@@ -145,6 +148,12 @@ pub struct HostOrder {
     pub author: Author,
     /// The operator's words.
     pub reason: Option<String>,
+    /// The decision that it carries out; none: an operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+    /// An operator's own that holds again when the decision is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Self>>,
 }
 
 /// What became of hosts.
@@ -162,11 +171,26 @@ pub struct UpstreamChanged {
     pub cut: u64,
     /// When it ends by itself.
     pub until: Option<Expiry>,
+    /// Whether it was so before, by somebody else's word and for as long: nothing was changed.
+    #[serde(default)]
+    pub stood: bool,
     /// Why a restart would forget the change.
     pub not_stored: Option<String>,
     /// Number of the audit record.
     #[serde(default)]
     pub audit: Option<u64>,
+}
+
+impl HostOrder {
+    /// Whether what `decision` wishes until then is so already, by another word than its own.
+    pub fn outlasts(&self, wish: HostWish, until: Expiry, decision: Option<DecisionId>) -> bool {
+        let is_long = match (self.until, until) {
+            (Expiry::Never, _) => true,
+            (Expiry::At(_), Expiry::Never) => false,
+            (Expiry::At(own), Expiry::At(other)) => own >= other,
+        };
+        self.decision != decision && self.wish == wish && is_long
+    }
 }
 
 impl HostState {

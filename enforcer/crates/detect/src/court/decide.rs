@@ -30,12 +30,12 @@ struct Draft {
 }
 
 impl Court {
-    /// Takes the rung that it is time for, if it is time for any.
+    /// Takes the rung that it is time for, if it is time for any, for a rule whose file says `own`.
     pub(super) fn climb(
         &mut self,
         finding: &Finding,
         (kept, incident): (FindingId, IncidentId),
-        mode: Mode,
+        own: Mode,
         around: &dyn Surroundings,
         now: Timestamp,
         steps: &mut Vec<Step>,
@@ -51,6 +51,7 @@ impl Court {
             })
             .next();
         let Some((rung, response, draft)) = drafted else { return };
+        let mode = self.mode(&finding.rule, own);
         let mode = response.mode.map_or(mode, |own| own.min(mode));
         let id = match self.in_force(draft.action, &draft.target, now, steps) {
             Some(id) => {
@@ -66,7 +67,29 @@ impl Court {
             }
         };
         if let Some(ladder) = self.ladders.get_mut(&place) {
-            (ladder.rung, ladder.decision) = (rung, Some(id));
+            (ladder.rung, ladder.decision, ladder.own) = (rung, Some(id), own);
+        }
+    }
+
+    /// Takes the next rung at once where the last one came to nothing: whoever goes on must not have
+    /// to be found again, which a rule may do once in its window.
+    pub(super) fn climb_on(
+        &mut self,
+        failed: &Decision,
+        around: &dyn Surroundings,
+        now: Timestamp,
+        steps: &mut Vec<Step>,
+    ) {
+        let Some(kept) = failed.finding.and_then(|id| self.tables.findings.get(&id)) else {
+            return;
+        };
+        let (from, finding) = ((kept.id, kept.incident), kept.finding.clone());
+        let place = (Arc::clone(&finding.rule), finding.about.clone());
+        let Some(ladder) = self.ladders.get(&place) else { return };
+        let is_last = ladder.rung + 1 >= finding.respond.len();
+        if ladder.decision == Some(failed.id) && !is_last {
+            let own = ladder.own;
+            self.climb(&finding, from, own, around, now, steps);
         }
     }
 

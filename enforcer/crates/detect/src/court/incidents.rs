@@ -12,7 +12,7 @@ use super::tables::{
 };
 use super::target::family;
 use super::{Court, Ladder, MERGE, REPEAT};
-use crate::{Entity, Finding};
+use crate::{Entity, Finding, Mode};
 
 impl Court {
     /// Keeps `finding` as part of an incident; gives its name and the incident's.
@@ -38,6 +38,7 @@ impl Court {
         self.make_room_for_ladder(&place);
         let ladder = self.ladders.entry(place).or_insert(Ladder {
             rung: 0,
+            own: Mode::Observe,
             decision: None,
             finding: id,
             recorded: now,

@@ -83,6 +83,8 @@ pub struct Court {
 #[derive(Clone, Debug)]
 struct Ladder {
     rung: usize,
+    /// What the rule's file said of what it may do, when the rung was taken.
+    own: Mode,
     decision: Option<DecisionId>,
     finding: FindingId,
     recorded: Timestamp,
@@ -237,8 +239,7 @@ impl Court {
         }
         let mut steps = Vec::new();
         let kept = self.keep(finding, now, &mut steps);
-        let mode = self.mode(&rule, own);
-        self.climb(finding, kept, mode, around, now, &mut steps);
+        self.climb(finding, kept, own, around, now, &mut steps);
         steps
     }
 

@@ -47,15 +47,30 @@ pub enum NotDone {
 pub type Undone = Result<Effect, String>;
 
 impl Court {
-    /// What came of a decision that was to be carried out.
+    /// What came of a decision that was to be carried out. Where nothing did, the next rung is taken.
     pub fn done(
         &mut self,
         id: DecisionId,
         outcome: Result<Effect, String>,
+        around: &dyn Surroundings,
         now: Timestamp,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
-        let Some(decision) = self.tables.decisions.get_mut(&id) else { return steps };
+        if let Some(lost) = self.came(id, outcome, now, &mut steps) {
+            self.climb_on(&lost, around, now, &mut steps);
+        }
+        steps
+    }
+
+    /// What came of a decision; it, where nothing did.
+    fn came(
+        &mut self,
+        id: DecisionId,
+        outcome: Result<Effect, String>,
+        now: Timestamp,
+        steps: &mut Vec<Step>,
+    ) -> Option<Decision> {
+        let decision = self.tables.decisions.get_mut(&id)?;
         // A late answer is an answer.
         if !decision.state.acts() && decision.state != State::Failed {
             // Taken back in the meantime: what has just been done is undone again.
@@ -65,7 +80,7 @@ impl Court {
                 decision.effect = Some(effect);
                 steps.push(Step::Undo(decision.clone()));
             }
-            return steps;
+            return None;
         }
         let (state, event, detail) = match outcome {
             Ok(effect) if effect.problems.is_empty() => {
@@ -81,13 +96,14 @@ impl Court {
         };
         // What was in force already was only extended.
         let was_in_force = decision.state == state;
+        let is_lost = decision.state == State::Ordered && state == State::Failed;
         decision.state = state;
         if !was_in_force {
             decision.changed = now;
         }
         let decision = decision.clone();
         if was_in_force && state == State::InForce {
-            return steps;
+            return None;
         }
         let is_whole = state == State::InForce;
         let news = match is_whole {
@@ -103,18 +119,22 @@ impl Court {
             told = told.had_by(&decision.author);
         }
         steps.push(Step::Notify(told));
-        steps
+        is_lost.then_some(decision)
     }
 
     /// What came of a decision that was to be taken back.
     pub fn undone(&mut self, id: DecisionId, outcome: Undone, now: Timestamp) -> Vec<Step> {
-        let Some(decision) = self.tables.decisions.get(&id) else { return Vec::new() };
+        let Some(decision) = self.tables.decisions.get_mut(&id) else { return Vec::new() };
         let problem = match outcome {
             Ok(effect) if effect.problems.is_empty() => None,
             Ok(effect) => Some(effect.problems.join("; ")),
             Err(why) => Some(why),
         };
         let Some(why) = problem else {
+            // Nothing is left to be taken back, by a later agent either.
+            if let Some(effect) = &mut decision.effect {
+                effect.undo.clear();
+            }
             return vec![record(DecisionEvent::Undone, decision, Author::Agent, None)];
         };
         let text = format!("not undone: {} {}: {why}", decision.action, decision.target);
@@ -131,6 +151,7 @@ impl Court {
         &mut self,
         id: DecisionId,
         by: Author,
+        reason: Option<String>,
         around: &dyn Surroundings,
         now: Timestamp,
     ) -> Result<Vec<Step>, NotDone> {
@@ -154,7 +175,7 @@ impl Court {
         let decision = decision.clone();
         let mut steps = vec![
             decided("approved", &decision, &by, now),
-            record(DecisionEvent::Approved, &decision, by.clone(), None),
+            record(DecisionEvent::Approved, &decision, by.clone(), reason),
         ];
         steps.push(match is_told {
             true => {
@@ -342,7 +363,8 @@ impl Court {
         let Some(decision) = self.tables.decisions.get_mut(&id) else { return };
         if decision.until > now {
             let why = "nobody said what came of it".to_owned();
-            steps.extend(self.done(id, Err(why), now));
+            // It may still come: nobody goes further for it.
+            self.came(id, Err(why), now, steps);
             return;
         }
         if decision.state == State::Waiting {

@@ -31,7 +31,8 @@ pub struct Saved {
 
 impl Court {
     /// Takes up where an earlier court ended: what is in force is carried out again, in its own
-    /// place; what has run out in the meantime is ended. Nobody is told again what was told; of what
+    /// place; what has run out in the meantime is ended, and what was to be taken back and is not known
+    /// to be is taken back now. Nobody is told again what was told; of what
     /// waits for an operator one notice tells, whatever their number.
     pub fn restore(&mut self, saved: Saved, now: Timestamp) -> Vec<Step> {
         let Saved { incidents, findings, decisions, mutes, modes, next_incident } = saved;
@@ -43,6 +44,7 @@ impl Court {
             let place = (Arc::clone(&kept.finding.rule), kept.finding.about.clone());
             let ladder = Ladder {
                 rung: 0,
+                own: Mode::Observe,
                 decision: None,
                 finding: kept.id,
                 recorded: kept.finding.at,
@@ -56,7 +58,7 @@ impl Court {
             self.tables.put_finding(kept);
         }
         let mut waiting = 0;
-        let mut again = Vec::new();
+        let (mut again, mut undo) = (Vec::new(), Vec::new());
         for decision in decisions {
             self.take_up(&decision);
             let goes_on = decision.until > now;
@@ -64,13 +66,21 @@ impl Court {
                 waiting += 1;
             }
             if goes_on && decision.state.acts() && decision.action != Action::Notify {
-                again.push(Step::Extend(decision.clone()));
+                // For what is left of its time: a restart makes nothing last longer.
+                let ttl = decision.until.since(now);
+                again.push(Step::Extend(Decision { ttl, ..decision.clone() }));
+            }
+            let is_over = matches!(decision.state, State::Expired | State::RolledBack);
+            let is_left = decision.effect.as_ref().is_some_and(|effect| !effect.undo.is_empty());
+            if is_over && is_left {
+                undo.push(Step::Undo(decision.clone()));
             }
             self.tables.put_decision(decision);
         }
         self.mutes = mutes;
         self.modes = modes;
         let mut steps = self.tick(now);
+        steps.extend(undo);
         steps.extend(again);
         if waiting > 0 {
             steps.push(Step::Notify(Notice {
@@ -99,6 +109,7 @@ impl Court {
         let rung = kept.finding.respond.iter().position(|one| one.action == decision.action);
         if let (Some(ladder), Some(rung)) = (self.ladders.get_mut(&place), rung) {
             (ladder.rung, ladder.decision) = (rung, Some(decision.id));
+            ladder.own = decision.mode;
         }
     }
 

@@ -19,7 +19,7 @@ fn a_burst_over_the_share_of_clients_asks_and_tells_once() {
     assert_eq!(asked(&steps).len(), 25);
     assert_eq!(notices(&steps, NoticeKind::Limited), 1);
     let id = asked(&steps)[0].id;
-    assert_eq!(acts(&court.approve(id, operator(), &world, at(40)).unwrap()).len(), 1);
+    assert_eq!(acts(&court.approve(id, operator(), None, &world, at(40)).unwrap()).len(), 1);
 
     let stranger = drops("surge", "source:203.0.113.7", 600);
     let unharmed = court.found(&stranger, Mode::Auto, &world, at(41));
@@ -144,7 +144,7 @@ fn whom_a_never_block_list_names_is_not_hit_and_the_list_is_named() {
         protected: vec![(finding.about.clone(), "never-block list `late`")],
         ..World::default()
     };
-    let refused = court.approve(id, operator(), &world, at(1)).unwrap_err();
+    let refused = court.approve(id, operator(), None, &world, at(1)).unwrap_err();
     assert!(refused.to_string().contains("never-block list `late`"), "{refused}");
 }
 
@@ -182,7 +182,7 @@ fn a_rule_with_a_share_of_its_own_asks_from_the_second_caller_on_that_is_too_man
             match step {
                 Step::Act(decision) => {
                     decided.push("done");
-                    court.done(decision.id, Ok(Effect::default()), at(second));
+                    court.done(decision.id, Ok(Effect::default()), &World::default(), at(second));
                 }
                 Step::Ask(_) => decided.push("asked"),
                 Step::Extend(_) | Step::Undo(_) | Step::Record(_) | Step::Notify(_) => {}

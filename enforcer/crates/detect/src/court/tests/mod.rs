@@ -189,15 +189,64 @@ fn what_was_approved_is_carried_out_in_the_name_of_who_approved_it() {
     let id = asked(&steps)[0].id;
     assert!(acts(&steps).is_empty());
 
-    let steps = court.approve(id, operator(), &World::default(), at(50)).unwrap();
+    let steps = court.approve(id, operator(), None, &World::default(), at(50)).unwrap();
 
     let [decision] = acts(&steps)[..] else { panic!("{steps:?}") };
     assert_eq!((decision.author.clone(), decision.state), (operator(), State::Ordered));
     assert!(decision.until >= at(50 + 500));
     assert!(matches!(
-        court.approve(id, operator(), &World::default(), at(51)),
+        court.approve(id, operator(), None, &World::default(), at(51)),
         Err(NotDone::State { state: "ordered", .. })
     ));
+}
+
+#[test]
+fn why_somebody_approved_is_on_record() {
+    let mut court = court();
+    let finding = drops("scan", "source:203.0.113.7", 600);
+    let steps = court.found(&finding, Mode::Approve, &World::default(), at(0));
+    let id = asked(&steps)[0].id;
+
+    let why = Some("it is a leak".to_owned());
+    let steps = court.approve(id, operator(), why.clone(), &World::default(), at(1)).unwrap();
+
+    let told = |step: &Step| {
+        let Step::Record(Entry::Decision(DecisionEvent::Approved, _, said)) = step else {
+            return false;
+        };
+        said.detail == why && said.by == operator()
+    };
+    assert!(steps.iter().any(told), "{steps:?}");
+}
+
+#[test]
+fn where_a_rung_comes_to_nothing_the_next_one_is_taken_at_once() {
+    let mut court = court();
+    let steps = found(&mut court, &ladder("bola", "identity:token:corp/eve"), 0);
+    let tighten = acts(&steps)[0].id;
+
+    let lost = Err("counted by no rate that could shrink".to_owned());
+    let steps = court.done(tighten, lost.clone(), &World::default(), at(0));
+
+    let [denial] = acts(&steps)[..] else { panic!("{steps:?}") };
+    assert_eq!(denial.action, Action::DenyIdentity);
+    assert_eq!(court.decision(tighten).unwrap().state, State::Failed);
+    let last = court.done(denial.id, lost, &World::default(), at(0));
+    assert!(acts(&last).is_empty() && asked(&last).is_empty(), "there is no further rung");
+}
+
+#[test]
+fn the_rung_after_one_that_came_to_nothing_is_as_careful_as_it_is_written() {
+    let mut court = court();
+    let careful = Response { mode: Some(Mode::Approve), ..rung(Action::DenyIdentity, 600) };
+    let respond = [rung(Action::Tighten(20), 600), careful];
+    let finding = Finding { respond: respond.into(), ..finding("bola", "identity:token:corp/eve") };
+    let tighten = acts(&found(&mut court, &finding, 0))[0].id;
+
+    let steps = court.done(tighten, Err("no limits".into()), &World::default(), at(0));
+
+    assert!(acts(&steps).is_empty());
+    assert_eq!(asked(&steps)[0].action, Action::DenyIdentity);
 }
 
 #[test]
@@ -277,7 +326,7 @@ fn what_has_run_out_is_undone_and_what_could_not_be_carried_out_is_told() {
     let mut court = court();
     let finding = drops("scan", "source:203.0.113.7", 600);
     let id = acts(&found(&mut court, &finding, 0))[0].id;
-    let steps = court.done(id, Err("the map is full".into()), at(0));
+    let steps = court.done(id, Err("the map is full".into()), &World::default(), at(0));
     assert_eq!(notices(&steps, NoticeKind::Failed), 1);
     assert_eq!(court.decision(id).unwrap().state, State::Failed);
 
@@ -297,7 +346,7 @@ fn an_effect_in_part_is_said_to_be_one() {
         ..Effect::default()
     };
 
-    let steps = court.done(id, Ok(effect), at(0));
+    let steps = court.done(id, Ok(effect), &World::default(), at(0));
 
     assert_eq!(court.decision(id).unwrap().state, State::Partly);
     assert_eq!(notices(&steps, NoticeKind::Failed), 1);
@@ -311,7 +360,7 @@ fn what_nobody_answered_for_has_failed_and_a_late_answer_is_an_answer() {
     court.tick(at(ANSWER.as_secs()));
     assert_eq!(court.decision(id).unwrap().state, State::Failed);
 
-    court.done(id, Ok(Effect::default()), at(40));
+    court.done(id, Ok(Effect::default()), &World::default(), at(40));
     assert_eq!(court.decision(id).unwrap().state, State::InForce);
 }
 
@@ -321,7 +370,7 @@ fn what_was_taken_back_while_it_was_carried_out_is_undone_afterwards() {
     let id = acts(&found(&mut court, &drops("scan", "source:203.0.113.7", 600), 0))[0].id;
     court.rollback(id, operator(), None, at(1)).unwrap();
 
-    let steps = court.done(id, Ok(Effect::default()), at(2));
+    let steps = court.done(id, Ok(Effect::default()), &World::default(), at(2));
 
     assert!(matches!(&steps[..], [Step::Undo(undone)] if undone.id == id));
 }
@@ -373,7 +422,12 @@ fn a_restart_keeps_cases_and_carries_out_again_what_is_in_force() {
     let mut after = court();
     let steps = after.restore(saved(&before), at(60));
 
-    assert!(steps.iter().any(|step| matches!(step, Step::Extend(one) if one.id == kept)));
+    let again = steps.iter().find_map(|step| match step {
+        Step::Extend(one) if one.id == kept => Some(one),
+        _ => None,
+    });
+    let left = before.decision(kept).unwrap().until.since(at(60));
+    assert_eq!(again.unwrap().ttl, left, "for what is left of its time");
     assert!(steps.iter().any(|step| matches!(step, Step::Undo(one) if one.id == short)));
     assert_eq!(notices(&steps, NoticeKind::Approval), 1, "one digest");
     assert_eq!(notices(&steps, NoticeKind::Opened) + notices(&steps, NoticeKind::Acted), 0);
@@ -384,6 +438,24 @@ fn a_restart_keeps_cases_and_carries_out_again_what_is_in_force() {
     assert!(acts(&found(&mut after, &finding, 61)).is_empty(), "in force already");
     let (next, _) = after.open("by hand", operator(), at(62));
     assert_eq!(next.number(), 4, "no number twice");
+}
+
+#[test]
+fn what_was_not_undone_when_the_agent_died_is_undone_by_the_next_one_and_only_once() {
+    let mut before = court();
+    let id = acts(&found(&mut before, &drops("scan", "source:203.0.113.7", 600), 0))[0].id;
+    let effect = Effect { undo: "enforcer release B-7K2Q4XW".to_owned(), ..Effect::default() };
+    before.done(id, Ok(effect), &World::default(), at(0));
+    before.rollback(id, operator(), None, at(1)).unwrap();
+    let undone = |steps: &[Step]| {
+        steps.iter().filter(|step| matches!(step, Step::Undo(one) if one.id == id)).count()
+    };
+
+    let mut after = court();
+    assert_eq!(undone(&after.restore(saved(&before), at(2))), 1);
+    after.undone(id, Ok(Effect::default()), at(3));
+
+    assert_eq!(undone(&court().restore(saved(&after), at(4))), 0);
 }
 
 #[test]
@@ -454,7 +526,7 @@ fn carried_out(court: &mut Court, finding: &Finding, second: u64) -> Vec<Decisio
     let decisions: Vec<Decision> = acts(&steps).into_iter().cloned().collect();
     assert!(!decisions.is_empty(), "{steps:?}");
     for decision in &decisions {
-        court.done(decision.id, Ok(Effect::default()), at(second));
+        court.done(decision.id, Ok(Effect::default()), &World::default(), at(second));
     }
     decisions
 }
