@@ -44,14 +44,20 @@ impl Court {
         let Some(ladder) = self.ladders.get(&place) else { return };
         let last = ladder.decision.and_then(|id| self.tables.decisions.get(&id));
         let Some(first) = next_rung(ladder.rung, last, finding.respond.len(), now) else { return };
+        let mode = self.mode(&finding.rule, own);
+        let top = finding.respond.len().saturating_sub(1);
+        // Who is asked is told by that.
+        let is_said = |rung: usize, response: &Response| {
+            mode == Mode::Approve && response.action == Action::Notify && rung < top
+        };
         let rungs = finding.respond.iter().enumerate().skip(first);
         let drafted = rungs
+            .filter(|(rung, response)| !is_said(*rung, response))
             .filter_map(|(rung, response)| {
                 Some((rung, response, draft(finding, response, around, self.limits.shared_from)?))
             })
             .next();
         let Some((rung, response, draft)) = drafted else { return };
-        let mode = self.mode(&finding.rule, own);
         let mode = response.mode.map_or(mode, |own| own.min(mode));
         let id = match self.in_force(draft.action, &draft.target, now, steps) {
             Some(id) => {
@@ -136,11 +142,12 @@ impl Court {
                 (State::Refused, DecisionEvent::Refused, Some(why))
             }
             (Mode::Observe, None, doubt) => (State::Observed, DecisionEvent::Observed, doubt),
-            (Mode::Approve, None, doubt) => (State::Waiting, DecisionEvent::Asked, doubt),
-            (Mode::Auto, None, Some(doubt)) => (State::Waiting, DecisionEvent::Asked, Some(doubt)),
-            (Mode::Auto, None, None) if action == Action::Notify => {
+            // To be told hits nobody.
+            (Mode::Approve | Mode::Auto, None, _) if action == Action::Notify => {
                 (State::InForce, DecisionEvent::Applied, None)
             }
+            (Mode::Approve, None, doubt) => (State::Waiting, DecisionEvent::Asked, doubt),
+            (Mode::Auto, None, Some(doubt)) => (State::Waiting, DecisionEvent::Asked, Some(doubt)),
             (Mode::Auto, None, None) => {
                 match self.radius.admit(action, &target, &self.limits, around, now) {
                     Ok(()) => (State::Ordered, DecisionEvent::Ordered, None),

@@ -192,3 +192,27 @@ fn a_rule_with_a_share_of_its_own_asks_from_the_second_caller_on_that_is_too_man
 
     assert_eq!(decided, ["done", "asked", "asked"], "two of fifty are four in a hundred");
 }
+
+#[test]
+fn nobody_is_asked_whether_to_be_told_and_who_is_asked_is_told_by_that() {
+    let mut court = court();
+    let with = |rule: &str, respond: Vec<Response>| Finding {
+        respond: respond.into(),
+        ..finding(rule, "source:203.0.113.7")
+    };
+    let both = with("ssrf", vec![rung(Action::Notify, 3_600), rung(Action::Drop, 600)]);
+    let alone = with("deprecated", vec![rung(Action::Notify, 3_600)]);
+
+    let asks = court.found(&both, Mode::Approve, &World::default(), at(0));
+    let tells = court.found(&alone, Mode::Approve, &World::default(), at(0));
+
+    let [waits] = asked(&asks)[..] else { panic!("{asks:?}") };
+    assert_eq!(waits.action, Action::Drop);
+    assert_eq!(notices(&asks, NoticeKind::Approval), 1);
+    assert!(asked(&tells).is_empty());
+    assert_eq!(notices(&tells, NoticeKind::Told), 1);
+    // Where more is done unasked, the mildest rung is the first.
+    let mut unasked = both;
+    unasked.about = "source:203.0.113.8".parse().unwrap();
+    assert_eq!(notices(&found(&mut court, &unasked, 0), NoticeKind::Told), 1);
+}
