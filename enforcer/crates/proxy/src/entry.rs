@@ -245,7 +245,7 @@ impl Entry {
     pub(crate) fn scene(&mut self, scene: &Scene<'_, '_>) {
         self.note(|exchange| {
             exchange.incident = scene.incident;
-            exchange.region = scene.region.map(Into::into);
+            exchange.region = scene.observed_region.map(Into::into);
         });
     }
 

@@ -21,7 +21,10 @@ use crate::under_way::InFlight;
 pub(crate) struct Scene<'p, 'a> {
     pub(crate) route: &'p Arc<Route>,
     pub(crate) origin: &'a Origin,
+    /// Where the route or a limit reads it.
     pub(crate) region: Option<&'a str>,
+    /// The same where a rule of detection does.
+    pub(crate) observed_region: Option<&'a str>,
     pub(crate) incident: u8,
     /// What operators and rules ask beyond the policy.
     pub(crate) stricter: Stricter,
@@ -62,16 +65,19 @@ impl<'p, 'a> Scene<'p, 'a> {
     ) -> Result<Self, Rejection> {
         let route = matched.route;
         let query = route.query(head.query.as_deref())?;
-        let region = match route.reads_region {
-            true => policy.region_of(origin.source.address()),
-            false => None,
+        let region_where = |read: bool| {
+            let known = read.then(|| policy.region_of(origin.source.address()));
+            known.flatten()
         };
+        let region = region_where(route.reads_region);
+        let observed_region = region.or_else(|| region_where(policy.detection().reads_region));
         let (params, path) = (matched.params(), &*matched.path);
         let stricter = Stricter::default();
         Ok(Self {
             route,
             origin,
             region,
+            observed_region,
             incident,
             stricter,
             head,

@@ -229,6 +229,20 @@ impl RulePlan {
         self.when.as_ref().map_or(About::Requests, When::about)
     }
 
+    /// Whether it wants to know from which country a request came.
+    pub fn reads_region(&self) -> bool {
+        let reads = |when: &When| when.expr.reads_region();
+        let of = match &self.pattern {
+            Pattern::ValueCount(field, _) => *field == Field::Region,
+            Pattern::Ratio { of, .. } => reads(of),
+            Pattern::Temporal { steps, .. } => {
+                steps.iter().any(|step| matches!(step, Step::When(when) if reads(when)))
+            }
+            Pattern::EventCount(_) | Pattern::ValueSum(..) => false,
+        };
+        of || self.when.as_ref().is_some_and(reads)
+    }
+
     /// What must be so of a request before anything is looked at.
     pub(crate) fn needs(&self) -> Needs {
         let when = self.when.as_ref().map(|when| Needs::of(&when.expr)).unwrap_or_default();

@@ -111,6 +111,8 @@ pub struct Detection {
     pub rules: Vec<Arc<RulePlan>>,
     /// How far automatic decisions may go.
     pub limits: Limits,
+    /// Whether a rule wants to know from which country a request came.
+    pub reads_region: bool,
 }
 
 fn limits(fields: Fields<'_>) -> Option<Limits> {
@@ -178,7 +180,8 @@ pub(super) fn read(root: Fields<'_>, base: Base<'_>, report: &mut Report) -> Opt
         return None;
     }
     modes(fields, &mut rules, complete, report);
-    Some(Detection { rules, limits: limits(fields.table("limits"))? })
+    let reads_region = rules.iter().any(|rule| rule.reads_region());
+    Some(Detection { rules, limits: limits(fields.table("limits"))?, reads_region })
 }
 
 /// What is wrong with a file, each with its place in it.

@@ -22,6 +22,21 @@ fn a_policy_without_the_section_has_no_rules_and_one_with_it_has_the_pack() {
 }
 
 #[test]
+fn the_country_is_looked_up_where_a_rule_reads_it() {
+    let reads = |more: &str| {
+        let rule = format!("{RULE}{more}");
+        let text = "[detect]\npack = \"none\"\nrules = \"r.yaml\"\n";
+        load(text, &[("r.yaml", &rule)]).unwrap().detection().reads_region
+    };
+
+    assert!(load("[detect]\n", &[]).unwrap().detection().reads_region, "impossible-travel does");
+    assert!(!reads(""));
+    assert!(!reads("when: 'status >= 400 && !(method in [\"GET\"])'\n"));
+    assert!(reads("when: 'status >= 400 && !(region in [\"DE\"])'\n"));
+    assert!(reads("when: 'has(region)'\n"));
+}
+
+#[test]
 fn rules_of_files_stand_behind_the_pack_and_a_star_takes_them_in_their_order() {
     let files = [
         ("rules/b.yaml", RULE),

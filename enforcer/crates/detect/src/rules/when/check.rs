@@ -493,12 +493,28 @@ impl Expr {
         self.reads(false)
     }
 
+    pub(crate) fn reads_region(&self) -> bool {
+        self.has(&|test| match test {
+            Test::Has(read)
+            | Test::Equal(read, _)
+            | Test::OneOf(read, _)
+            | Test::Starts(read, _)
+            | Test::Ends(read, _)
+            | Test::Contains(read, _) => *read == Attribute::Region,
+            Test::Flag(_) | Test::Compare(..) | Test::NumberOneOf(..) | Test::Inside(_) => false,
+        })
+    }
+
     fn reads(&self, packets: bool) -> bool {
+        self.has(&|test| test.is_of_packets() == Some(packets))
+    }
+
+    fn has(&self, wanted: &dyn Fn(&Test) -> bool) -> bool {
         match self {
             Self::Constant(_) => false,
-            Self::Not(inner) => inner.reads(packets),
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.reads(packets)),
-            Self::Test(test) => test.is_of_packets() == Some(packets),
+            Self::Not(inner) => inner.has(wanted),
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has(wanted)),
+            Self::Test(test) => wanted(test),
         }
     }
 }

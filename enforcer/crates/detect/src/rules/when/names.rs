@@ -37,7 +37,11 @@ pub(crate) const ATTRIBUTES: &[(&str, Thing, &str)] = &[
     ("source", Thing::Address, "the address; `source in [\"192.0.2.0/24\"]`"),
     ("ip", Thing::Address, "the same as `source`"),
     ("proxied", Thing::Flag(Flag::Proxied), "the source is known by the word of a proxy"),
-    ("region", Thing::Text(Attribute::Region), "country of the source, such as `DE`"),
+    (
+        "region",
+        Thing::Text(Attribute::Region),
+        "country of the source, such as `DE`; needs `[region]` in the policy",
+    ),
     ("ja4", Thing::Text(Attribute::Ja4), "the TLS client"),
     ("user_agent", Thing::Text(Attribute::UserAgent), "what the client calls itself"),
     ("upstream", Thing::Text(Attribute::Upstream), "the host that was asked"),
