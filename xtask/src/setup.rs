@@ -75,6 +75,11 @@ const NEEDS: &[Need] = &[
     Need { name: "mount", probe: &["mount", "-V"], remedy: Remedy::Package("mount") },
     Need { name: "mkfs.ext4", probe: &["mkfs.ext4", "-V"], remedy: Remedy::Package("e2fsprogs") },
     Need { name: "strace", probe: &["strace", "-V"], remedy: Remedy::Package("strace") },
+    Need {
+        name: "another clock",
+        probe: &["sh", "-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"],
+        remedy: Remedy::Package("libfaketime"),
+    },
     Need { name: "openssl", probe: &["openssl", "version"], remedy: Remedy::Package("openssl") },
     Need { name: "xxd", probe: &["xxd", "-v"], remedy: Remedy::Package("xxd") },
     Need { name: "curl", probe: &["curl", "-V"], remedy: Remedy::Package("curl") },

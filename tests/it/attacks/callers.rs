@@ -2,7 +2,7 @@
 
 use enforcer_tests::lab::{Ask, Family, Http};
 
-use super::{Range, expect_spotless, read_objects};
+use super::{Outcome, Range, expect_spotless, name_of, read_objects};
 use crate::stage::orders;
 
 #[test]
@@ -74,10 +74,14 @@ fn a_credential_in_two_hands_is_found_by_its_networks_and_clients_together() {
         assert_eq!(other.ask(&orders().key(&key)).unwrap().status, 200);
     }
 
-    let finding = range.finding("token-in-two-hands");
-
-    assert!(finding["about"].as_str().unwrap().starts_with("credential:"), "{finding}");
-    assert!(!range.decisions(&finding).is_empty());
+    let slower = range.expect(&Outcome {
+        rule: "token-in-two-hands",
+        about: "credential:",
+        words: "within 5m",
+        decided: ("tighten to 25 %", "in-force", 10),
+    });
+    range.take_back(&slower);
+    assert_eq!(one.ask(&orders().key(&key)).unwrap().status, 200);
     expect_spotless(steady);
 }
 
@@ -94,9 +98,13 @@ fn a_caller_that_tries_what_it_may_not_do_is_found() {
         assert!([403, 429].contains(&refused.status.as_u16()), "{}", refused.status);
     }
 
-    let finding = range.finding("admin-probing");
-
-    assert!(finding["about"].as_str().unwrap().starts_with("identity:key:"), "{finding}");
+    let slower = range.expect(&Outcome {
+        rule: "admin-probing",
+        about: &format!("identity:{}", name_of(&key)),
+        words: "10 different paths",
+        decided: ("tighten to 25 %", "in-force", 15),
+    });
+    range.take_back(&slower);
     expect_spotless(steady);
 }
 

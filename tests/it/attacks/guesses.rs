@@ -2,7 +2,7 @@
 
 use enforcer_tests::lab::{ATTACKER, Ask, DEADLINE, Family, Http, KeyGuesses, guess, wait_until};
 
-use super::{Range, expect_spotless};
+use super::{Outcome, Range, expect_spotless};
 use crate::stage::orders;
 
 /// Different credentials after which `credential-stuffing` finds an address.
@@ -83,6 +83,45 @@ fn one_credential_that_is_tried_from_many_addresses_is_refused_by_itself() {
     assert_eq!(refused.status, 403);
     range.expect_recorded(&finding, &decision);
     expect_spotless(steady);
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn guesses_that_are_spread_over_a_network_are_found_by_the_network_and_by_the_program_they_share() {
+    let range = Range::new(&[], "");
+    let steady = range.steady();
+    // Three of each address, which nobody would look at twice.
+    for host in 1..=26 {
+        let mut connection = range.as_one_of_many(&format!("10.88.50.{host}"), Http::One);
+        guess(&mut connection, KeyGuesses::default().skip(host * 100).take(3)).unwrap();
+    }
+
+    assert!(range.findings("credential-stuffing").is_empty(), "none of them by itself");
+    let network = range.expect(&Outcome {
+        rule: "credential-stuffing-network",
+        about: "source:10.88.50.0/24",
+        words: "60 different credentials",
+        decided: ("drop the source", "waiting", 30),
+    });
+    let program = range.expect(&Outcome {
+        rule: "credential-stuffing-botnet",
+        about: "ja4:",
+        words: "25 different addresses",
+        decided: ("deny the TLS client", "waiting", 15),
+    });
+    assert!(program["target"].as_str().unwrap().starts_with("ja4:"), "{program}");
+    assert!(range.stage.reaches(&["10.88.50.1", "10.88.51.1"]), "nothing is done unasked");
+    range.approve(&network);
+    assert!(!range.stage.reaches(&["10.88.50.1", "10.88.50.200"]));
+    assert!(range.stage.reaches(&["10.88.51.1"]));
+    let id = program["id"].as_str().unwrap();
+    let reason = ["--reason", "everybody's browser"];
+    let words = [&["incident", "reject", id][..], &reason].concat();
+    assert!(range.stage.enforcer(&words).is_success());
+    range.take_back(&network);
+    assert!(range.stage.reaches(&["10.88.50.1"]));
+    expect_spotless(steady);
+    range.expect_whole_log();
 }
 
 #[test]

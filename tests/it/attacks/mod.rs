@@ -9,12 +9,17 @@
 mod callers;
 mod floods;
 mod guesses;
+mod insider;
 mod limits;
+mod probes;
+mod surges;
 mod upstreams;
 
 use std::time::Duration;
 
-use enforcer_tests::lab::{ATTACKER, Ask, Connection, DEADLINE, Family, Steady, Tally, wait_for};
+use enforcer_tests::lab::{
+    ATTACKER, Ask, Connection, DEADLINE, Family, Http, Steady, Tally, wait_for, wait_until,
+};
 use serde_json::Value;
 
 use crate::stage::{CROWD, Hook, LAYER_7, Stage, orders, policy};
@@ -39,21 +44,77 @@ fn detecting(modes: &str, more: &str) -> String {
     format!("{before}\n{limit}\n[kernel]{kernel}\n{more}\n[detect]\npack = \"default\"\n{modes}\n")
 }
 
+/// Routes beyond those of every policy of the lab: one that anybody may ask, one whose host breaks off,
+/// and so many others.
+fn routes(others: usize) -> String {
+    let mut text = r#"
+[upstream.flaky]
+hosts = ["127.0.0.1:9001"]
+
+[[route]]
+name     = "open"
+match    = "api.test/open/{**}"
+upstream = "orders"
+public   = true
+
+[[route]]
+name     = "flaky"
+match    = "api.test/flaky/{**}"
+upstream = "flaky"
+
+  [[route.allow]]
+  method = ["GET"]
+  role   = "reader"
+"#
+    .to_owned();
+    for n in 0..others {
+        text += &format!(
+            "\n[[route]]\nname = \"part-{n}\"\nmatch = \"api.test/parts/{n}/{{**}}\"\n\
+             upstream = \"orders\"\n\n  [[route.allow]]\n  method = [\"GET\"]\n  role = \"reader\"\n"
+        );
+    }
+    text
+}
+
 /// The modes of some rules.
 fn modes(rules: &[(&str, &str)]) -> String {
     let lines: String = rules.iter().map(|(rule, mode)| format!("{rule} = \"{mode}\"\n")).collect();
     format!("[detect.modes]\n{lines}")
 }
 
+/// What an attack of the pack must lead to.
+struct Outcome<'a> {
+    rule: &'a str,
+    /// Whom the finding is about, or how that begins.
+    about: &'a str,
+    /// What the finding says, with its number.
+    words: &'a str,
+    /// What is decided, how it stands, and for how many minutes it is meant.
+    decided: (&'a str, &'a str, u64),
+}
+
 impl Range {
     fn new(rules: &[(&str, &str)], more: &str) -> Self {
-        let stage = Stage::with_policy(&detecting(&modes(rules), more));
+        Self::with_policy(&detecting(&modes(rules), more))
+    }
+
+    fn with_policy(policy: &str) -> Self {
+        Self::on(Stage::with_policy(policy))
+    }
+
+    fn on(stage: Stage) -> Self {
         let key = stage.key("client", "reader");
         stage.crowd();
         // Answers find their way back to the crowd.
         let way = format!("route add {} via {}", CROWD[0].1, ATTACKER.v4);
         stage.lab.host.ip(&way).unwrap();
         Self { stage, key }
+    }
+
+    /// A connection of the attacker's from this address of its crowd.
+    fn as_one_of_many(&self, address: &str, http: Http) -> Connection {
+        let client = self.stage.attacker(Family::V4).at(address.parse().unwrap());
+        client.connect(http).unwrap()
     }
 
     /// The client asks all the time.
@@ -101,7 +162,9 @@ impl Range {
             let decisions = self.decisions(finding);
             decisions.into_iter().find(|one| one["action"] == action && one["state"] == state)
         });
-        found.unwrap_or_else(|error| panic!("{error}: {:#?}", self.decisions(finding)))
+        found.unwrap_or_else(|error| {
+            panic!("{}: {error}: {:#?}", finding["rule"], self.decisions(finding))
+        })
     }
 
     /// What led to a decision, and it itself, are on record and belong together.
@@ -121,12 +184,71 @@ impl Range {
         }
     }
 
+    /// What is to come of an attack comes: the finding says why, at the desk as in the list; what is
+    /// decided stands so, for its time; and all of it is on record.
+    fn expect(&self, outcome: &Outcome<'_>) -> Value {
+        let Outcome { rule, about, words, decided: (action, state, minutes) } = *outcome;
+        let finding = self.finding(rule);
+        self.expect_told(&finding, about, words);
+        let decision = self.decision(&finding, action, state);
+        let seconds = decision["ttl_seconds"].as_u64().unwrap();
+        // A tenth more or less, which nobody foresees.
+        let expected = minutes * 54..=minutes * 66;
+        assert!(expected.contains(&seconds), "{rule}: {minutes} minutes: {decision}");
+        self.expect_recorded(&finding, &decision);
+        decision
+    }
+
+    /// A finding is about him and says this, in the list and when it is shown.
+    fn expect_told(&self, finding: &Value, about: &str, words: &str) {
+        assert!(finding["about"].as_str().unwrap().starts_with(about), "{about}: {finding}");
+        let signals = finding["signals"].as_array().unwrap();
+        let says = signals.iter().any(|signal| signal.as_str().unwrap().contains(words));
+        assert!(says, "{words}: {finding}");
+        let id = finding["id"].as_str().unwrap();
+        let shown = self.stage.enforcer(&["findings", "show", id]);
+        assert!(shown.is_success() && shown.stdout.contains(words), "{words}: {shown}");
+        assert_eq!(self.stage.json(&["findings", "show", id])["about"], finding["about"]);
+    }
+
+    /// An operator says yes to what waits, and it is carried out.
+    fn approve(&self, decision: &Value) {
+        let id = decision["id"].as_str().unwrap();
+        let approved = self.stage.enforcer(&["incident", "approve", id, "--reason", "test"]);
+        assert!(approved.is_success(), "{approved}");
+        let incident = decision["incident"].as_str().unwrap();
+        let mut stands = Value::Null;
+        let carried_out = wait_until("what was approved is carried out", DEADLINE, || {
+            let shown = self.stage.json(&["incident", "show", incident]);
+            let decisions = shown["decisions"].as_array().unwrap();
+            stands = decisions.iter().find(|one| one["id"] == id).unwrap().clone();
+            stands["state"] == "in-force"
+        });
+        carried_out.unwrap_or_else(|error| panic!("{error}: {stands:#}"));
+    }
+
+    /// The log is whole, and whoever asks it finds what was found and decided.
+    fn expect_whole_log(&self) {
+        let verified = self.stage.offline(&["audit", "verify"]);
+        assert!(verified.is_success(), "{verified}");
+        for class in ["finding", "incident", "decision"] {
+            let found = self.stage.offline(&["audit", "search", "--class", class, "-o", "jsonl"]);
+            assert!(found.is_success() && !found.stdout.is_empty(), "{class}: {found}");
+        }
+    }
+
     /// Takes a decision back by its name.
     fn take_back(&self, decision: &Value) {
         let id = decision["id"].as_str().unwrap();
         let released = self.stage.enforcer(&["release", id, "--reason", "test"]);
         assert!(released.is_success(), "{released}");
     }
+}
+
+/// Under which name the bearer of a key is known.
+fn name_of(key: &str) -> String {
+    let (_, rest) = key.split_once("live_").unwrap();
+    format!("key:{}", rest.split_once('_').unwrap().0)
 }
 
 /// Nobody refused the client anything.
@@ -144,4 +266,27 @@ fn read_objects(connection: &mut Connection, key: &str, objects: std::ops::Range
         status = connection.ask(&ask).unwrap().status.as_u16();
     }
     status
+}
+
+#[test]
+fn every_rule_of_the_pack_that_finds_something_has_its_attack_here() {
+    let programs = [
+        include_str!("callers.rs"),
+        include_str!("floods.rs"),
+        include_str!("guesses.rs"),
+        include_str!("insider.rs"),
+        include_str!("probes.rs"),
+        include_str!("surges.rs"),
+        include_str!("upstreams.rs"),
+    ];
+    let rules = enforcer_detect::rules::pack().ok().unwrap();
+
+    let without: Vec<_> = rules
+        .iter()
+        .filter(|rule| !rule.silent)
+        .map(|rule| format!("\"{}\"", rule.id))
+        .filter(|name| !programs.iter().any(|program| program.contains(name)))
+        .collect();
+
+    assert_eq!(without, Vec::<String>::new());
 }

@@ -114,6 +114,22 @@ impl Site {
         Ok(command)
     }
 
+    /// Starts the agent at this wall time in UTC, such as `2026-03-02 09:30:00`, and waits until it
+    /// answers. From there its clock goes as every other; how long things take is not changed.
+    pub fn start_at(&self, time: &str) -> Result<Agent> {
+        let policy = self.policy();
+        let mut command = self.host.command("env");
+        // Of this process alone: those before it keep their time.
+        command
+            .arg(format!("LD_PRELOAD={}", other_clock()?.display()))
+            .args([&format!("FAKETIME=@{time}"), "FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC"])
+            .args(["NO_COLOR=1".as_ref(), program()?.as_os_str(), "run".as_ref()])
+            .args(["--policy".as_ref(), policy.as_os_str()]);
+        let mut agent = self.launch_command(command)?;
+        self.wait_until_ready(&mut agent)?;
+        Ok(agent)
+    }
+
     /// Starts the agent without waiting for it.
     pub fn launch(&self) -> Result<Agent> {
         let policy = self.policy();
@@ -209,6 +225,15 @@ fn program() -> Result<&'static Path> {
     });
     found.as_deref().context(
         "the enforcer program is not built\nhint: `cargo xtask build`, or name it in ENFORCER_BIN",
+    )
+}
+
+/// The library that tells a process another time.
+fn other_clock() -> Result<PathBuf> {
+    let folders = fs::read_dir("/usr/lib")?.filter_map(Result::ok);
+    let names = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    names.into_iter().find(|name| name.is_file()).context(
+        "libfaketime is not installed\nhint: `cargo xtask setup`, or `apt-get install libfaketime`",
     )
 }
 

@@ -1,4 +1,4 @@
-//! What an attacker does, in bounded amounts: raw bytes and datagrams.
+//! What an attacker does, in bounded amounts: raw bytes, datagrams and connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::stream::{mouth, mouth_here};
 use super::{DEADLINE, Namespace, wait_until};
@@ -79,8 +81,7 @@ impl Flood {
                 // Nobody listens, or the queue is full: both are the flood's fate.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::ConnectionRefused)
-                        || error.raw_os_error()
-                            == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {}
+                        || error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {}
                 Err(error) => return Err(error).context("flooding"),
             }
         }
@@ -106,6 +107,24 @@ pub fn crowd(
         }
         Ok(())
     })?
+}
+
+/// Begins so many TCP connections from `source`, which may be any address of a network that is the
+/// host's own, and waits for none of them. They are broken off when dropped.
+pub fn knock(from: &Namespace, source: IpAddr, to: SocketAddr, times: u32) -> Result<Vec<Socket>> {
+    let begin = || {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        match socket.connect(&to.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+                Err(error)
+            }
+            Ok(()) | Err(_) => Ok(socket),
+        }
+    };
+    let begun: std::io::Result<Vec<_>> = from.run(|| (0..times).map(|_| begin()).collect())?;
+    begun.context("knocking")
 }
 
 /// Counts the datagrams that reach a port.

@@ -7,10 +7,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result};
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Namespace, Ping};
+use super::{Namespace, Ping, knock};
 
 /// The interface of a host at the far end of a cable.
 const LINK: &str = "eth0";
@@ -31,19 +29,7 @@ impl Forgery {
 
     /// Opens so many connections as far as a forger can: by their first packet.
     pub fn knock(&self, to: SocketAddr, times: u32) -> Result<()> {
-        let domain = Domain::for_address(to);
-        for _ in 0..times {
-            let socket =
-                self.forger.run(|| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))??;
-            socket.set_nonblocking(true)?;
-            socket.bind(&SocketAddr::new(self.source, 0).into())?;
-            match socket.connect(&to.into()) {
-                Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-                Err(error) => return Err(error).context("knocking"),
-                Ok(()) => anyhow::bail!("a forger completed a handshake with {to}"),
-            }
-        }
-        Ok(())
+        knock(&self.forger, self.source, to, times).map(drop)
     }
 
     /// Sends so many datagrams.

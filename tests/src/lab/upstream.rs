@@ -91,6 +91,7 @@ pub struct Seen {
 
 #[derive(Debug, Default)]
 struct Log {
+    fails: bool,
     seen: Mutex<VecDeque<Seen>>,
     requests: AtomicU64,
     connections: AtomicU64,
@@ -104,11 +105,21 @@ impl Upstream {
         Self::serve(host.run(|| TcpListener::bind(address))??)
     }
 
+    /// Starts a server in `host` that fails: whatever it is asked, it answers 500.
+    pub fn failing(host: &Namespace, address: SocketAddr) -> Result<Self> {
+        let log = Log { fails: true, ..Log::default() };
+        Self::serve_with(host.run(|| TcpListener::bind(address))??, log)
+    }
+
     /// Starts a server on a socket that listens.
     pub fn serve(listener: TcpListener) -> Result<Self> {
+        Self::serve_with(listener, Log::default())
+    }
+
+    fn serve_with(listener: TcpListener, log: Log) -> Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let log = Arc::new(Log::default());
+        let log = Arc::new(log);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("upstream".to_owned()).spawn({
@@ -177,7 +188,14 @@ async fn accept(listener: TcpListener, log: Arc<Log>) {
         let log = Arc::clone(&log);
         let service = service_fn(move |request| {
             log.remember(&request, peer);
-            answer(request)
+            let fails = log.fails;
+            async move {
+                let mut response = answer(request).await?;
+                if fails {
+                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         tokio::spawn(async move {
             let connection = http1::Builder::new()
