@@ -13,9 +13,9 @@ fn whoever_approves_rejects_or_takes_back_is_told_with_the_incident() {
     };
     let (yes, no) = (ask(&mut court, "source:203.0.113.7"), ask(&mut court, "source:198.51.100.9"));
 
-    let approved = court.approve(yes, operator(), &World::default(), at(1)).unwrap();
+    let approved = court.approve(yes, operator(), None, &World::default(), at(1)).unwrap();
     let rejected = court.reject(no, operator(), None, at(2)).unwrap();
-    let applied = court.done(yes, Ok(Effect::default()), at(3));
+    let applied = court.done(yes, Ok(Effect::default()), &World::default(), at(3));
     let back = court.rollback(yes, operator(), None, at(4)).unwrap();
 
     let of = |steps: &[Step], kind, id: DecisionId| {
@@ -51,12 +51,12 @@ fn what_a_rule_does_or_what_fails_is_nobodys() {
     let finding = drops("scan", "source:203.0.113.7", 600);
     let steps = court.found(&finding, Mode::Approve, &World::default(), at(0));
     let id = asked(&steps)[0].id;
-    court.approve(id, operator(), &World::default(), at(1)).unwrap();
+    court.approve(id, operator(), None, &World::default(), at(1)).unwrap();
 
-    let failed = court.done(id, Err("no room".to_owned()), at(2));
+    let failed = court.done(id, Err("no room".to_owned()), &World::default(), at(2));
     let other = found(&mut court, &drops("flood", "source:198.51.100.9", 600), 3);
     let decided = acts(&other)[0].id;
-    let applied = court.done(decided, Ok(Effect::default()), at(4));
+    let applied = court.done(decided, Ok(Effect::default()), &World::default(), at(4));
 
     for notice in [steps, failed, other, applied].iter().flat_map(|steps| told(steps)) {
         assert_eq!(notice.by, None, "{notice:?}");
@@ -71,7 +71,7 @@ fn an_isolated_upstream_is_told_as_one() {
     let steps = found(&mut court, &finding, 0);
     let id = acts(&steps)[0].id;
 
-    let steps = court.done(id, Ok(Effect::default()), at(1));
+    let steps = court.done(id, Ok(Effect::default()), &World::default(), at(1));
 
     assert_eq!(notices(&steps, NoticeKind::Isolated), 1);
     assert_eq!(notices(&steps, NoticeKind::Acted), 0);
