@@ -3,12 +3,13 @@
 use super::group::Group;
 use super::hours::weekday;
 use super::identity::{
-    Day, Identity, NEW_CLIENT, NEW_NETWORK, NEW_ROUTE, STRANGE_CLIENT, STRANGE_NETWORK, Window,
+    Identity, NEW_CLIENT, NEW_NETWORK, NEW_ROUTE, STRANGE_CLIENT, STRANGE_NETWORK,
 };
-use super::kind::{Kind, PerKind};
+use super::kind::PerKind;
 use super::level;
+use super::marks::marks;
 use super::num::Small;
-use super::score::{DRIFT_FREE, DRIFT_KEPT, LONG, above_long, expected, values};
+use super::score::{DRIFT_FREE, DRIFT_KEPT, LONG, above_long, all_expected, values};
 use super::{DAY, Profiles};
 
 /// Days with a finding in a row that are not learned from. Whatever lasts longer and was not
@@ -37,25 +38,20 @@ impl Profiles {
         identity.held = if flagged { identity.held.saturating_add(1) } else { 0 };
         let learn = !flagged || identity.held > HELD_MAX;
         let own = usize::from(identity.group);
+        let Some((all, peers)) = self.groups.first().zip(self.groups.get(own)) else { return };
+        let expected = all_expected(identity, peers, all);
+        let values = values(identity);
         if learn {
-            let expected = self.groups.first().zip(self.groups.get(own)).map(|(all, peers)| {
-                let above = above_long(identity, peers, all);
-                (Kind::ALL.map(|kind| expected(identity, kind, peers, all)), above)
-            });
-            let values = values(identity);
+            let above = above_long(identity, &values, &expected);
             for (place, group) in self.groups.iter_mut().enumerate() {
                 if place == 0 || place == own {
                     learn_peers(group, identity, &values, !flagged);
                 }
             }
-            if let Some((expected, above)) = expected {
-                for ((level, value), expected) in
-                    identity.levels.iter_mut().zip(values).zip(expected)
-                {
-                    level.learn(value, identity.days, expected);
-                }
-                learn_long(identity, &values, above);
+            for ((level, value), expected) in identity.levels.iter_mut().zip(values).zip(expected) {
+                level.learn(value, identity.days, expected);
             }
+            learn_long(identity, &values, above);
             learn_habits(identity);
             identity.days = identity.days.saturating_add(1);
         }
@@ -65,10 +61,8 @@ impl Profiles {
         }
         let absent = (identity.number + 1..today).take(usize::try_from(ABSENT_MAX).unwrap_or(0));
         absent.for_each(|day| identity.hours.learn(weekday(day), 0));
-        identity.number = today;
-        identity.window = now / super::WINDOW;
-        identity.day = Day::default();
-        identity.burst = Window::default();
+        identity.dawn(today, now / super::WINDOW);
+        identity.marks = marks(identity, &expected, bits);
         let group = identity.group;
         self.count_active(group);
     }
@@ -80,7 +74,7 @@ fn learn_peers(group: &mut Group, identity: &Identity, values: &[f32], calm: boo
         peers.learn(*value, level, days);
     }
     if calm {
-        group.learn(&identity.day.top);
+        group.learn(&identity.tally.top);
     }
     if days > 0 {
         let has = |flag| news & flag != 0;
@@ -110,5 +104,6 @@ fn learn_habits(identity: &mut Identity) {
     ] {
         *count = Small::new(count.get() * FADE + f32::from(u8::from(news & flag != 0)));
     }
-    identity.routes.join(&identity.day.routes);
+    let today = identity.new_routes;
+    identity.routes.join(&today);
 }

@@ -56,8 +56,8 @@ impl Hours {
     pub(super) fn chance(&self, weekday: usize, hour: usize, peers: &PeerHours) -> f32 {
         let (mut sum, mut weight, mut known) = (0.0_f32, 0.0_f32, 0.0_f32);
         for (day, hours) in self.presence.chunks(24).enumerate() {
-            let weeks = f32::from(self.weeks.get(day).copied().unwrap_or_default());
-            if weeks < 0.5 {
+            let weeks = i32::from(self.weeks.get(day).copied().unwrap_or_default());
+            if weeks == 0 {
                 continue;
             }
             let alike = if day == weekday {
@@ -74,8 +74,8 @@ impl Hours {
                 })
                 .sum();
             sum += alike * there / 255.0;
-            weight += alike * NEAR_SUM * (1.0 - KEPT.powf(weeks));
-            known += alike * weeks.min(4.0);
+            weight += alike * NEAR_SUM * (1.0 - KEPT.powi(weeks));
+            known += alike * f32::from(u8::try_from(weeks.min(4)).unwrap_or(4));
         }
         let own = if weight > 0.0 { (sum / weight).min(1.0) } else { 0.0 };
         let theirs = peers.chance(weekday, hour);

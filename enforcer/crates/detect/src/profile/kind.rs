@@ -158,6 +158,12 @@ impl Kind {
         Self::Drift,
     ];
 
+    /// Its place among all.
+    #[expect(clippy::as_conversions, reason = "the discriminant is the place")]
+    pub(super) const fn place(self) -> usize {
+        self as usize
+    }
+
     /// The width of a step in its histogram.
     pub(super) const fn width(self) -> f32 {
         match self {
@@ -188,14 +194,12 @@ pub(super) trait PerKind<T> {
 }
 
 impl<T: Copy + Default> PerKind<T> for [T] {
-    #[expect(clippy::as_conversions, reason = "the discriminant is the place")]
     fn of(&self, kind: Kind) -> T {
-        self.get(kind as usize).copied().unwrap_or_default()
+        self.get(kind.place()).copied().unwrap_or_default()
     }
 
-    #[expect(clippy::as_conversions, reason = "the discriminant is the place")]
     fn set(&mut self, kind: Kind, value: T) {
-        if let Some(slot) = self.get_mut(kind as usize) {
+        if let Some(slot) = self.get_mut(kind.place()) {
             *slot = value;
         }
     }

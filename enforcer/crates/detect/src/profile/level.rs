@@ -33,7 +33,7 @@ pub(super) struct Peers {
 }
 
 /// What a day is expected to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Expected {
     pub(super) mean: f32,
     pub(super) deviation: f32,
@@ -135,7 +135,7 @@ pub(super) fn part(log: f32) -> f32 {
 
 /// A count as it is compared.
 pub(super) fn log(count: f32) -> f32 {
-    count.max(0.0).ln_1p()
+    (1.0 + count.max(0.0)).ln()
 }
 
 /// The count that compares as `log`.

@@ -23,6 +23,7 @@ mod hours;
 mod identity;
 mod kind;
 mod level;
+mod marks;
 mod num;
 mod observe;
 mod places;
@@ -37,6 +38,7 @@ mod view;
 mod words;
 
 pub use kind::Aspect;
+pub use observe::Ahead;
 pub use snapshot::SnapshotError;
 pub use view::{Heat, ProfileView, Usual};
 
@@ -55,7 +57,7 @@ pub const IDENTITIES: usize = 100_000;
 pub const IDENTITIES_MAX: usize = 1_000_000;
 
 /// Bytes that one identity takes, its place in the index and a name of forty characters included.
-pub const IDENTITY_BYTES: usize = size_of::<identity::Identity>() + 35 + size_of::<Box<str>>() + 40;
+pub const IDENTITY_BYTES: usize = size_of::<identity::Identity>() + 17 + size_of::<Box<str>>() + 40;
 
 /// Bits from which a day is a finding, unless the policy says otherwise.
 pub const BITS: f32 = 17.0;

@@ -53,7 +53,36 @@ impl Small {
     }
 }
 
+/// A measure in two bytes, exact to a hundredth of itself and never more than it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Coarse(pub(super) u16);
+
+impl Coarse {
+    pub(super) fn new(measure: f32) -> Self {
+        Self(u16::try_from(measure.max(0.0).to_bits() >> 16).unwrap_or(u16::MAX))
+    }
+
+    pub(super) fn get(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
 /// Seconds that fit.
 pub(super) fn seconds(time: u64) -> u32 {
     u32::try_from(time).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coarse_measure_is_near_below_and_never_none() {
+        for count in [0_u64, 1, 3, 200, 255, 1_000, 123_456, u64::MAX] {
+            let (exact, coarse) = (measure(count), Coarse::new(measure(count)).get());
+            assert!(coarse <= exact && coarse >= exact * 0.992, "{count}: {coarse}");
+        }
+        assert!(Coarse::new(-1.0).get().abs() < f32::EPSILON);
+        assert!(Coarse::new(f32::NAN).get().abs() < f32::EPSILON);
+    }
 }

@@ -7,10 +7,12 @@ use enforcer_model::Prefix;
 use super::group::{GROUPS_MAX, Group, News};
 use super::hours::{self, oddness};
 use super::identity::{
-    Identity, NEW_CLIENT, NEW_NETWORK, NEW_ROUTE, STRANGE_CLIENT, STRANGE_NETWORK, Window,
+    Identity, NEW_CLIENT, NEW_NETWORK, NEW_ROUTE, STRANGE_CLIENT, STRANGE_NETWORK,
 };
-use super::num::{low, measure, seconds, whole};
-use super::places::left;
+use super::kind::Kind;
+use super::num::{Small, low, measure, seconds};
+use super::places::{Sight, left};
+use super::sketch::Generations;
 use super::{DAY, HOUR, NAME_MAX, Profiles, RECENT_MAX, WINDOW};
 use crate::{Finding, Request};
 
@@ -26,28 +28,73 @@ const ROLE_ROUTE: u8 = 7;
 /// Most bits that news of one kind add up to in a day.
 const NEWS_MAX: f32 = 30.0;
 
+/// Bits of news below which a day is not scored again.
+const NEWS_LEAST: f32 = 0.25;
+
 /// Others that begin to use the same thing at the same time, and their share, for it to be a rollout.
 const ADOPTERS: u16 = 3;
 const ADOPTERS_SHARE: f32 = 0.05;
+
+/// Requests that are fetched together.
+const AHEAD: usize = 32;
+
+/// What is known of a request before it is observed: by which names it is looked up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    name: Option<u64>,
+    object: Option<u64>,
+}
 
 impl Profiles {
     /// Takes note of `request` and tells what is found by it: at most one finding for an episode, as
     /// soon as the day so far is more surprising than the plan allows.
     pub fn observe(&mut self, request: &Request<'_>) -> Option<Finding> {
+        self.observe_ahead(self.ahead(request), request)
+    }
+
+    /// What is to be known of `request` before it is observed. Whoever has several at hand asks for
+    /// all of them first, and [`Self::fetch`]es them: what is kept of whom is then on its way from
+    /// memory while others are looked at.
+    pub fn ahead(&self, request: &Request<'_>) -> Ahead {
+        let identity =
+            request.identity.filter(|_| self.plan.enabled && !request.is_own_denial());
+        let object = object_of(request).filter(|_| request.status < 400 || request.status == 404);
+        Ahead {
+            name: identity.map(|identity| self.key.name(IDENTITY, &[identity])),
+            object: object.map(|(route, object)| self.key.name(OBJECT, &[route, object])),
+        }
+    }
+
+    /// Brings what is kept of the identities of `ahead` near; what it returns says nothing.
+    pub fn fetch(&self, ahead: &[Ahead]) -> u64 {
+        let mut places = [None; AHEAD];
+        let mut sum = 0;
+        for ahead in ahead.chunks(AHEAD) {
+            // Each question of a loop is independent of the others, so that they wait together.
+            for (place, ahead) in places.iter_mut().zip(ahead) {
+                *place = ahead.name.and_then(|name| self.table.guess(name));
+            }
+            for (place, ahead) in places.iter().zip(ahead) {
+                let identity = place.and_then(|place| self.table.get(place));
+                sum ^= identity.map_or(0, |identity| identity.touch(ahead.object));
+            }
+        }
+        std::hint::black_box(sum)
+    }
+
+    /// As [`Self::observe`], of a request that was looked at [ahead](Self::ahead).
+    pub fn observe_ahead(&mut self, ahead: Ahead, request: &Request<'_>) -> Option<Finding> {
         self.last_score = 0.0;
         self.rose = None;
-        let identity =
-            request.identity.filter(|_| self.plan.enabled && !request.is_own_denial())?;
+        let (name, identity) = ahead.name.zip(request.identity)?;
         let now = seconds(request.at.unix_seconds());
         self.began.get_or_insert(now);
         self.dawn(now / DAY);
-        let name = self.key.name(IDENTITY, &[identity]);
         let place = self.place_of(name, identity, request.role, now);
         self.close_days(place, now);
         self.recall(name, request);
-        let due = self.record(place, request, now)?;
-        // While the host learns, a day is scored once, at its end.
-        if due && !self.is_learning(now) {
+        let due = self.record(place, request, ahead.object, now)?;
+        if due {
             return self.judge(place, request, now);
         }
         self.last_score = self.table.get(place).map_or(0.0, |identity| identity.day.score);
@@ -149,9 +196,14 @@ impl Profiles {
     }
 
     /// Adds the request; whether the score may have changed by more than a little.
-    fn record(&mut self, place: usize, request: &Request<'_>, now: u32) -> Option<bool> {
+    fn record(
+        &mut self,
+        place: usize,
+        request: &Request<'_>,
+        object: Option<u64>,
+        now: u32,
+    ) -> Option<bool> {
         let key = self.key;
-        let object = object_of(request).map(|(route, object)| key.name(OBJECT, &[route, object]));
         let route = request.route.map(|route| key.name(ROUTE, &[request.method, route]));
         let network = network_of(request).map(|[high, low]| key.number(NETWORK, &[high, low]));
         let client =
@@ -162,56 +214,63 @@ impl Profiles {
         identity.last = identity.last.max(now);
         let window = now / WINDOW;
         if window > identity.window {
-            identity.window = window;
-            identity.burst = Window::default();
+            identity.turn(window);
         }
         let mut due = count(identity, request);
-        if let Some(object) = object.filter(|_| request.status < 400 || request.status == 404) {
+        if let Some(object) = object {
             due |= look(identity, object, !flagged);
         }
         let day = identity.short_day();
         let hour = hours::hour(now);
         let fresh_hour = identity.day.hours >> hour & 1 == 0 && identity.number == now / DAY;
-        let fresh_route =
-            route.filter(|route| !identity.routes.has(*route) && !identity.day.routes.has(*route));
+        let fresh_route = route
+            .filter(|route| !identity.routes.has(*route) && !identity.new_routes.has(*route));
         let mut sight = None;
         if let Some(network) = network {
-            let (moved, seen) = identity.places.see(low(network).max(1), low(client), day);
-            identity.day.moves = identity.day.moves.saturating_add(u16::from(moved));
-            due |= moved;
-            sight = seen;
+            let here = [low(network).max(1), low(client)];
+            if here != identity.here {
+                identity.here = here;
+                let [network, client] = here;
+                let (moved, seen) = identity.places.see(network, client, day);
+                identity.day.moves = identity.day.moves.saturating_add(u16::from(moved));
+                due |= moved && identity.reaches(Kind::Moves, f32::from(identity.day.moves));
+                sight = seen;
+            }
         }
         if fresh_hour {
-            self.note_hour(place, now, hour);
+            due |= self.note_hour(place, now, hour);
         }
         if let Some(route) = fresh_route {
-            self.note_route(place, route);
+            due |= self.note_route(place, route);
         }
         if let (Some(network), Some(sight)) = (network, sight) {
-            self.note_place(place, network, client, sight);
+            due |= self.note_place(place, network, client, sight);
         }
-        Some(due || fresh_hour || fresh_route.is_some() || sight.is_some())
+        Some(due)
     }
 
-    fn note_hour(&mut self, place: usize, now: u32, hour: usize) {
-        let Some(identity) = self.table.get_mut(place) else { return };
+    fn note_hour(&mut self, place: usize, now: u32, hour: usize) -> bool {
+        let Some(identity) = self.table.get_mut(place) else { return false };
         let weekday = hours::weekday(now / HOUR / 24);
         identity.day.hours |= 1 << hour;
-        let Some(all) = self.groups.first() else { return };
+        let Some(all) = self.groups.first() else { return false };
         let group = self.groups.get(usize::from(identity.group)).unwrap_or(all);
         let chance = identity.hours.chance(weekday, hour, &group.hours);
-        identity.day.odd = (identity.day.odd + oddness(chance)).min(NEWS_MAX);
+        let odd = identity.tally.odd.get() + oddness(chance);
+        let hours = measure(u64::from(identity.day.hours.count_ones()));
+        let due = rises(&mut identity.tally.odd, odd) || identity.reaches(Kind::DayHours, hours);
         let group = identity.group;
         for place in [0, usize::from(group)].into_iter().take(1 + usize::from(group != 0)) {
             if let Some(group) = self.groups.get_mut(place) {
                 group.hours.add(weekday, hour);
             }
         }
+        due
     }
 
-    fn note_route(&mut self, place: usize, route: u64) {
-        let Some(identity) = self.table.get_mut(place) else { return };
-        let Some(group) = self.groups.get(usize::from(identity.group)) else { return };
+    fn note_route(&mut self, place: usize, route: u64) -> bool {
+        let Some(identity) = self.table.get_mut(place) else { return false };
+        let Some(group) = self.groups.get(usize::from(identity.group)) else { return false };
         let own = self.key.number(ROLE_ROUTE, &[route, u64::from(identity.group)]);
         let share = share(self.common.users(own), group.members);
         let mut bits = -share.log2();
@@ -223,40 +282,46 @@ impl Profiles {
         }
         let adopted = self.key.number(ADOPTED, &[own]);
         bits = bits.min(adoption(self.fresh.users(adopted), group.active));
-        identity.day.route = (identity.day.route + bits).min(NEWS_MAX);
+        let bits = identity.tally.route.get() + bits;
+        let due = rises(&mut identity.tally.route, bits);
         if identity.days > 0 {
             identity.day.news |= NEW_ROUTE;
         }
-        identity.day.routes.add(route);
+        identity.new_routes.add(route);
         self.common.add(own);
         self.fresh.add(adopted);
+        due
     }
 
-    fn note_place(&mut self, place: usize, network: u64, client: u64, sight: super::places::Sight) {
-        let Some(identity) = self.table.get_mut(place) else { return };
-        let Some(group) = self.groups.get(usize::from(identity.group)) else { return };
+    fn note_place(&mut self, place: usize, network: u64, client: u64, sight: Sight) -> bool {
+        let Some(identity) = self.table.get_mut(place) else { return false };
+        let Some(group) = self.groups.get(usize::from(identity.group)) else { return false };
+        let mut due = false;
         let active = self.groups.first().map_or(0, |all| all.active);
         let habits = identity.habits;
         let own = u64::from(identity.group);
-        let day = &mut identity.day;
-        if sight.network < 3 && identity.days > 0 {
+        let known = identity.days;
+        let (day, tally) = (&mut identity.day, &mut identity.tally);
+        // What was there on all of its days is no news, though they are few.
+        let is_young = |days: u8| days < 3 && u16::from(days) < known;
+        if is_young(sight.network) {
             let strange = self.common.users(network) < 2;
             let bits = surprise(group.networks, habits.networks.get(), identity.days, strange);
             let bits = bits.min(adoption(self.fresh.users(network), active)).min(adoption(
                 self.fresh.users(self.key.number(ADOPTED, &[network, own])),
                 group.active,
             ));
-            add(&mut day.network, left(sight.network) * bits);
+            due |= add(&mut tally.network, left(sight.network) * bits);
             day.news |= flags(sight.network, strange, NEW_NETWORK, STRANGE_NETWORK);
         }
-        if sight.client < 3 && identity.days > 0 && client != 0 {
+        if is_young(sight.client) && client != 0 {
             let strange = self.common.users(client) < 2;
             let bits = surprise(group.clients, habits.clients.get(), identity.days, strange);
             let bits = bits.min(adoption(self.fresh.users(client), active)).min(adoption(
                 self.fresh.users(self.key.number(ADOPTED, &[client, own])),
                 group.active,
             ));
-            add(&mut day.client, left(sight.client) * bits);
+            due |= add(&mut tally.client, left(sight.client) * bits);
             day.news |= flags(sight.client, strange, NEW_CLIENT, STRANGE_CLIENT);
         }
         if sight.network == 0 {
@@ -274,6 +339,7 @@ impl Profiles {
         if sight.client == 1 {
             self.common.add(client);
         }
+        due
     }
 
     pub(super) fn is_learning(&self, now: u32) -> bool {
@@ -283,8 +349,16 @@ impl Profiles {
 }
 
 /// The first counts whole, further ones of the day a quarter.
-fn add(sum: &mut f32, bits: f32) {
-    *sum = (sum.max(bits) + 0.25 * sum.min(bits)).min(NEWS_MAX);
+fn add(sum: &mut Small, bits: f32) -> bool {
+    let before = sum.get();
+    rises(sum, before.max(bits) + 0.25 * before.min(bits))
+}
+
+/// Makes bits of news of it; whether that is more by what matters.
+fn rises(sum: &mut Small, bits: f32) -> bool {
+    let before = sum.get();
+    *sum = Small::new(bits.clamp(0.0, NEWS_MAX));
+    sum.get() - before >= NEWS_LEAST
 }
 
 fn flags(known: u8, strange: bool, new: u16, strange_flag: u16) -> u16 {
@@ -321,12 +395,11 @@ fn share(users: u16, members: u32) -> f32 {
     ((f32::from(users) + 0.25) / (measure(u64::from(members)) + 1.0)).clamp(1e-4, 1.0)
 }
 
-/// Counts the request; whether a count has grown by an eighth, above the most of the day.
+/// Counts the request; whether a count has reached its mark.
 fn count(identity: &mut Identity, request: &Request<'_>) -> bool {
     let failed = request.status >= 400;
     let bytes = request.bytes_in.saturating_add(request.bytes_out);
     let (burst, day) = (&mut identity.burst, &mut identity.day);
-    let before = (burst.bytes, day.bytes);
     burst.requests = burst.requests.saturating_add(1);
     burst.bytes = burst.bytes.saturating_add(bytes);
     day.requests = day.requests.saturating_add(1);
@@ -335,53 +408,49 @@ fn count(identity: &mut Identity, request: &Request<'_>) -> bool {
         burst.errors = burst.errors.saturating_add(1);
         day.errors = day.errors.saturating_add(1);
     }
-    let [most_requests, most_bytes, most_errors, _, _] = day.bursts;
-    let burst_requests = measure(u64::from(burst.requests)) > most_requests;
-    let burst_bytes = measure(burst.bytes) > most_bytes;
-    burst_requests && is_mark(burst.requests)
-        || is_mark(day.requests)
-        || failed && is_mark(day.errors)
-        || failed && measure(u64::from(burst.errors)) > most_errors && is_mark(burst.errors)
-        || burst_bytes && grown(before.0, burst.bytes)
-        || grown(before.1, day.bytes)
+    let (burst, day) = (&identity.burst, &identity.day);
+    let count = |number: u32| measure(number.into());
+    let (requests, all) = (count(day.requests), measure(day.bytes));
+    identity.reaches(Kind::BurstRequests, count(burst.requests))
+        || identity.reaches(Kind::DayRequests, requests)
+        || identity.reaches(Kind::BurstBytes, measure(burst.bytes))
+        || identity.reaches(Kind::DayBytes, all)
+        || identity.reaches(Kind::BytesEach, all / requests)
+        || failed && identity.reaches(Kind::BurstErrors, count(burst.errors))
+        || failed && identity.reaches_share(Kind::DayErrors, count(day.errors))
 }
 
-/// Notes an object; whether the number of different ones may have grown.
+/// Notes an object; whether the number of different ones, or of new ones, has reached its mark.
 fn look(identity: &mut Identity, object: u64, learn: bool) -> bool {
-    let (burst, day) = (&mut identity.burst, &mut identity.day);
     let mut due = false;
-    if burst.distinct.add(object) {
-        burst.different = burst.distinct.count();
-        due |= burst.different > 4.0
-            && burst.different > day.bursts.get(3).copied().unwrap_or_default() * 1.2;
+    if identity.burst_distinct.add(object, &mut identity.burst.different) {
+        due |= identity.reaches(Kind::BurstDistinct, identity.burst.different.count());
     }
-    if day.distinct.add(object) {
-        let before = whole(day.different);
-        day.different = day.distinct.count();
-        due |= grown(before.into(), whole(day.different).into());
+    if identity.day_distinct.add(object, &mut identity.day.different) {
+        due |= identity.reaches(Kind::DayDistinct, identity.day.different.count());
     }
-    if let Some(novelty) = identity.seen.novelty(object, learn) {
-        burst.novel += novelty;
-        let before = day.novel;
-        day.novel += novelty;
-        due |= grown(whole(before).into(), whole(day.novel).into());
+    let names =
+        Generations { young: &mut identity.seen_young, old: &mut identity.seen_old };
+    if let Some(novelty) = identity.seen.novelty(names, object, learn) {
+        identity.burst.novel += novelty;
+        identity.day.novel += novelty;
+        due |= identity.reaches(Kind::BurstNovel, identity.burst.novel)
+            || identity.reaches(Kind::DayNovel, identity.day.novel)
+            || identity.reaches_share(Kind::NovelShare, identity.day.novel);
     }
     due
 }
 
-/// Four for each doubling, from four on.
-fn is_mark(count: u32) -> bool {
-    let top = 31_u32.saturating_sub(count.leading_zeros());
-    count >= 4 && count.trailing_zeros() >= top.saturating_sub(2)
-}
-
-/// Whether a quarter of a doubling lies between.
-fn grown(before: u64, after: u64) -> bool {
-    let quarter = |count: u64| {
-        let top = 63_u32.saturating_sub((count | 4).leading_zeros());
-        (top, count >> top.saturating_sub(2))
-    };
-    after >= 4 && quarter(before) != quarter(after)
+impl Identity {
+    /// Something of each line of the cache that a request for `object` needs.
+    fn touch(&self, object: Option<u64>) -> u64 {
+        self.name
+            ^ u64::from(self.days)
+            ^ self.burst_distinct.touch()
+            ^ self.routes.touch()
+            ^ u64::from(self.tally.told_in)
+            ^ object.map_or(0, |object| self.seen.touch(object))
+    }
 }
 
 /// What names an object: the identifier with its route, or the whole path of what has none.

@@ -28,8 +28,12 @@ pub(super) struct Sight {
 
 /// The pairs of one identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct Places {
-    pub(super) pairs: [Pair; PAIRS],
+    pub(super) networks: [u32; PAIRS],
+    pub(super) clients: [u32; PAIRS],
+    pub(super) last: [u16; PAIRS],
+    pub(super) days: [u8; PAIRS],
     /// The one that was used last.
     pub(super) at: u8,
 }
@@ -38,13 +42,14 @@ impl Places {
     /// Takes note of a request; what is known of its pair, when it is the first of the day from there.
     pub(super) fn see(&mut self, network: u32, client: u32, day: u16) -> (bool, Option<Sight>) {
         let same = |pair: &Pair| pair.network == network && pair.client == client;
-        let before = self.pairs.get(usize::from(self.at)).copied().unwrap_or_default();
+        let pairs = self.pairs();
+        let before = pairs.get(usize::from(self.at)).copied().unwrap_or_default();
         if same(&before) && before.last == day {
             return (false, None);
         }
         let moved = before.network != network && before.network != 0;
         let mut sight = Sight { network: 0, client: 0 };
-        for pair in self.pairs.iter().filter(|pair| pair.network != 0) {
+        for pair in pairs.iter().filter(|pair| pair.network != 0) {
             if pair.network == network {
                 sight.network = sight.network.max(pair.days);
             }
@@ -52,37 +57,46 @@ impl Places {
                 sight.client = sight.client.max(pair.days);
             }
         }
-        let place = self.pairs.iter().position(same).unwrap_or_else(|| self.room());
+        let known = pairs.iter().position(same);
+        let place = known.unwrap_or_else(|| room(&pairs));
         self.at = u8::try_from(place).unwrap_or_default();
-        let Some(pair) = self.pairs.get_mut(place) else { return (moved, None) };
-        if !same(pair) {
-            *pair = Pair { network, client, last: day.wrapping_sub(1), days: 0 };
-        }
+        let stranger = Pair { network, client, last: day.wrapping_sub(1), days: 0 };
+        let mut pair = known.and_then(|place| pairs.get(place).copied()).unwrap_or(stranger);
         let first = pair.last != day;
         pair.last = day;
+        self.put(place, pair);
         (moved, first.then_some(sight))
     }
 
-    fn room(&self) -> usize {
-        if let Some(free) = self.pairs.iter().position(|pair| pair.network == 0) {
-            return free;
+    fn pairs(&self) -> [Pair; PAIRS] {
+        let mut pairs = [Pair::default(); PAIRS];
+        let names = self.networks.iter().zip(self.clients);
+        let times = self.last.iter().zip(self.days);
+        for (pair, ((network, client), (last, days))) in pairs.iter_mut().zip(names.zip(times)) {
+            *pair = Pair { network: *network, client, last: *last, days };
         }
-        let mut fresh = self.pairs.iter().enumerate().filter(|(_, pair)| pair.days == 0);
-        if let (Some((place, _)), Some(_)) = (fresh.next(), fresh.next()) {
-            return place;
+        pairs
+    }
+
+    fn put(&mut self, place: usize, pair: Pair) {
+        if let (Some(network), Some(client), Some(last), Some(days)) = (
+            self.networks.get_mut(place),
+            self.clients.get_mut(place),
+            self.last.get_mut(place),
+            self.days.get_mut(place),
+        ) {
+            (*network, *client, *last, *days) = (pair.network, pair.client, pair.last, pair.days);
         }
-        let oldest = self.pairs.iter().enumerate().min_by_key(|(_, pair)| (pair.last, pair.days));
-        oldest.map_or(0, |(place, _)| place)
     }
 
     /// Ends `day`: what was seen is known from now on, or, when nothing of it is to be learned, what
     /// was new is forgotten.
     pub(super) fn close(&mut self, day: u16, learn: bool) {
-        for pair in &mut self.pairs {
+        for (place, pair) in self.pairs().into_iter().enumerate() {
             if learn && pair.last == day && pair.network != 0 {
-                pair.days = pair.days.saturating_add(1);
+                self.put(place, Pair { days: pair.days.saturating_add(1), ..pair });
             } else if !learn && pair.days == 0 {
-                *pair = Pair::default();
+                self.put(place, Pair::default());
             }
         }
     }
@@ -91,13 +105,25 @@ impl Places {
     pub(super) fn known(&self) -> (usize, usize) {
         let different = |name: fn(&Pair) -> u32| {
             let mut names: Vec<u32> =
-                self.pairs.iter().filter(|pair| pair.days > 0).map(name).collect();
+                self.pairs().iter().filter(|pair| pair.days > 0).map(name).collect();
             names.sort_unstable();
             names.dedup();
             names.len()
         };
         (different(|pair| pair.network), different(|pair| pair.client))
     }
+}
+
+fn room(pairs: &[Pair]) -> usize {
+    if let Some(free) = pairs.iter().position(|pair| pair.network == 0) {
+        return free;
+    }
+    let mut fresh = pairs.iter().enumerate().filter(|(_, pair)| pair.days == 0);
+    if let (Some((place, _)), Some(_)) = (fresh.next(), fresh.next()) {
+        return place;
+    }
+    let oldest = pairs.iter().enumerate().min_by_key(|(_, pair)| (pair.last, pair.days));
+    oldest.map_or(0, |(place, _)| place)
 }
 
 /// How much of the surprise is left on the days after the first.

@@ -2,10 +2,12 @@
 
 use enforcer_model::{Principal, Timestamp};
 
+use super::group::Group;
 use super::identity::Identity;
 use super::kind::{Aspect, COUNTED, FAMILIES, KINDS, Kind, PerKind};
 use super::level::{self, Expected};
-use super::num::{Small, measure, seconds};
+use super::marks::marks;
+use super::num::{Coarse, Small, measure, seconds};
 use super::{DAY, Profiles};
 use crate::detector::EVIDENCE_MAX;
 use crate::{Entity, Finding, Request, SIGNALS_MAX, Scene, Signal};
@@ -14,13 +16,17 @@ use crate::{Entity, Finding, Request, SIGNALS_MAX, Scene, Signal};
 const RISE: f32 = 6.0;
 
 /// Days after which a drift is told from chance.
-const DRIFT_DAYS: u16 = 7;
+pub(super) const DRIFT_DAYS: u16 = 7;
 /// What is left of a drift after a day, and what a day may be above the usual without one.
 pub(super) const DRIFT_KEPT: f32 = 0.9;
 pub(super) const DRIFT_FREE: f32 = 1.0;
 
 /// How far above the long run a day is that belongs to a drift, in deviations.
-const DRIFT_SHOWS: f32 = 0.7;
+pub(super) const DRIFT_SHOWS: f32 = 0.7;
+
+/// Places of the two counts of which one explains the other.
+const BURST_REQUESTS: usize = Kind::BurstRequests.place();
+const BURST_ERRORS: usize = Kind::BurstErrors.place();
 
 /// The kinds whose long memory is kept, in its order.
 pub(super) const LONG: [Kind; 4] =
@@ -44,21 +50,20 @@ impl Profiles {
         now: u32,
     ) -> Option<Finding> {
         let judged = self.score(place, true)?;
-        self.last_score = judged.score;
         let learning = self.is_learning(now);
         let bits = self.plan.bits;
         let identity = self.table.get_mut(place)?;
-        let day = &mut identity.day;
-        self.rose = (!learning && judged.score > day.score).then_some(place);
-        day.score = day.score.max(judged.score);
-        self.last_score = day.score;
-        let told = day.told > 0.0;
-        let again = judged.score >= day.told + RISE && identity.window > day.told_in;
-        if learning || judged.score < bits || told && !again {
+        self.rose = (!learning && judged.score > identity.day.score).then_some(place);
+        identity.day.score = identity.day.score.max(judged.score);
+        self.last_score = identity.day.score;
+        let told = identity.tally.told.get();
+        let window = identity.short_window();
+        let again = judged.score >= told + RISE && window != identity.tally.told_in;
+        if learning || judged.score < bits || told > 0.0 && !again {
             return None;
         }
-        day.told = judged.score;
-        day.told_in = identity.window;
+        identity.tally.told = Coarse::new(judged.score);
+        identity.tally.told_in = window;
         self.finding(place, &judged, request)
     }
 
@@ -67,35 +72,28 @@ impl Profiles {
         let identity = self.table.get_mut(place)?;
         let (all, group) = (self.groups.first()?, usize::from(identity.group));
         let peers = self.groups.get(group).unwrap_or(all);
+        let (values, expected) = (values(identity), all_expected(identity, peers, all));
         let mut raws = [0.0; KINDS];
-        let counts = identity.burst.counts();
-        identity
-            .day
-            .bursts
-            .iter_mut()
-            .zip(counts)
-            .for_each(|(most, count)| *most = most.max(count));
         let mut burst = 0.0;
-        for (kind, value) in Kind::ALL.into_iter().zip(values(identity)) {
-            let expected = expected(identity, kind, peers, all);
+        for (place, (value, expected)) in values.iter().zip(expected).enumerate() {
             let mut above = value - expected.mean;
-            if kind == Kind::BurstRequests {
+            if place == BURST_REQUESTS {
                 burst = above.max(0.0);
-            } else if kind == Kind::BurstErrors {
+            } else if place == BURST_ERRORS {
                 // More requests fail when there are more.
                 above -= burst;
             }
-            raws.set(kind, (above / expected.deviation).max(0.0));
+            if let Some(raw) = raws.get_mut(place) {
+                *raw = (above / expected.deviation).max(0.0);
+            }
         }
-        raws.set(Kind::OddHours, identity.day.odd);
-        raws.set(Kind::Network, identity.day.network);
-        raws.set(Kind::Client, identity.day.client);
-        raws.set(Kind::Routes, identity.day.route);
-        raws.set(Kind::Drift, drift_now(identity, peers, all));
-        let before = identity.day.top;
-        let mut bits = [0.0; KINDS];
-        for (place, (raw, before)) in raws.iter().zip(before).enumerate() {
-            let before = before.get();
+        raws.set(Kind::OddHours, identity.tally.odd.get());
+        raws.set(Kind::Network, identity.tally.network.get());
+        raws.set(Kind::Client, identity.tally.client.get());
+        raws.set(Kind::Routes, identity.tally.route.get());
+        raws.set(Kind::Drift, drift_now(identity, &values, &expected));
+        for (place, (raw, top)) in raws.iter().zip(&mut identity.tally.top).enumerate() {
+            let before = top.get();
             if *raw > before {
                 let groups = if tell { 1 + usize::from(group != 0) } else { 0 };
                 for group in [0, group].into_iter().take(groups) {
@@ -103,19 +101,14 @@ impl Profiles {
                         group.rise(place, before, *raw);
                     }
                 }
-                if let Some(top) = identity.day.top.get_mut(place) {
-                    *top = Small::new(*raw);
-                }
+                *top = Small::new(*raw);
             }
         }
-        let top = identity.day.top;
-        let (all, peers) = (self.groups.first()?, self.groups.get(group)?);
-        for (place, (raw, bits)) in top.iter().zip(&mut bits).enumerate() {
-            *bits = peers.bits(all, place, raw.get());
-        }
-        let chosen = |family: &&[Aspect]| largest(&bits, family);
-        let score = total(FAMILIES.iter().map(chosen));
-        Some(Judged { bits, score })
+        let judged = self.judged_of(self.table.get(place)?)?;
+        let bits = self.plan.bits;
+        let identity = self.table.get_mut(place)?;
+        identity.marks = marks(identity, &expected, bits - judged.score);
+        Some(judged)
     }
 
     fn finding(&self, place: usize, judged: &Judged, request: &Request<'_>) -> Option<Finding> {
@@ -195,7 +188,7 @@ impl Profiles {
     pub(super) fn judged_of(&self, identity: &Identity) -> Option<Judged> {
         let (all, peers) = (self.groups.first()?, self.groups.get(usize::from(identity.group))?);
         let mut bits = [0.0; KINDS];
-        for (place, (raw, bits)) in identity.day.top.iter().zip(&mut bits).enumerate() {
+        for (place, (raw, bits)) in identity.tally.top.iter().zip(&mut bits).enumerate() {
             *bits = peers.bits(all, place, raw.get());
         }
         let score = total(FAMILIES.iter().map(|family| largest(&bits, family)));
@@ -207,7 +200,7 @@ impl Profiles {
 pub(super) fn values(identity: &Identity) -> [f32; COUNTED] {
     let day = &identity.day;
     let mut values = [0.0; COUNTED];
-    let counts = day.bursts.into_iter().chain(day.counts()).map(level::log);
+    let counts = identity.bursts().into_iter().chain(day.counts()).map(level::log);
     values.iter_mut().zip(counts).for_each(|(slot, value)| *slot = value);
     values.set(Kind::DayHours, measure(u64::from(day.hours.count_ones())) / 2.0);
     values.set(Kind::Moves, level::log_of(day.moves.into()));
@@ -218,13 +211,17 @@ pub(super) fn values(identity: &Identity) -> [f32; COUNTED] {
     values
 }
 
+/// What is expected of each count.
+pub(super) fn all_expected(identity: &Identity, peers: &Group, all: &Group) -> [Expected; COUNTED] {
+    let mut each = [Expected::default(); COUNTED];
+    for (kind, slot) in Kind::ALL.into_iter().zip(&mut each) {
+        *slot = expected(identity, kind, peers, all);
+    }
+    each
+}
+
 /// What is expected of a count.
-pub(super) fn expected(
-    identity: &Identity,
-    kind: Kind,
-    peers: &super::group::Group,
-    all: &super::group::Group,
-) -> Expected {
+pub(super) fn expected(identity: &Identity, kind: Kind, peers: &Group, all: &Group) -> Expected {
     let level = identity.levels.of(kind);
     let peers = peers.levels.of(kind).or(all.levels.of(kind));
     let requests = measure(identity.day.requests.into());
@@ -251,26 +248,20 @@ pub(super) fn expected(
 }
 
 /// The drift with the day so far.
-fn drift_now(identity: &Identity, peers: &super::group::Group, all: &super::group::Group) -> f32 {
+fn drift_now(identity: &Identity, values: &[f32], expected: &[Expected]) -> f32 {
     if identity.days < DRIFT_DAYS {
         return 0.0;
     }
     // What today adds is told by today's counts; a day that is as it always was tells of no drift.
-    if above_long(identity, peers, all) < DRIFT_SHOWS { 0.0 } else { identity.drift }
+    if above_long(identity, values, expected) < DRIFT_SHOWS { 0.0 } else { identity.drift }
 }
 
 /// How far the day is above the long memory, in deviations, by the count that is furthest.
-pub(super) fn above_long(
-    identity: &Identity,
-    peers: &super::group::Group,
-    all: &super::group::Group,
-) -> f32 {
-    let values = values(identity);
+pub(super) fn above_long(identity: &Identity, values: &[f32], expected: &[Expected]) -> f32 {
     LONG.into_iter()
         .zip(identity.long)
         .map(|(kind, long)| {
-            let deviation = expected(identity, kind, peers, all).deviation;
-            ((values.of(kind) - long.get()) / deviation).clamp(-3.0, 3.0)
+            ((values.of(kind) - long.get()) / expected.of(kind).deviation).clamp(-3.0, 3.0)
         })
         .fold(-3.0, f32::max)
 }

@@ -6,17 +6,17 @@
 use super::fleet::Common;
 use super::group::{GROUPS_MAX, Group, News};
 use super::hours::{Hours, PeerHours};
-use super::identity::{Day, Habits, Identity, Window};
+use super::identity::{Day, Habits, Identity, Tally, Window};
 use super::kind::Kind;
 use super::level::{Level, Peers};
-use super::num::Small;
-use super::places::{Pair, Places};
-use super::sketch::{Distinct, Routes, Seen};
+use super::num::{Coarse, Small};
+use super::places::Places;
+use super::sketch::{Distinct, Estimate, Routes, Seen};
 use super::tail::{STEPS, Tail};
 use super::{IDENTITIES_MAX, NAME_MAX, Plan, Profiles};
 
 /// The first bytes.
-const MAGIC: [u8; 8] = *b"ENFPROF1";
+const MAGIC: [u8; 8] = *b"ENFPROF2";
 
 /// Why a snapshot is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +102,27 @@ impl Form for Routes {
     }
 }
 
+impl Form for Estimate {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Form::take(from).map(Self)
+    }
+}
+
 impl Form for Small {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn take(from: &mut &[u8]) -> Option<Self> {
+        Form::take(from).map(Self)
+    }
+}
+
+impl Form for Coarse {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);
     }
@@ -114,53 +134,41 @@ impl Form for Small {
 
 form!(Level { mean, variance });
 form!(Peers { days, mean, between, within });
-form!(Pair { network, client, last, days });
-form!(Places { pairs, at });
-form!(Seen { blocks, young, old });
+form!(Places { networks, clients, last, days, at });
+form!(Seen { blocks });
 form!(Hours { presence, weeks });
 form!(PeerHours { present, members });
 form!(News { days, new, strange });
 form!(Habits { networks, clients, routes });
-form!(Window { requests, errors, bytes, novel, different, distinct });
-form!(Day {
-    requests,
-    errors,
-    bytes,
-    novel,
-    different,
-    distinct,
-    bursts,
-    hours,
-    moves,
-    news,
-    odd,
-    network,
-    client,
-    route,
-    routes,
-    top,
-    score,
-    told,
-    told_in
-});
+form!(Window { bytes, requests, errors, novel, different });
+form!(Day { bytes, requests, errors, novel, different, hours, score, moves, news });
+form!(Tally { bursts, odd, network, client, route, top, told, told_in });
 form!(Identity {
     name,
-    first,
+    burst,
+    day,
     last,
     number,
     window,
+    here,
     days,
     group,
-    held,
-    burst,
-    day,
-    places,
+    seen_young,
+    seen_old,
+    marks,
+    burst_distinct,
+    day_distinct,
     routes,
-    habits,
+    new_routes,
+    tally,
+    seen,
     levels,
     long,
     drift,
-    seen,
+    first,
+    places,
+    habits,
+    held,
     hours
 });
 form!(Group { role, levels, hours, tails, networks, clients, routes, members, active });

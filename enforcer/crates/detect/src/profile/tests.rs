@@ -303,7 +303,7 @@ proptest! {
 
     #[test]
     fn bytes_that_are_no_snapshot_never_become_profiles(bytes: Vec<u8>) {
-        let mut whole = b"ENFPROF1".to_vec();
+        let mut whole = b"ENFPROF2".to_vec();
         whole.extend(bytes);
         prop_assert!(Profiles::restore(Plan::default(), KEY, &whole).is_err());
     }

@@ -109,14 +109,14 @@ impl Profiles {
             requests: usual(Kind::DayRequests, measure(day.requests.into())),
             requests_burst: usual(
                 Kind::BurstRequests,
-                day.bursts.first().copied().unwrap_or_default(),
+                identity.bursts().first().copied().unwrap_or_default(),
             ),
             bytes: usual(Kind::DayBytes, measure(day.bytes)),
             errors: Usual {
                 usual: level::part(self.usual(identity, Kind::DayErrors)),
                 now: measure(day.errors.into()) / measure(day.requests.max(1).into()),
             },
-            objects: usual(Kind::DayDistinct, day.different),
+            objects: usual(Kind::DayDistinct, day.different.count()),
             novel: usual(Kind::DayNovel, day.novel),
             routes: identity.routes.count(),
             networks: known.0,

@@ -54,7 +54,7 @@ impl Profiles {
     fn say(&self, identity: &Identity, kind: Kind, from: Option<IpAddr>) -> String {
         let day = &identity.day;
         let usual = level::count(self.usual(identity, kind));
-        let [requests, bytes, errors, different, novel] = day.bursts;
+        let [requests, bytes, errors, different, novel] = identity.bursts();
         let [day_requests, day_bytes, day_errors, day_different, day_novel] = day.counts();
         let busiest = |what: &str, now: f32| {
             format!("{} {what} in 10 min; usual at most {}", number(now), number(usual))
@@ -116,7 +116,7 @@ impl Profiles {
             }
             Kind::Routes => format!(
                 "{} kinds of request that it never made before; usual {}",
-                number(day.routes.count().max(1.0)),
+                number(identity.new_routes.count().max(1.0)),
                 number(identity.habits.routes.get() / f32::from(identity.days.max(1)))
             ),
             Kind::Drift => format!(
