@@ -122,12 +122,21 @@ impl Detection {
         self.sensitivities = sensitivities(policy);
     }
 
-    /// A request was answered.
-    pub(crate) fn request(&mut self, exchange: &Exchange, now: Instant) {
-        let request = Request::new(exchange, self.time(now));
+    /// Some requests were answered.
+    pub(crate) fn requests(&mut self, exchanges: &[Arc<Exchange>], now: Instant) {
+        let at = self.time(now);
+        let requests: Vec<_> =
+            exchanges.iter().map(|exchange| Request::new(exchange, at)).collect();
+        self.keeper.look_ahead(&requests);
+        for (place, request) in requests.into_iter().enumerate() {
+            self.request(place, request);
+        }
+    }
+
+    fn request(&mut self, place: usize, request: Request<'_>) {
         self.around.observe(&request);
         self.docket.observe(&request);
-        let unusual = self.keeper.observe(&request);
+        let unusual = self.keeper.observe(place, &request);
         let event = Event::Request(request);
         self.event(&event);
         if let Some(finding) = unusual {
@@ -187,6 +196,7 @@ impl Detection {
         }
         let acts = self.docket.tick(level, self.time(now));
         self.hands.carry_out(acts);
+        self.keeper.save_more();
     }
 
     /// Forgets what is older than every window; call it every few seconds.

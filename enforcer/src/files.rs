@@ -7,12 +7,20 @@ use std::path::Path;
 
 /// Replaces `file`, or makes it, for its owner only.
 pub(crate) fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_private_with(file, |written| written.write_all(bytes))
+}
+
+/// The same with what `write` writes, piece by piece; when it fails, `file` stays as it was.
+pub(crate) fn write_private_with(
+    file: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let draft = file.with_extension("new");
     put_in_place(&draft, file, |draft| {
         let mut options = File::options();
         let mut written =
             options.create(true).truncate(true).write(true).mode(0o600).open(draft)?;
-        written.write_all(bytes)?;
+        write(&mut written)?;
         Ok(written)
     })
 }

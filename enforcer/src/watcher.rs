@@ -33,6 +33,9 @@ const LAST_RECORD: Duration = Duration::from_secs(1);
 /// Finished requests that may wait for detection.
 const FINISHED_MAX: usize = 8_192;
 
+/// Requests that are looked at together: what is kept of whom comes from memory for all at once.
+const TOGETHER: usize = 32;
+
 /// What is known of a client may be this old when an operator asks.
 const MOMENT: Duration = Duration::from_millis(4);
 
@@ -164,20 +167,23 @@ pub(crate) async fn watch(
                 let mut clients = clients.lock();
                 batch.iter().for_each(|exchange| clients.observe(exchange, now));
                 drop(clients);
-                for exchange in batch.drain(..) {
+                for some in batch.chunks(TOGETHER) {
                     if let Some(detection) = &mut detection {
-                        detection.request(&exchange, now);
+                        detection.requests(some, now);
                     }
-                    if let (Some(step), Some(plan)) =
-                        (offenders.observe(&exchange, now), policy.throttle())
-                    {
-                        throttle(step, &exchange, plan, &orders, &audit);
-                    }
-                    let Some(failure) = Failure::from_exchange(&exchange, now) else { continue };
-                    for (finding, mode) in detector.observe(failure) {
-                        respond(finding, mode, &orders, &audit);
+                    for exchange in some {
+                        if let (Some(step), Some(plan)) =
+                            (offenders.observe(exchange, now), policy.throttle())
+                        {
+                            throttle(step, exchange, plan, &orders, &audit);
+                        }
+                        let failure = Failure::from_exchange(exchange, now);
+                        for (finding, mode) in failure.into_iter().flat_map(|one| detector.observe(one)) {
+                            respond(finding, mode, &orders, &audit);
+                        }
                     }
                 }
+                batch.clear();
             }
             Some(outcome) = wires.outcomes.recv() => {
                 if let Some(detection) = &mut detection {

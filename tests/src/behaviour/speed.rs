@@ -83,8 +83,8 @@ impl Crowd {
         }
     }
 
-    /// So many requests more; `clock` is read before and after what is measured. What was found in
-    /// how many of them.
+    /// A block of requests more: what `clock` says before and after what is measured, and in how many
+    /// of them something was found.
     pub fn block<T>(&mut self, hand: Hand, clock: impl Fn() -> T) -> (T, T, usize) {
         let deeds: Vec<Deed> = (0..BLOCK).map(|_| self.next()).collect();
         let mut texts = std::mem::take(&mut self.texts);

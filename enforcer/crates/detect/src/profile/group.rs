@@ -78,6 +78,10 @@ impl Group {
     /// How rare `raw` is for a member, in bits: over all days, and not more than today, when many
     /// do the same.
     pub(super) fn bits(&self, all: &Self, place: usize, raw: f32) -> f32 {
+        // Everybody is above nothing.
+        if raw <= 0.0 {
+            return 0.0;
+        }
         let (Some(own), Some(theirs)) = (self.tails.get(place), all.tails.get(place)) else {
             return 0.0;
         };

@@ -8,6 +8,17 @@ pub(super) const HOURS: usize = 168;
 /// What is left of a presence after a week of absence.
 const KEPT: f32 = 0.75;
 
+/// What is left after so many weeks, and after more of them.
+const LEFT: [f32; 24] = {
+    let mut left = [1.0; 24];
+    let mut week = 1;
+    while week < left.len() {
+        left[week] = left[week - 1] * KEPT;
+        week += 1;
+    }
+    left
+};
+
 /// How a neighbouring hour counts: somebody who is there at nine may be there at eight.
 const NEAR: [(usize, f32); 5] = [(0, 1.0), (1, 0.5), (23, 0.5), (2, 0.2), (22, 0.2)];
 const NEAR_SUM: f32 = 2.4;
@@ -34,6 +45,10 @@ pub(super) fn weekday(day: u32) -> usize {
     usize::try_from((day + 3) % 7).unwrap_or_default()
 }
 
+fn left(weeks: u8) -> f32 {
+    LEFT.get(usize::from(weeks)).copied().unwrap_or(0.0)
+}
+
 impl Default for Hours {
     fn default() -> Self {
         Self { presence: [0; HOURS], weeks: [0; 7] }
@@ -56,7 +71,7 @@ impl Hours {
     pub(super) fn chance(&self, weekday: usize, hour: usize, peers: &PeerHours) -> f32 {
         let (mut sum, mut weight, mut known) = (0.0_f32, 0.0_f32, 0.0_f32);
         for (day, hours) in self.presence.chunks(24).enumerate() {
-            let weeks = i32::from(self.weeks.get(day).copied().unwrap_or_default());
+            let weeks = self.weeks.get(day).copied().unwrap_or_default();
             if weeks == 0 {
                 continue;
             }
@@ -74,8 +89,8 @@ impl Hours {
                 })
                 .sum();
             sum += alike * there / 255.0;
-            weight += alike * NEAR_SUM * (1.0 - KEPT.powi(weeks));
-            known += alike * f32::from(u8::try_from(weeks.min(4)).unwrap_or(4));
+            weight += alike * NEAR_SUM * (1.0 - left(weeks));
+            known += alike * f32::from(weeks.min(4));
         }
         let own = if weight > 0.0 { (sum / weight).min(1.0) } else { 0.0 };
         let theirs = peers.chance(weekday, hour);
@@ -86,7 +101,7 @@ impl Hours {
     pub(super) fn shares(&self) -> Vec<f32> {
         let share = |(place, presence): (usize, &u8)| {
             let weeks = self.weeks.get(place / 24).copied().unwrap_or_default();
-            let known = 1.0 - KEPT.powf(f32::from(weeks));
+            let known = 1.0 - left(weeks);
             if known > 0.0 { (f32::from(*presence) / 255.0 / known).min(1.0) } else { 0.0 }
         };
         self.presence.iter().enumerate().map(share).collect()

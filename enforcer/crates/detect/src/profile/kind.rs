@@ -229,5 +229,6 @@ mod tests {
             assert_eq!(json, aspect.as_str());
         }
         assert_eq!(Aspect::named("anger"), None);
+        assert_eq!(Aspect::ALL.map(Aspect::as_str), crate::rules::PROFILE_SIGNALS);
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn log(count: f32) -> f32 {
 
 /// The count that compares as `log`.
 pub(super) fn count(log: f32) -> f32 {
-    log.clamp(0.0, 60.0).exp_m1()
+    log.clamp(0.0, 60.0).exp() - 1.0
 }
 
 /// The logarithm of a whole count.

@@ -1,7 +1,8 @@
 //! From where on a day is scored again.
 //!
 //! To score a day costs more than to count a request, and nearly no request changes a score: as long
-//! as all counts are below what is expected, and a deviation more, none of them is worth a bit or two.
+//! as all counts are below what is expected, and a deviation and a half more, none of them is worth
+//! more than a few bits, and all together are no finding.
 //! So each count has a mark, set when the day begins and each time it is scored, and a request that
 //! reaches none is only counted.
 
@@ -13,7 +14,7 @@ use super::score::{DRIFT_DAYS, DRIFT_SHOWS, LONG, values};
 
 /// Deviations above what is expected that are worth a score while nothing else is surprising, and
 /// while something is.
-const CALM: f32 = 0.5;
+const CALM: f32 = 1.5;
 const ALERT: f32 = 0.25;
 
 /// Bits that are missing to a finding for a day to be calm.
@@ -88,14 +89,14 @@ mod tests {
     fn a_day_below_the_usual_is_not_scored_and_one_above_it_at_each_sixth() {
         let mut identity = Identity::new(1, 0, 0);
         identity.marks = marks(&identity, &expected(), 17.0);
-        assert!(!identity.reaches(Kind::BurstRequests, 120.0));
-        assert!(identity.reaches(Kind::BurstRequests, 130.0));
+        assert!(!identity.reaches(Kind::BurstRequests, 205.0));
+        assert!(identity.reaches(Kind::BurstRequests, 215.0));
 
-        identity.burst.requests = 200;
+        identity.burst.requests = 240;
         identity.marks = marks(&identity, &expected(), 17.0);
 
-        assert!(!identity.reaches(Kind::BurstRequests, 225.0));
-        assert!(identity.reaches(Kind::BurstRequests, 235.0));
+        assert!(!identity.reaches(Kind::BurstRequests, 270.0));
+        assert!(identity.reaches(Kind::BurstRequests, 282.0));
     }
 
     #[test]

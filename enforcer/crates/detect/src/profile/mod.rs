@@ -39,7 +39,7 @@ mod words;
 
 pub use kind::Aspect;
 pub use observe::Ahead;
-pub use snapshot::SnapshotError;
+pub use snapshot::{SnapshotCursor, SnapshotError};
 pub use view::{Heat, ProfileView, Usual};
 
 use fleet::Common;

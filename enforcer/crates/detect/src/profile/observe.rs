@@ -56,8 +56,7 @@ impl Profiles {
     /// all of them first, and [`Self::fetch`]es them: what is kept of whom is then on its way from
     /// memory while others are looked at.
     pub fn ahead(&self, request: &Request<'_>) -> Ahead {
-        let identity =
-            request.identity.filter(|_| self.plan.enabled && !request.is_own_denial());
+        let identity = request.identity.filter(|_| self.plan.enabled && !request.is_own_denial());
         let object = object_of(request).filter(|_| request.status < 400 || request.status == 404);
         Ahead {
             name: identity.map(|identity| self.key.name(IDENTITY, &[identity])),
@@ -223,8 +222,8 @@ impl Profiles {
         let day = identity.short_day();
         let hour = hours::hour(now);
         let fresh_hour = identity.day.hours >> hour & 1 == 0 && identity.number == now / DAY;
-        let fresh_route = route
-            .filter(|route| !identity.routes.has(*route) && !identity.new_routes.has(*route));
+        let fresh_route =
+            route.filter(|route| !identity.routes.has(*route) && !identity.new_routes.has(*route));
         let mut sight = None;
         if let Some(network) = network {
             let here = [low(network).max(1), low(client)];
@@ -429,8 +428,7 @@ fn look(identity: &mut Identity, object: u64, learn: bool) -> bool {
     if identity.day_distinct.add(object, &mut identity.day.different) {
         due |= identity.reaches(Kind::DayDistinct, identity.day.different.count());
     }
-    let names =
-        Generations { young: &mut identity.seen_young, old: &mut identity.seen_old };
+    let names = Generations { young: &mut identity.seen_young, old: &mut identity.seen_old };
     if let Some(novelty) = identity.seen.novelty(names, object, learn) {
         identity.burst.novel += novelty;
         identity.day.novel += novelty;

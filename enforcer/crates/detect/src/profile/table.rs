@@ -55,13 +55,14 @@ impl Index {
     fn places(&self, name: u64) -> impl Iterator<Item = (usize, usize)> {
         let mask = self.mask();
         let home = self.home(name);
-        (0..self.entries.len()).map_while(move |step| {
-            let at = home.wrapping_add(step) & mask;
-            let entry = self.entries.get(at).copied().filter(|entry| *entry != FREE)?;
-            Some((at, entry))
-        })
-        .filter(move |(_, entry)| entry >> PLACE == name >> PLACE)
-        .map(|(at, entry)| (at, usize::try_from(entry % (1 << PLACE)).unwrap_or(usize::MAX)))
+        (0..self.entries.len())
+            .map_while(move |step| {
+                let at = home.wrapping_add(step) & mask;
+                let entry = self.entries.get(at).copied().filter(|entry| *entry != FREE)?;
+                Some((at, entry))
+            })
+            .filter(move |(_, entry)| entry >> PLACE == name >> PLACE)
+            .map(|(at, entry)| (at, usize::try_from(entry % (1 << PLACE)).unwrap_or(usize::MAX)))
     }
 
     fn insert(&mut self, name: u64, place: usize) {

@@ -228,13 +228,22 @@ fn who_reads_a_tenth_more_each_day_is_found_before_it_reads_eight_times_the_usua
     assert!(found && factor < 8.0, "{factor}");
 }
 
+fn bytes_of(profiles: &Profiles) -> Vec<u8> {
+    let mut cursor = profiles.snapshot();
+    std::iter::from_fn(|| profiles.piece(&mut cursor)).flatten().collect()
+}
+
+fn restored(key: [u8; 16], mut bytes: &[u8]) -> Result<Profiles, SnapshotError> {
+    Profiles::restore(Plan::default(), key, &mut bytes)
+}
+
 #[test]
 fn a_snapshot_is_restored_exactly_and_a_damaged_or_strange_one_is_refused() {
     let mut crowd = Crowd::new(11).after(9);
-    let bytes = crowd.profiles.snapshot();
+    let bytes = bytes_of(&crowd.profiles);
 
-    let mut again = Profiles::restore(Plan::default(), KEY, &bytes).unwrap();
-    assert_eq!(again.snapshot(), bytes);
+    let mut again = restored(KEY, &bytes).unwrap();
+    assert_eq!(bytes_of(&again), bytes);
     let now = Timestamp::from_unix_seconds(MONDAY + 8 * 86_400 + 60_000);
     assert_eq!(again.show(WHO, now), crowd.profiles.show(WHO, now));
     std::mem::swap(&mut again, &mut crowd.profiles);
@@ -243,15 +252,48 @@ fn a_snapshot_is_restored_exactly_and_a_damaged_or_strange_one_is_refused() {
     for place in [8, 1_000, bytes.len() / 2, bytes.len() - 1] {
         let mut damaged = bytes.clone();
         damaged[place] ^= 1;
-        let refused = Profiles::restore(Plan::default(), KEY, &damaged).unwrap_err();
-        assert_eq!(refused, SnapshotError::Damaged);
+        assert_eq!(restored(KEY, &damaged).unwrap_err(), SnapshotError::Damaged);
     }
-    let cut = Profiles::restore(Plan::default(), KEY, &bytes[..bytes.len() - 9]).unwrap_err();
-    assert_eq!(cut, SnapshotError::Damaged);
-    let strange = Profiles::restore(Plan::default(), [1; 16], &bytes).unwrap_err();
-    assert_eq!(strange, SnapshotError::Damaged);
-    let none = Profiles::restore(Plan::default(), KEY, b"no profiles").unwrap_err();
-    assert_eq!(none, SnapshotError::Version);
+    for left in [bytes.len() - 9, bytes.len() - 20, bytes.len() / 2, 9] {
+        assert_eq!(restored(KEY, &bytes[..left]).unwrap_err(), SnapshotError::Damaged);
+    }
+    let longer = [&bytes[..], b"x"].concat();
+    assert_eq!(restored(KEY, &longer).unwrap_err(), SnapshotError::Damaged);
+    assert_eq!(restored([1; 16], &bytes).unwrap_err(), SnapshotError::Damaged);
+    assert_eq!(restored(KEY, b"no profiles").unwrap_err(), SnapshotError::Version);
+    assert_eq!(restored(KEY, b"ENFPROF1 of another time").unwrap_err(), SnapshotError::Version);
+}
+
+#[test]
+fn requests_between_the_pieces_of_a_snapshot_do_it_no_harm() {
+    let plan = Plan { identities_max: 1_200, ..Plan::default() };
+    let mut crowd = Crowd::new(1);
+    crowd.profiles = Profiles::new(plan, KEY);
+    let mut next = 0;
+    let mut strangers = |crowd: &mut Crowd, many: u64, role: &'static str| {
+        for _ in 0..many {
+            next += 1;
+            let who = kept(&format!("key:{next:012}"));
+            crowd.ask(next, |request| {
+                request.identity = Some(who);
+                request.role = Some(role);
+            });
+        }
+    };
+    strangers(&mut crowd, 1_100, "clerk");
+    let mut cursor = crowd.profiles.snapshot();
+    let (mut bytes, mut largest) = (Vec::new(), 0);
+
+    // Some come, of a group that was not there; others have to go for them.
+    while let Some(piece) = crowd.profiles.piece(&mut cursor) {
+        largest = largest.max(piece.len());
+        bytes.extend(piece);
+        strangers(&mut crowd, 300, "newcomer");
+    }
+
+    let again = restored(KEY, &bytes).unwrap();
+    assert!((900..=1_100).contains(&again.len()), "{}", again.len());
+    assert!(largest < 1 << 20, "{largest}");
 }
 
 #[test]
@@ -305,6 +347,6 @@ proptest! {
     fn bytes_that_are_no_snapshot_never_become_profiles(bytes: Vec<u8>) {
         let mut whole = b"ENFPROF2".to_vec();
         whole.extend(bytes);
-        prop_assert!(Profiles::restore(Plan::default(), KEY, &whole).is_err());
+        prop_assert!(restored(KEY, &whole).is_err());
     }
 }

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 
 use super::Area;
 use crate::behaviour::{
-    Attack, Found, Judge, MEASURING, RATES, Verdict, World, found, judge, speed,
+    Attack, Found, Judge, MEASURING, RATES, Verdict, World, found, judge,
+    speed::{Arrival, Crowd, Hand},
 };
 use crate::bench::{Effort, Order, Row, Samples, Target};
 
@@ -100,33 +101,77 @@ fn by_itself(verdicts: &[Verdict]) -> [Row; 2] {
     ]
 }
 
+/// Blocks of requests of one sample.
+const BLOCKS: usize = 100;
+
 /// CPU of a request, and memory of an identity.
 fn cost(effort: Effort) -> Result<Vec<Row>> {
-    let (identities, requests) = match effort {
-        Effort::Quick => (CROWD / 10, 500_000),
-        Effort::Full => (CROWD, 4_000_000),
-    };
-    let before = resident()?;
-    let mut profiles = speed::crowd(identities);
-    let bytes = (resident()? - before).max(0.0) / f64::from(identities);
-    let deeds = speed::traffic(identities, requests);
-    let mut figures = Vec::new();
-    for _ in 0..effort.rounds(10) {
-        let made = processor(|| speed::drive(None, &deeds))?;
-        let seen = processor(|| speed::drive(Some(&mut profiles), &deeds))?;
-        figures.push((seen - made) * 1e9 / f64::from(requests));
+    let mut rows = Vec::new();
+    for (arrival, told) in [(Arrival::Uniform, "anybody's"), (Arrival::Zipf, "mostly of a few")] {
+        let before = resident()?;
+        let mut crowd = Crowd::new(CROWD, arrival);
+        let bytes = (resident()? - before).max(0.0) / f64::from(CROWD);
+        crowd.grow_up();
+        let (mut together, mut single) = (Vec::new(), Vec::new());
+        for _ in 0..effort.rounds(60) {
+            together.push(sample(&mut crowd, Hand::Together));
+            single.push(sample(&mut crowd, Hand::Single));
+        }
+        let (together, single) = (Samples::new(together)?, Samples::new(single)?);
+        rows.push(
+            Row::new(
+                format!("cost of a request, {told}, profiles of {CROWD} identities"),
+                "ns",
+                together.median()?,
+            )
+            .spread(together.percentile(0)?, together.percentile(100)?)
+            .beside("each looked up by itself", single.median()?)
+            .target(Target::AtMost(300.0)),
+        );
+        if arrival == Arrival::Uniform {
+            rows.push(
+                Row::new("cost of an identity, resident", "B", bytes)
+                    .target(Target::AtMost(1_024.0)),
+            );
+            rows.extend(snapshot(&crowd)?);
+        }
     }
-    let samples = Samples::new(figures)?;
-    Ok(vec![
-        Row::new(
-            format!("cost of a request in profiles of {identities} identities"),
-            "ns",
-            samples.median()?,
-        )
-        .spread(samples.percentile(0)?, samples.percentile(100)?)
-        .target(Target::AtMost(300.0)),
-        Row::new("cost of an identity, resident", "B", bytes).target(Target::AtMost(1_024.0)),
+    Ok(rows)
+}
+
+/// Nanoseconds of the processor for a request.
+fn sample(crowd: &mut Crowd, hand: Hand) -> f64 {
+    let mut spent = 0.0;
+    for _ in 0..BLOCKS {
+        let (before, after, _) = crowd.block(hand, thread_time);
+        spent += after - before;
+    }
+    spent * 1e9 / count(BLOCKS * Crowd::size())
+}
+
+/// For how long detection waits for the file of profiles: by the piece.
+fn snapshot(crowd: &Crowd) -> Result<[Row; 2]> {
+    let mut cursor = crowd.profiles.snapshot();
+    let (mut each, mut most) = (Vec::new(), 0);
+    loop {
+        let before = thread_time();
+        let Some(piece) = crowd.profiles.piece(&mut cursor) else { break };
+        each.push((thread_time() - before) * 1e3);
+        most = most.max(piece.len());
+    }
+    let each = Samples::new(each)?;
+    Ok([
+        Row::new("snapshot: a piece, for which detection waits", "ms", each.median()?)
+            .spread(each.percentile(0)?, each.percentile(100)?),
+        Row::new("snapshot: the largest piece in memory", "KiB", count(most) / 1_024.0),
     ])
+}
+
+/// Seconds of the processor that this thread has had.
+fn thread_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let whole = |part: i64| f64::from(u32::try_from(part).unwrap_or(u32::MAX));
+    whole(time.tv_sec) + whole(time.tv_nsec) / 1e9
 }
 
 /// Seconds of the processor that `work` takes in this process, in user mode.

@@ -22,7 +22,7 @@ pub(super) fn cost(effort: Effort) -> Result<Vec<Row>> {
     let deeds = speed::traffic(CALLERS, requests);
     let mut figures = Vec::new();
     for _ in 0..effort.rounds(10) {
-        let made = processor(|| speed::drive(None, &deeds))?;
+        let made = processor(|| speed::drive(&deeds))?;
         let seen = processor(|| {
             let (mut texts, mut found) = (Texts::default(), Vec::new());
             for deed in &deeds {
