@@ -5,6 +5,7 @@ mod act;
 mod anchoring;
 mod cli;
 mod daemon;
+mod database;
 mod descriptors;
 mod desk;
 mod detection;

@@ -32,7 +32,14 @@ enum Remedy {
     /// Packages of `PyPI`, installed below `target`.
     Python(&'static Python),
     /// Packages of Debian or Ubuntu, unpacked below `target` with the libraries that are not there.
-    Unpacked(&'static [&'static str]),
+    Unpacked(&'static Unpacked),
+}
+
+/// Packages of which nothing is to be installed or started, and the folder for them.
+#[derive(PartialEq, Eq)]
+struct Unpacked {
+    packages: &'static [&'static str],
+    folder: &'static str,
 }
 
 /// Packages of `PyPI`, each with its hashes, and the folder for them.
@@ -56,9 +63,13 @@ const PROVIDER: Node = Node { lock: "tests/src/lab/idp/package-lock.json", folde
 const NODE_VERIFIER: Node =
     Node { lock: "tests/src/lab/verifiers/package-lock.json", folder: "target/verifiers-npm" };
 
-/// Verifiers of transparency logs, and the published schema of OCSF with a validator.
+/// Verifiers of transparency logs and of webhooks, and the published schema of OCSF with a validator.
 const VERIFIERS: Python =
     Python { requirements: "tests/src/lab/verifiers/requirements.txt", folder: "target/verifiers" };
+
+/// Receivers of notices. Debian starts them where it installs them.
+const RECEIVERS: Unpacked =
+    Unpacked { packages: &["prometheus-alertmanager", "rsyslog"], folder: "target/receivers" };
 
 /// `gRPC` and `WebSockets`, as nobody here wrote them.
 const CLIENTS: Python =
@@ -123,7 +134,7 @@ const NEEDS: &[Need] = &[
         remedy: Remedy::Node(&PROVIDER),
     },
     Need {
-        name: "verifiers of transparency logs",
+        name: "verifiers of logs and webhooks",
         probe: &["cmp", "--silent", VERIFIERS.requirements, "target/verifiers/installed.txt"],
         remedy: Remedy::Python(&VERIFIERS),
     },
@@ -131,6 +142,11 @@ const NEEDS: &[Need] = &[
         name: "sigstore's verifier of npm",
         probe: &["cmp", "--silent", NODE_VERIFIER.lock, "target/verifiers-npm/installed.json"],
         remedy: Remedy::Node(&NODE_VERIFIER),
+    },
+    Need {
+        name: "receivers of notices",
+        probe: &["test", "-e", "target/receivers/unpacked"],
+        remedy: Remedy::Unpacked(&RECEIVERS),
     },
     Need {
         name: "cargo-nextest",
@@ -166,7 +182,10 @@ const PROXIES: &[Need] =
 const LOGGERS: &[Need] = &[Need {
     name: "rsyslog and syslog-ng",
     probe: &["test", "-e", "target/peers/loggers/unpacked"],
-    remedy: Remedy::Unpacked(&["rsyslog", "syslog-ng-core", "syslog-ng-mod-slog"]),
+    remedy: Remedy::Unpacked(&Unpacked {
+        packages: &["rsyslog", "syslog-ng-core", "syslog-ng-mod-slog"],
+        folder: "target/peers/loggers",
+    }),
 }];
 
 /// The peer of which a program is built.
@@ -357,12 +376,16 @@ fn install_python(workshop: &Workshop, packages: &Python) -> Result<()> {
 /// Downloads packages, and libraries that they need and the system does not have, and unpacks them.
 ///
 /// A file, written last, says that all of it is there.
-fn unpack(workshop: &Workshop, packages: &[&str]) -> Result<()> {
-    let home = workshop.root.join("target/peers/loggers");
+fn unpack(workshop: &Workshop, Unpacked { packages, folder }: &Unpacked) -> Result<()> {
+    let packages = *packages;
+    let home = workshop.root.join(folder);
     println!("setup: unpacking {} into {} (seconds)", packages.join(", "), home.display());
     let downloads = home.join("packages");
     fs::create_dir_all(&downloads).with_context(|| format!("making {}", downloads.display()))?;
-    cmd!(workshop.shell, "apt-get update -qq").quiet().run().context("apt-get update")?;
+    // Others take what the last update has left.
+    if workshop.user()? == User::Root {
+        cmd!(workshop.shell, "apt-get update -qq").quiet().run().context("apt-get update")?;
+    }
     let needed = cmd!(
         workshop.shell,
         "apt-cache depends --recurse --important --no-recommends --no-suggests --no-conflicts

@@ -1,8 +1,9 @@
 //! Incidents, decisions and findings: asked of the watcher, who owns them.
 
-use enforcer_admin::call::{CaseName, CaseOrder};
+use enforcer_admin::call::{CaseAnswer, CaseName, CaseOrder};
 use enforcer_admin::{Answer, Refusal, RefusalKind};
-use enforcer_model::Author;
+use enforcer_model::{Author, IncidentId};
+use enforcer_notify::{Kind, Notice, Severity};
 use tokio::sync::oneshot;
 
 use super::{Desk, checked};
@@ -57,6 +58,25 @@ impl Desk {
         let done = self.ask_watcher(order, by).await;
         let done = done.map(|answered| (Answer::Case(Box::new(answered.answer)), answered.ticket));
         self.clerk.recorded(verb, arguments, by, done).await
+    }
+
+    /// Tells those who were called about an incident that an operator does something about it: its
+    /// id stands before the reason.
+    pub(super) async fn tell_of_incident(&self, verb: &str, reason: &str, by: &Author) {
+        let Author::Operator { name, .. } = by else { return };
+        let Some((Ok(incident), why)) =
+            reason.split_once(": ").map(|(id, why)| (id.parse::<IncidentId>(), why))
+        else {
+            return;
+        };
+        let Ok(answered) = self.ask_watcher(CaseOrder::Show { incident }, by).await else { return };
+        if matches!(&answered.answer, CaseAnswer::Incident(shown) if shown.incident.closed.is_none())
+        {
+            let title = format!("{verb} by {by}: {why}");
+            let now = self.clock.now().wall;
+            let told = Notice::new(Kind::DecisionMade, Severity::Warning, now, &title);
+            self.notifier.tell(told.with_incident(incident).by_operator(name));
+        }
     }
 
     async fn ask_watcher(

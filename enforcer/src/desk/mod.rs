@@ -346,7 +346,7 @@ impl Desk {
             Call::Upstream { order } => self.order_upstream(order, peer, by).await,
             Call::Certs { order } => self.order_certs(order, by).await,
             Call::Cache { order } => self.order_cache(order, by).await,
-            Call::Endpoint { order } => self.order_endpoint(order, by).await,
+            Call::Endpoint { order } => self.order_endpoint(order, peer, by).await,
             Call::Look(look) => self.clerk.look(look, by).await,
             Call::HandOver(_) => {
                 Err(Refusal::new(RefusalKind::Failed, "this agent hands nothing over now"))

@@ -5,7 +5,6 @@
 //! only the latest state waits to be written, so what waits is bounded by the tables of the court.
 
 use std::collections::HashMap;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -14,19 +13,22 @@ use enforcer_model::{DecisionId, FindingId, IncidentId};
 use rusqlite::{Connection, params};
 use tracing::{error, info, warn};
 
+use crate::database::{OpenError, Tables};
 use crate::privileges;
-
-/// Version of the tables, in `SQLite`'s `user_version`.
-const SCHEMA: i64 = 1;
 
 /// Batches of rows that may wait for the writer; those behind wait to become one.
 const BATCHES_MAX: usize = 4;
 
-const TABLES: &str = "\
+const TABLES: Tables = Tables {
+    version: 1,
+    make: "\
 CREATE TABLE IF NOT EXISTS incident (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS finding (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS decision (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS kept (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;";
+CREATE TABLE IF NOT EXISTS kept (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;",
+    changes: &[],
+    without: "the audit log keeps every incident, and what they have in force ends by itself",
+};
 
 /// The file, and what is still to be written to it.
 #[derive(Debug)]
@@ -63,24 +65,8 @@ pub(crate) enum Kept {
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("cannot create {}", path.display())]
-    Create {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{} is of version {found}, this program knows {SCHEMA}; use the newer program", path.display())]
-    Newer { path: PathBuf, found: i64 },
-    #[error(
-        "{} is not usable; move it aside and start again: the audit log keeps every incident, and \
-         what they have in force ends by itself",
-        path.display()
-    )]
-    Broken {
-        path: PathBuf,
-        #[source]
-        source: rusqlite::Error,
-    },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("cannot start the thread that writes {}", path.display())]
     Thread {
         path: PathBuf,
@@ -122,25 +108,8 @@ impl Kept {
 impl Store {
     /// Opens or creates the file, readable by its owner only; and what it holds.
     pub(crate) fn open(path: &Path) -> Result<(Self, Saved), StoreError> {
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
-        let broken = |source| StoreError::Broken { path: path.to_owned(), source };
-        let connection = Connection::open(path).map_err(broken)?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-            .map_err(broken)?;
-        let found: i64 =
-            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(broken)?;
-        if found > SCHEMA {
-            return Err(StoreError::Newer { path: path.to_owned(), found });
-        }
-        connection.execute_batch(TABLES).map_err(broken)?;
-        connection.pragma_update(None, "user_version", SCHEMA).map_err(broken)?;
-        let saved = read(&connection).map_err(broken)?;
+        let connection = TABLES.open(path)?;
+        let saved = read(&connection).map_err(|error| TABLES.broken(path, error))?;
         let writer = Some(Writer::start(connection, path)?);
         Ok((Self { path: path.to_owned(), writer, waiting: HashMap::new() }, saved))
     }
@@ -153,8 +122,7 @@ impl Store {
     /// Goes on as before [`Self::let_go`].
     pub(crate) fn take_back(&mut self) -> Result<(), StoreError> {
         if self.writer.is_none() {
-            let broken = |source| StoreError::Broken { path: self.path.clone(), source };
-            let connection = Connection::open(&self.path).map_err(broken)?;
+            let connection = TABLES.open(&self.path)?;
             self.writer = Some(Writer::start(connection, &self.path)?);
         }
         Ok(())
@@ -191,9 +159,6 @@ impl Store {
 
 impl Writer {
     fn start(connection: Connection, path: &Path) -> Result<Self, StoreError> {
-        connection
-            .execute_batch("PRAGMA synchronous = FULL;")
-            .map_err(|source| StoreError::Broken { path: path.to_owned(), source })?;
         let (batches, waiting) = sync_channel(BATCHES_MAX);
         let thread = std::thread::Builder::new()
             .name("incidents".to_owned())
@@ -355,6 +320,9 @@ mod tests {
         let connection = Connection::open(&newer).unwrap();
         connection.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(connection);
-        assert!(matches!(Store::open(&newer), Err(StoreError::Newer { found: 99, .. })));
+        assert!(matches!(
+            Store::open(&newer),
+            Err(StoreError::Open(OpenError::Newer { found: 99, .. }))
+        ));
     }
 }

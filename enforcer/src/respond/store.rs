@@ -4,14 +4,22 @@
 //! each block; a target has at most one. The kernel maps survive the agent, this file survives the
 //! machine: after a reboot the blocks are put back from here.
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use enforcer_model::{Author, Block, Source, Target};
 use rusqlite::{Connection, Row, Transaction, params};
 
-/// Version of the table below, in `SQLite`'s `user_version`.
-const SCHEMA: i64 = 2;
+use crate::database::{OpenError, Tables};
+
+const TABLES: Tables = Tables {
+    version: 2,
+    make: "CREATE TABLE IF NOT EXISTS block (
+        id TEXT PRIMARY KEY, target TEXT NOT NULL UNIQUE, reason TEXT NOT NULL,
+        author TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, through TEXT
+    ) STRICT;",
+    changes: &[(1, "ALTER TABLE block ADD COLUMN through TEXT;")],
+    without: "blocks that the kernel holds are adopted",
+};
 
 /// Open decisions. One writer: the responder.
 #[derive(Debug)]
@@ -22,23 +30,8 @@ pub(crate) struct Store {
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("cannot create {}", path.display())]
-    Create {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{} is of version {found}, this program knows {SCHEMA}; use the newer program", path.display())]
-    Newer { path: PathBuf, found: i64 },
-    #[error(
-        "{} is not usable; move it aside and start again: blocks that the kernel holds are adopted",
-        path.display()
-    )]
-    Broken {
-        path: PathBuf,
-        #[source]
-        source: rusqlite::Error,
-    },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("cannot read the decisions")]
     Read(#[source] rusqlite::Error),
     #[error("cannot write the decision to blocks.db")]
@@ -50,38 +43,7 @@ pub(crate) enum StoreError {
 impl Store {
     /// Opens or creates the file, readable by its owner only.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| StoreError::Create { path: path.to_owned(), source })?;
-        let broken = |source| StoreError::Broken { path: path.to_owned(), source };
-
-        let connection = Connection::open(path).map_err(broken)?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-            .map_err(broken)?;
-        let found: i64 =
-            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(broken)?;
-        if found > SCHEMA {
-            return Err(StoreError::Newer { path: path.to_owned(), found });
-        }
-        connection
-            .execute_batch(
-                "CREATE TABLE IF NOT EXISTS block (
-                     id TEXT PRIMARY KEY, target TEXT NOT NULL UNIQUE, reason TEXT NOT NULL,
-                     author TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL, through TEXT
-                 ) STRICT;",
-            )
-            .map_err(broken)?;
-        if found == 1 {
-            connection
-                .execute_batch("ALTER TABLE block ADD COLUMN through TEXT;")
-                .map_err(broken)?;
-        }
-        connection.pragma_update(None, "user_version", SCHEMA).map_err(broken)?;
-        Ok(Self { connection })
+        Ok(Self { connection: TABLES.open(path)? })
     }
 
     /// Every decision, the oldest first, whether its time is over or not.
@@ -246,7 +208,10 @@ mod tests {
         store.connection.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(store);
 
-        assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
+        assert!(matches!(
+            Store::open(&path),
+            Err(StoreError::Open(OpenError::Newer { found: 99, .. }))
+        ));
     }
 
     fn write(store: &mut Store, block: &Block) {

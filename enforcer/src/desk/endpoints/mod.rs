@@ -17,7 +17,7 @@ use std::time::Duration;
 use enforcer_admin::call::{
     EndpointChanged, EndpointMeasure, EndpointOrder, EndpointRow, Endpoints as Listed,
 };
-use enforcer_admin::{Answer, Refusal, RefusalKind};
+use enforcer_admin::{Answer, Peer, Refusal, RefusalKind};
 use enforcer_audit::{Audit, EndpointChange, EndpointEvent, Record, Ticket};
 use enforcer_model::{Author, DecisionId, Expiry, Timestamp};
 use enforcer_policy::Policy;
@@ -77,6 +77,7 @@ impl Desk {
     pub(super) async fn order_endpoint(
         &mut self,
         order: EndpointOrder,
+        peer: Peer,
         by: &Author,
     ) -> Result<Answer, Refusal> {
         let (verb, reason) = match &order {
@@ -94,6 +95,7 @@ impl Desk {
             return Ok(Answer::Endpoints(self.endpoints.list(&policy)));
         }
         let arguments = arguments(&order);
+        let reason = reason.cloned();
         let cuts = matches!(order, EndpointOrder::Disable { cut: true, .. });
         let done = match self.endpoints.decide(order, by, &policy, now) {
             Ok(decided) => {
@@ -105,6 +107,10 @@ impl Desk {
             }
             Err(refusal) => Err(refusal),
         };
+        // Of a decision that was carried out, whoever approved it, the decision tells.
+        if let (Ok(_), Some(reason), Some(_)) = (&done, reason, peer.pid) {
+            self.tell_of_incident(verb, &reason, by).await;
+        }
         self.clerk.recorded(verb, arguments, by, done).await
     }
 }

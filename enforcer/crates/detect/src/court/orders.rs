@@ -175,12 +175,14 @@ impl Court {
         let decision = decision.clone();
         let mut steps = vec![
             decided("approved", &decision, &by, now),
-            record(DecisionEvent::Approved, &decision, by.clone(), reason),
+            record(DecisionEvent::Approved, &decision, by, reason),
         ];
         steps.push(match is_told {
             true => {
                 let text = decision.reason.clone();
-                Step::Notify(notice(&decision, NoticeKind::Told, text, now).had_by(&by))
+                Step::Notify(
+                    notice(&decision, NoticeKind::Told, text, now).had_by(&decision.author),
+                )
             }
             false => Step::Act(decision),
         });

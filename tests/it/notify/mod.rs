@@ -3,19 +3,26 @@
 //! The receivers listen in the host's own namespace and are allowed by their address; what reaches
 //! them is what any receiver would get. Times are real and short.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::Duration;
+mod answers;
+mod foreign;
+mod forms;
+mod places;
+mod post;
+mod queue;
+mod tls;
+mod told;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use enforcer_tests::lab::{Agent, DEADLINE};
-use ring::hmac;
+use std::net::SocketAddr;
+
+use enforcer_model::Timestamp;
+use enforcer_tests::lab::{Agent, DEADLINE, Output, wait_until};
 use serde_json::Value;
 
 use crate::stage::{LAYER_7, Stage};
+use post::{listener, receiver, receiver_at};
+
+/// Allows the receivers of a test.
+const LOOPBACK: &str = "allow_private = ['127.0.0.1/32']";
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -26,7 +33,7 @@ fn every_receiver_is_tried_out_by_itself_and_says_what_it_answered() {
     let stage = stage();
     let (good, posts) = receiver(&stage, &["204 No Content"]);
     let (away, _) = receiver(&stage, &["302 Found\r\nlocation: http://169.254.169.254/"]);
-    let hangs = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+    let hangs = listener(&stage);
     let hanging = hangs.local_addr().unwrap();
     stage.apply(&policy(&[
         webhook("good", good, "allow_private = ['127.0.0.1/32']"),
@@ -83,10 +90,7 @@ fn one_that_is_gone_stays_disabled_over_a_restart_and_gets_the_rest_once_it_is_e
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn a_notice_survives_the_agents_death_and_a_receiver_that_was_away() {
     let mut stage = stage();
-    let address = {
-        let listener = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
-        listener.local_addr().unwrap()
-    };
+    let address = { listener(&stage).local_addr().unwrap() };
     stage.apply(&policy(&[webhook("soc", address, "allow_private = ['127.0.0.1/32']")]));
     open(&stage);
     until_state(&stage, "failing");
@@ -117,7 +121,27 @@ fn state(stage: &Stage) -> String {
 }
 
 fn until_state(stage: &Stage, wanted: &str) {
-    enforcer_tests::lab::wait_until(wanted, DEADLINE, || state(stage) == wanted).unwrap();
+    wait_until(wanted, DEADLINE, || state(stage) == wanted).unwrap();
+}
+
+/// The row of a receiver.
+fn row(stage: &Stage, name: &str) -> Value {
+    let rows = stage.json(&["notify", "list"]);
+    rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone()
+}
+
+fn time(value: &Value) -> Timestamp {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// What each receiver said to a test, and whether it took it.
+fn tested(stage: &Stage) -> impl Fn(&str) -> (bool, String) {
+    let Output { stdout, .. } = stage.enforcer(&["notify", "test", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stdout}"));
+    move |name| {
+        let row = rows.iter().find(|row| row["name"] == name).unwrap();
+        (row["delivered"].as_bool().unwrap(), row["said"].as_str().unwrap().to_owned())
+    }
 }
 
 fn stage() -> Stage {
@@ -135,79 +159,4 @@ fn webhook(name: &str, address: SocketAddr, rest: &str) -> String {
         "[notify.{name}]\nkind = 'webhook'\nurl = 'http://{address}/in'\nseverity = 'info'\n\
          group_wait = '0s'\nsecret = ['secret']\n{rest}\n"
     )
-}
-
-struct Post {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Post {
-    fn field(&self, name: &str) -> &str {
-        let prefix = format!("{name}: ");
-        self.head.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap()
-    }
-
-    fn id(&self) -> &str {
-        self.field("webhook-id")
-    }
-
-    fn body(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn is_signed_by(&self, secret: &str) -> bool {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(secret).unwrap());
-        let head = format!("{}.{}.", self.id(), self.field("webhook-timestamp"));
-        let content = [head.as_bytes(), &self.body].concat();
-        let signed = format!("v1,{}", STANDARD.encode(hmac::sign(&key, &content)));
-        self.field("webhook-signature").split(' ').any(|one| one == signed)
-    }
-}
-
-/// A receiver in the host that gives these answers, one for each connection, the last for ever.
-fn receiver(stage: &Stage, answers: &[&'static str]) -> (SocketAddr, Receiver<Post>) {
-    let listener = stage.lab.host.run(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
-    let address = listener.local_addr().unwrap();
-    (address, serve(listener, answers.to_vec()))
-}
-
-fn receiver_at(stage: &Stage, address: SocketAddr, answers: &[&'static str]) -> Receiver<Post> {
-    let listener = stage.lab.host.run(|| TcpListener::bind(address)).unwrap().unwrap();
-    serve(listener, answers.to_vec())
-}
-
-fn serve(listener: TcpListener, answers: Vec<&'static str>) -> Receiver<Post> {
-    let (send, posts): (Sender<Post>, _) = channel();
-    thread::spawn(move || {
-        let last = *answers.last().unwrap();
-        let answers = answers.into_iter().chain(std::iter::repeat(last));
-        for (connection, answer) in listener.incoming().zip(answers) {
-            let mut connection = connection.unwrap();
-            let Some(post) = read(&mut connection) else { continue };
-            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
-            connection.write_all(answer.as_bytes()).unwrap_or_default();
-            if send.send(post).is_err() {
-                return;
-            }
-        }
-    });
-    posts
-}
-
-fn read(connection: &mut TcpStream) -> Option<Post> {
-    connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut read = Vec::new();
-    loop {
-        let mut piece = [0; 4_096];
-        let length = connection.read(&mut piece).ok().filter(|length| *length > 0)?;
-        read.extend_from_slice(&piece[..length]);
-        let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(read[..end].to_vec()).unwrap();
-        let wanted: usize =
-            head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
-        if read.len() >= end + 4 + wanted {
-            return Some(Post { head, body: read[end + 4..].to_vec() });
-        }
-    }
 }
