@@ -364,6 +364,7 @@ mod tests {
             upstream: None,
             bytes_in: 0,
             bytes_out: 100,
+            exposed: enforcer_model::Exposed::default(),
             incident: 0,
             duration: Duration::from_millis(1),
         }

@@ -110,6 +110,7 @@ impl Traffic {
             cache: None,
             bytes_in: if dice.below(4) == 0 { dice.below(4_096) } else { 0 },
             bytes_out: 200 + dice.below(16_384),
+            exposed: None,
             duration: upstream_wait + Duration::from_micros(80 + dice.below(200)),
             upstream_wait,
             policy: Arc::clone(&self.policy),

@@ -469,6 +469,7 @@ mod tests {
             cache: None,
             bytes_in: 0,
             bytes_out: 0,
+            exposed: None,
             duration: Duration::ZERO,
             upstream_wait: Duration::ZERO,
             policy: "".into(),

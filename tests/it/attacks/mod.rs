@@ -6,6 +6,7 @@
 
 #![expect(clippy::panic, reason = "a test that cannot go on tells what it saw")]
 
+mod answers;
 mod callers;
 mod floods;
 mod guesses;

@@ -83,6 +83,7 @@ impl Deed {
             upstream: None,
             bytes_in: 200,
             bytes_out: self.bytes.into(),
+            exposed: enforcer_model::Exposed::default(),
             incident: 0,
             duration: Duration::from_millis(20),
         }

@@ -20,6 +20,7 @@ mod canonical;
 mod condition;
 mod credential;
 mod evidence;
+mod exposure;
 mod fronts;
 mod head;
 mod header_set;
@@ -52,6 +53,7 @@ pub use canonical::canonical_request;
 pub use condition::condition;
 pub use credential::credential;
 pub use evidence::{audit_note, audit_path, audit_proof};
+pub use exposure::exposure;
 pub use fronts::{forwarded, ja4, proxy_protocol};
 pub use head::request_head;
 pub use header_set::header_set;
@@ -94,6 +96,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cosignature", run: cosignature },
     Target { name: "credential", run: credential },
     Target { name: "dpop_proof", run: dpop_proof },
+    Target { name: "exposure", run: exposure },
     Target { name: "forwarded", run: forwarded },
     Target { name: "header_set", run: header_set },
     Target { name: "introspection", run: introspection },

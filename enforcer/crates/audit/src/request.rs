@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use enforcer_model::{CacheUse, CredentialKind, Exchange, HttpVersion, Peer, Role};
+use enforcer_model::{CacheUse, CredentialKind, Exchange, Exposed, HttpVersion, Peer, Role};
 use enforcer_model::{Timestamp, TlsVersion, Who};
 
 use crate::digits::{push_hex, push_number, push_time};
@@ -43,6 +43,7 @@ pub(crate) fn push(to: &mut Vec<u8>, request: &Exchange) {
         cache,
         bytes_in,
         bytes_out,
+        exposed,
         duration,
         upstream_wait,
         policy,
@@ -108,6 +109,23 @@ pub(crate) fn push(to: &mut Vec<u8>, request: &Exchange) {
     optional(to, br#","cache":"#, cache);
     number(to, br#","bytes_in":"#, *bytes_in);
     number(to, br#","bytes_out":"#, *bytes_out);
+    if let Some(Exposed { secrets, cards, accounts, emails }) = *exposed {
+        let counts: [(&[u8], u32); 4] = [
+            (br#""secrets":"#, secrets),
+            (br#""cards":"#, cards),
+            (br#""accounts":"#, accounts),
+            (br#""emails":"#, emails),
+        ];
+        to.extend_from_slice(br#","exposed":"#);
+        let mut before: &[u8] = b"{";
+        for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            to.extend_from_slice(before);
+            number(to, name, count.into());
+            before = b",";
+        }
+        // Without a count it is an empty object.
+        to.extend_from_slice(if before == b"{" { b"{}" } else { b"}" });
+    }
     number(to, br#","duration_us":"#, micros(*duration));
     number(to, br#","upstream_us":"#, micros(*upstream_wait));
     named(to, br#","policy":"#, Some(policy));
@@ -297,15 +315,15 @@ mod tests {
             any::<([u16; 8], u16)>().prop_map(|(ip, port)| Peer::Tcp((ip, port).into())),
             any::<(u32, u32, u32)>().prop_map(|(uid, gid, pid)| Peer::Unix { uid, gid, pid }),
         ];
-        (texts(), peer, any::<[u64; 12]>(), any::<[bool; 10]>())
+        (texts(), peer, any::<[u64; 14]>(), any::<[bool; 11]>())
             .prop_map(|(texts, peer, numbers, flags)| exchange(&texts, peer, &numbers, &flags))
     }
 
     fn exchange(
         texts: &[Option<String>],
         peer: Peer,
-        numbers: &[u64; 12],
-        flags: &[bool; 10],
+        numbers: &[u64; 14],
+        flags: &[bool; 11],
     ) -> Exchange {
         let text = |at: usize| texts[at].as_deref().map(Into::into);
         let owned = |at: usize| texts[at].clone();
@@ -366,6 +384,12 @@ mod tests {
             cache: caches.get(one(8, 5)).copied(),
             bytes_in: numbers[9],
             bytes_out: numbers[10] >> 40,
+            exposed: flags[10].then(|| Exposed {
+                secrets: u32::try_from(numbers[12] % 3).unwrap(),
+                cards: u32::try_from(numbers[12] >> 62).unwrap(),
+                accounts: u32::try_from(numbers[13] >> 63).unwrap(),
+                emails: u32::try_from(numbers[13] & 0xFFFF).unwrap(),
+            }),
             duration: Duration::from_nanos(numbers[11]),
             upstream_wait: Duration::from_micros(numbers[11] >> 50),
             policy: owned(21).unwrap_or_default().into(),

@@ -206,6 +206,7 @@ pub(crate) mod tests {
             cache: None,
             bytes_in: 0,
             bytes_out: 0,
+            exposed: None,
             duration: Duration::ZERO,
             upstream_wait: Duration::ZERO,
             policy: "".into(),

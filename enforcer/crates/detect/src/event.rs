@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use enforcer_model::{Exchange, Fingerprint, Prefix, Reason, RequestId, Source, Timestamp};
+use enforcer_model::{
+    Exchange, Exposed, Fingerprint, Prefix, Reason, RequestId, Source, Timestamp,
+};
 
 /// One thing that happened.
 #[expect(clippy::large_enum_variant, reason = "it is borrowed, and nearly always a request")]
@@ -66,6 +68,8 @@ pub struct Request<'a> {
     pub bytes_in: u64,
     /// Body bytes to the client.
     pub bytes_out: u64,
+    /// What the answer gave away, as far as somebody looked.
+    pub exposed: Exposed,
     /// From the head read to the last byte of the answer.
     pub duration: Duration,
 }
@@ -111,6 +115,7 @@ impl<'a> Request<'a> {
             upstream: exchange.upstream.as_deref(),
             bytes_in: exchange.bytes_in,
             bytes_out: exchange.bytes_out,
+            exposed: exchange.exposed.unwrap_or_default(),
             duration: exchange.duration,
         }
     }

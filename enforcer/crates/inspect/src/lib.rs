@@ -9,6 +9,7 @@
 //! `http` crate cuts it off while it parses the target), and bodies are not looked at.
 
 mod exact;
+mod exposure;
 mod forward;
 mod forwarded;
 mod framing;
@@ -25,6 +26,7 @@ use http::header::UPGRADE;
 use http::request::Parts;
 
 pub use exact::{OptOut, OptOutError, OptOuts};
+pub use exposure::Exposure;
 pub use forward::{
     Chain, forwarding_headers, is_forwarded_as_sent, strip, strip_credential, strip_response,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CredentialKind, Fingerprint, KeyId, Peer, Principal, Reason, Role, Source, SourceBy,
+    CredentialKind, Exposed, Fingerprint, KeyId, Peer, Principal, Reason, Role, Source, SourceBy,
     Thumbprint, Timestamp, TraceId,
 };
 
@@ -178,6 +178,9 @@ pub struct Exchange {
     pub bytes_in: u64,
     /// Body bytes sent to the client.
     pub bytes_out: u64,
+    /// What the answer gave away; none where nothing was found, or nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<Exposed>,
     /// From the head read to the last byte of the answer.
     #[serde(rename = "duration_us", serialize_with = "as_micros")]
     pub duration: Duration,

@@ -8,6 +8,7 @@ mod claims;
 mod clock;
 mod decision;
 mod exchange;
+mod exposed;
 mod identity;
 mod peer;
 mod personal;
@@ -24,6 +25,7 @@ pub use decision::{
     TargetError,
 };
 pub use exchange::{CacheUse, Exchange, HttpVersion, RequestId, RequestIdError, TlsVersion, Who};
+pub use exposed::Exposed;
 pub use identity::{
     CredentialKind, Fingerprint, FingerprintError, KeyId, KeyIdError, Principal, Role, Thumbprint,
     ThumbprintError,

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use enforcer_cache::Fill;
+use enforcer_inspect::Exposure;
 use enforcer_model::Rejection;
 use enforcer_policy::Durability;
 use enforcer_upstream as upstream;
@@ -49,6 +50,8 @@ pub(crate) struct AnswerBody {
     entry: Option<Entry>,
     durability: Durability,
     held: Option<Held>,
+    /// What watches for what an answer should not give away, where somebody does.
+    exposure: Option<Box<Exposure>>,
 }
 
 /// The last part, which waits for the record.
@@ -65,15 +68,27 @@ impl AnswerBody {
             entry: None,
             durability: Durability::Queued,
             held: None,
+            exposure: None,
         }
     }
 
     /// A body whose end closes `entry`.
-    pub(crate) fn closing(content: Content, entry: Entry, durability: Durability) -> Self {
+    pub(crate) fn closing(
+        content: Content,
+        entry: Entry,
+        durability: Durability,
+        exposure: Option<Exposure>,
+    ) -> Self {
         if let (Some(turn), Some(in_flight)) = (entry.turn(), content.in_flight()) {
             turn.watch(in_flight.watch());
         }
-        Self { content, entry: Some(entry), durability, held: None }
+        Self {
+            content,
+            entry: Some(entry),
+            durability,
+            held: None,
+            exposure: exposure.map(Box::new),
+        }
     }
 
     /// The tunnel, if this is the answer that agrees to one; its record stays open.
@@ -89,7 +104,11 @@ impl AnswerBody {
 
     /// The last part is `last`: the record is written.
     fn finish(&mut self, last: Option<Frame<Bytes>>) -> Option<Frame<Bytes>> {
-        let ticket = self.entry.take().and_then(Entry::close);
+        let exposed = self.exposure.take().and_then(|exposure| exposure.end());
+        let ticket = self.entry.take().and_then(|mut entry| {
+            entry.exposed(exposed);
+            entry.close()
+        });
         match (self.durability, ticket) {
             (Durability::Durable, Some(ticket)) => {
                 self.held = Some(Held { last, record: Box::pin(committed(Some(ticket))) });
@@ -105,6 +124,7 @@ impl AnswerBody {
 
     fn break_off(&mut self, rejection: Rejection) -> Rejection {
         if let Some(mut entry) = self.entry.take() {
+            entry.exposed(self.exposure.take().and_then(|exposure| exposure.end()));
             entry.refused(&rejection);
             drop(entry.close());
         }
@@ -216,6 +236,9 @@ impl Body for AnswerBody {
         let length = frame.data_ref().map_or(0, Bytes::len);
         if let Some(entry) = &mut this.entry {
             entry.sent(length);
+        }
+        if let (Some(exposure), Some(data)) = (&mut this.exposure, frame.data_ref()) {
+            exposure.see(data);
         }
         if !this.content.is_empty() {
             if let Some(turn) = this.entry.as_ref().and_then(Entry::turn) {

@@ -15,8 +15,8 @@ use enforcer_authz::Permit;
 use enforcer_inspect::Head;
 use enforcer_limits::Exceeded;
 use enforcer_model::{
-    CacheUse, Exchange, Fingerprint, HttpVersion, Moment, Peer, Reason, Rejection, RequestId, Role,
-    Source, SourceBy, TlsVersion, Who,
+    CacheUse, Exchange, Exposed, Fingerprint, HttpVersion, Moment, Peer, Reason, Rejection,
+    RequestId, Role, Source, SourceBy, TlsVersion, Who,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::timeout;
@@ -163,6 +163,7 @@ impl Entry {
             cache: None,
             bytes_in: 0,
             bytes_out: 0,
+            exposed: None,
             duration: Duration::ZERO,
             upstream_wait: Duration::ZERO,
             policy: Arc::clone(policy),
@@ -338,6 +339,13 @@ impl Entry {
     pub(crate) fn sent(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.note(|exchange| exchange.bytes_out = exchange.bytes_out.saturating_add(bytes));
+    }
+
+    /// What the answer's body gave away.
+    pub(crate) fn exposed(&mut self, found: Option<Exposed>) {
+        if found.is_some() {
+            self.note(|exchange| exchange.exposed = found);
+        }
     }
 
     /// Writes the record; the observer sees it before the disk does.

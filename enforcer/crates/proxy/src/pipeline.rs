@@ -138,7 +138,8 @@ impl Engine {
         match served {
             Ok(answer) => {
                 let level = policy.incident(self.shared.incident.get());
-                reply.complete(answer, entry, level.allowed(policy.audit().allowed)).await
+                let durability = level.allowed(policy.audit().allowed);
+                reply.complete(answer, entry, durability, policy.detection().scan_answers).await
             }
             Err(rejection) => {
                 // What the caller named is repeated only once it was understood.

@@ -1,6 +1,7 @@
 //! From the outcome of a request to the bytes that the client gets, with the record in between.
 
 use bytes::Bytes;
+use enforcer_inspect::Exposure;
 use enforcer_model::{HttpVersion, Rejection, RequestId};
 use enforcer_policy::Durability;
 use http::header::{CONTENT_LENGTH, WWW_AUTHENTICATE};
@@ -33,6 +34,7 @@ impl Reply {
         answer: Response<Content>,
         mut entry: Entry,
         durability: Option<Durability>,
+        looks: bool,
     ) -> Response<AnswerBody> {
         entry.status(answer.status());
         let durability = durability.unwrap_or_else(|| {
@@ -40,7 +42,8 @@ impl Reply {
             Durability::Queued
         });
         if !answer.body().is_empty() {
-            return answer.map(|content| AnswerBody::closing(content, entry, durability));
+            let exposure = if looks { Exposure::of(answer.headers()) } else { None };
+            return answer.map(|body| AnswerBody::closing(body, entry, durability, exposure));
         }
         match self.record(entry, durability).await {
             Ok(()) => answer.map(|_empty| AnswerBody::recorded(Bytes::new())),

@@ -205,6 +205,7 @@ pub(crate) fn request(id: u128, peer: &str) -> Exchange {
         cache: None,
         bytes_in: 0,
         bytes_out: 512,
+        exposed: None,
         duration: Duration::from_micros(1_500),
         upstream_wait: Duration::from_micros(1_200),
         policy: "5f".repeat(32).into(),

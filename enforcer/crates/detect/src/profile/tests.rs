@@ -56,6 +56,7 @@ impl Crowd {
             upstream: None,
             bytes_in: 100,
             bytes_out: 2_000,
+            exposed: enforcer_model::Exposed::default(),
             incident: 0,
             duration: Duration::from_millis(5),
         };

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use enforcer_condition::{brief, suggest};
-use enforcer_model::{Fingerprint, Peer, Prefix, Reason, RequestId, Source, Timestamp};
+use enforcer_model::{Exposed, Fingerprint, Peer, Prefix, Reason, RequestId, Source, Timestamp};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use crate::{Event, Packets, Request, object};
@@ -53,6 +54,7 @@ pub struct PastRequest {
     upstream: Option<String>,
     bytes_in: u64,
     bytes_out: u64,
+    exposed: Exposed,
     duration: Duration,
 }
 
@@ -71,6 +73,7 @@ impl Past {
         let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str);
         let owned = |pointer: &str| text(pointer).map(str::to_owned);
         let number = |pointer: &str| json.pointer(pointer).and_then(Value::as_u64);
+        let read = |json: &Value| Exposed::deserialize(json).ok();
         let peer: Peer = text("/body/peer")?.parse().ok()?;
         let named = match text("/body/source") {
             Some(named) => Some(Source::new(named.parse::<IpAddr>().ok()?)),
@@ -101,6 +104,7 @@ impl Past {
             upstream: owned("/body/upstream"),
             bytes_in: number("/body/bytes_in").unwrap_or(0),
             bytes_out: number("/body/bytes_out").unwrap_or(0),
+            exposed: json.pointer("/body/exposed").and_then(read).unwrap_or_default(),
             duration,
         })))
     }
@@ -132,6 +136,7 @@ impl Past {
                 upstream: past.upstream.as_deref(),
                 bytes_in: past.bytes_in,
                 bytes_out: past.bytes_out,
+                exposed: past.exposed,
                 duration: past.duration,
             }),
         }
@@ -162,6 +167,7 @@ const KEYS: &[&str] = &[
     "upstream",
     "bytes_in",
     "bytes_out",
+    "exposed",
     "duration_ms",
     "packets",
     "opening",
@@ -284,6 +290,7 @@ impl Script {
             upstream: line.text("upstream")?,
             bytes_in: line.number("bytes_in")?.unwrap_or(0),
             bytes_out: line.number("bytes_out")?.unwrap_or(0),
+            exposed: line.exposed()?,
             duration: Duration::from_millis(line.number("duration_ms")?.unwrap_or(0)),
         })))
     }
@@ -331,6 +338,13 @@ impl Line<'_> {
                 value.as_u64().map(Some).ok_or_else(|| format!("`{name}` is a whole number"))
             }
         }
+    }
+
+    fn exposed(self) -> Result<Exposed, String> {
+        let Some(value) = self.fields.get("exposed") else { return Ok(Exposed::default()) };
+        Exposed::deserialize(value).map_err(|_other| {
+            "`exposed` is a table such as `{\"secrets\": 1, \"emails\": 20}`".to_owned()
+        })
     }
 
     fn flag(self, name: &str) -> Result<Option<bool>, String> {

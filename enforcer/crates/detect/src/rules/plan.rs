@@ -155,6 +155,10 @@ pub enum Summed {
     BytesIn,
     /// Body bytes to clients.
     BytesOut,
+    /// What answers gave away that keeps others out.
+    Secrets,
+    /// What answers gave away about persons.
+    Personal,
     /// Both.
     Bytes,
     /// Time of answering, in milliseconds.
@@ -311,6 +315,8 @@ impl Summed {
         ("bytes_in", Self::BytesIn),
         ("bytes_out", Self::BytesOut),
         ("bytes", Self::Bytes),
+        ("secrets", Self::Secrets),
+        ("personal", Self::Personal),
         ("duration", Self::Duration),
     ];
 }

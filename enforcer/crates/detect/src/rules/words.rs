@@ -58,6 +58,8 @@ fn pattern(pattern: &Pattern) -> String {
                 Summed::BytesIn => "bytes from clients",
                 Summed::BytesOut => "bytes to clients",
                 Summed::Bytes => "bytes",
+                Summed::Secrets => "secrets in answers",
+                Summed::Personal => "personal data in answers",
                 Summed::Duration => "milliseconds of answering",
             };
             format!("{on} {what} within {}", span(*within))

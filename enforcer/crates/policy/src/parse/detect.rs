@@ -34,6 +34,13 @@ pub(super) static KEYS: &[Key] = &[
         Shape::Keyed(&NAME, &Shape::Choice(&["off", "observe", "approve", "auto"])),
         "What each of these rules may do, whatever its file says.",
     ),
+    Key::with_default(
+        "scan_answers",
+        Shape::Flag,
+        Need::True,
+        "Whether answers in plain text are searched for secrets and personal data as they pass; only \
+         how many there were is kept.",
+    ),
     Key::optional(
         "limits",
         Shape::Table(LIMITS),
@@ -113,6 +120,8 @@ pub struct Detection {
     pub limits: Limits,
     /// Whether a rule wants to know from which country a request came.
     pub reads_region: bool,
+    /// Whether answers are searched for what they should not give away.
+    pub scan_answers: bool,
 }
 
 fn limits(fields: Fields<'_>) -> Option<Limits> {
@@ -181,7 +190,8 @@ pub(super) fn read(root: Fields<'_>, base: Base<'_>, report: &mut Report) -> Opt
     }
     modes(fields, &mut rules, complete, report);
     let reads_region = rules.iter().any(|rule| rule.reads_region());
-    Some(Detection { rules, limits: limits(fields.table("limits"))?, reads_region })
+    let scan_answers = fields.flag("scan_answers")?;
+    Some(Detection { rules, limits: limits(fields.table("limits"))?, reads_region, scan_answers })
 }
 
 /// What is wrong with a file, each with its place in it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use enforcer_model::Reason;
+use enforcer_model::{Exposed, Reason};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -42,6 +42,29 @@ async fn large_bodies_pass_unchanged_in_both_versions() {
         assert_eq!((record.bytes_in, record.bytes_out), (length, length));
     }
     house.close().await;
+}
+
+#[tokio::test]
+async fn what_an_answer_gives_away_is_counted_where_the_policy_wants_it_and_passes_unchanged() {
+    let looking = "[detect]\npack = 'none'\n";
+    let blind = "[detect]\npack = 'none'\nscan_answers = false\n";
+    let found = Exposed { cards: 1, accounts: 1, emails: 1, ..Exposed::default() };
+    for (detect, path, expected) in [
+        (looking, "leak", Some(found)),
+        (looking, "packed-leak", None),
+        (looking, "x", None),
+        (blind, "leak", None),
+        ("", "leak", None),
+    ] {
+        let house = House::with(Plan { listen: detect, ..Plan::default() });
+
+        let answer = raw(house.plain(), request(&format!("GET /open/{path}"), &[])).await;
+
+        assert_eq!(status_of(&answer), 200);
+        assert_eq!(answer.contains("ann@example.com"), path != "x", "{answer}");
+        assert_eq!(house.record().await.exposed, expected, "{detect} {path}");
+        house.close().await;
+    }
 }
 
 #[tokio::test]

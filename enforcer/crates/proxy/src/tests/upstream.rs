@@ -40,6 +40,10 @@ pub(super) struct Seen {
     pub(super) trailers: Option<HeaderMap>,
 }
 
+/// A card, an account and an address.
+const LEAK: &str =
+    r#"{"card": "4111 1111 1111 1111", "iban": "DE89370400440532013000", "to": "ann@example.com"}"#;
+
 const SUM: HeaderName = HeaderName::from_static("x-sum");
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -129,6 +133,20 @@ async fn answer(
             full("slow")
         }
         "hang" => std::future::pending().await,
+        // In two parts, and one that is compressed, as it says.
+        kind @ ("leak" | "packed-leak") => {
+            let mut response = Response::new(channel(|sender| async move {
+                for part in [LEAK.get(..20), LEAK.get(20..)] {
+                    sender.send(Ok(Bytes::from_static(part.unwrap().as_bytes()))).await.unwrap();
+                }
+            }));
+            let headers = response.headers_mut();
+            headers.insert("content-type", HeaderValue::from_static("application/json"));
+            if kind == "packed-leak" {
+                headers.insert("content-encoding", HeaderValue::from_static("br"));
+            }
+            return Ok(response);
+        }
         "drip" => channel(|sender| async move {
             while sender.send(Ok(Bytes::from_static(b"drip\n"))).await.is_ok() {
                 sleep(Duration::from_millis(10)).await;

@@ -350,6 +350,8 @@ impl Summed {
         Some(match self {
             Self::BytesIn => request.bytes_in,
             Self::BytesOut => request.bytes_out,
+            Self::Secrets => request.exposed.secrets.into(),
+            Self::Personal => request.exposed.personal().into(),
             Self::Bytes => request.bytes_in.saturating_add(request.bytes_out),
             Self::Duration => u64::try_from(request.duration.as_millis()).unwrap_or(u64::MAX),
         })
@@ -358,6 +360,7 @@ impl Summed {
     fn shown(self, sum: u64) -> String {
         match self {
             Self::BytesIn | Self::BytesOut | Self::Bytes => bytes(sum),
+            Self::Secrets | Self::Personal => sum.to_string(),
             Self::Duration => format!("{}.{} s", sum / 1_000, sum % 1_000 / 100),
         }
     }
@@ -367,6 +370,8 @@ impl Summed {
             Self::BytesIn => " from clients",
             Self::BytesOut => " to clients",
             Self::Bytes => "",
+            Self::Secrets => " secrets in answers",
+            Self::Personal => " personal data in answers",
             Self::Duration => " of answering",
         }
     }

@@ -141,6 +141,8 @@ impl Reader<'_> {
                 let most = Duration::from_secs(1_000_000_000);
                 let span = reader.span(node, what, WITHIN_MIN, most)?;
                 u64::try_from(span.as_millis()).ok()
+            } else if let Some(Summed::Secrets | Summed::Personal) = summed {
+                reader.number(node, what, 1, COUNT_MAX)
             } else {
                 reader.bytes(node, what)
             }

@@ -469,7 +469,13 @@ impl Numeric {
             Self::Hour => (0, 23),
             Self::Weekday => (1, 7),
 
-            Self::Packets | Self::BytesIn | Self::BytesOut | Self::DurationMs => (0, i64::MAX),
+            Self::Packets
+            | Self::BytesIn
+            | Self::BytesOut
+            | Self::Secrets
+            | Self::Personal
+            | Self::Cards
+            | Self::DurationMs => (0, i64::MAX),
         }
     }
 
@@ -477,9 +483,14 @@ impl Numeric {
         match self {
             Self::Packets => Some(true),
             Self::Hour | Self::Weekday => None,
-            Self::Status | Self::Incident | Self::BytesIn | Self::BytesOut | Self::DurationMs => {
-                Some(false)
-            }
+            Self::Status
+            | Self::Incident
+            | Self::BytesIn
+            | Self::BytesOut
+            | Self::Secrets
+            | Self::Personal
+            | Self::Cards
+            | Self::DurationMs => Some(false),
         }
     }
 }

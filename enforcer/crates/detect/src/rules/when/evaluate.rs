@@ -137,6 +137,9 @@ impl Numeric {
             (Self::Status, Event::Request(request)) => Some(request.status.into()),
             (Self::BytesIn, Event::Request(request)) => Some(number(request.bytes_in)),
             (Self::BytesOut, Event::Request(request)) => Some(number(request.bytes_out)),
+            (Self::Secrets, Event::Request(request)) => Some(request.exposed.secrets.into()),
+            (Self::Personal, Event::Request(request)) => Some(request.exposed.personal().into()),
+            (Self::Cards, Event::Request(request)) => Some(request.exposed.cards.into()),
             (Self::DurationMs, Event::Request(request)) => {
                 Some(i64::try_from(request.duration.as_millis()).unwrap_or(i64::MAX))
             }
