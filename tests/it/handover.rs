@@ -319,7 +319,7 @@ fn stage() -> Stage {
 }
 
 /// Starts an agent that is to take the place of the one that runs.
-fn take_over(stage: &Stage) -> Agent {
+pub(crate) fn take_over(stage: &Stage) -> Agent {
     let policy = stage.site.policy();
     let words = ["run", "--take-over", "--policy", policy.to_str().unwrap()];
     stage.site.launch_command(stage.site.command(&words).unwrap()).unwrap()

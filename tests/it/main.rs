@@ -47,6 +47,7 @@ mod policies;
 mod privileges;
 mod reload;
 mod request;
+mod responses;
 mod retention;
 mod stage;
 mod tokens;

@@ -232,7 +232,9 @@ fn shut_out(target: &Target, held: ShutOut, deed: &Deed) -> (Acted, Option<Ticke
     if !stood {
         what.push_str(&format!(" for {}", crate::cli::span(deed.ttl)));
     }
+    // What is to be refused at layer 7 alone lacks nothing.
     let problems = kernel_off
+        .filter(|_| deed.action != Action::DenySource)
         .map(|why| format!("not in the kernel: {why}"))
         .into_iter()
         .chain(not_stored.map(|why| format!("not on disk: {why}")));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use enforcer_admin::call::{self, Blocked};
 use enforcer_admin::{Answer, Call};
-use enforcer_model::{Expiry, Target, Timestamp};
+use enforcer_model::{Expiry, IncidentId, Target, Timestamp};
 
 use super::confirm::confirm;
 use super::{Context, Exit, Failure, counted, mismatched, recorded};
@@ -23,6 +23,9 @@ pub(crate) struct Quarantine {
     /// Why; goes on record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// The incident that it belongs to; stands before the reason
+    #[arg(long, value_name = "INCIDENT")]
+    incident: Option<IncidentId>,
     /// Do it although a guard objects: asks for the target again; goes on record
     #[arg(long)]
     override_guard: bool,
@@ -66,7 +69,10 @@ impl Quarantine {
         let call = Call::Quarantine(call::Quarantine {
             target: self.target.clone(),
             ttl_seconds: self.ttl.seconds(),
-            reason: self.reason.clone(),
+            reason: match self.incident {
+                Some(incident) => format!("{incident}: {}", self.reason),
+                None => self.reason.clone(),
+            },
             override_guard: self.override_guard.then(|| self.confirm(context)).transpose()?,
             dry_run: self.dry_run,
             ssh_peer: ssh_peer(),

@@ -7,7 +7,7 @@ mod answers;
 mod foreign;
 mod forms;
 mod places;
-mod post;
+pub(crate) mod post;
 mod queue;
 mod tls;
 mod told;
@@ -154,7 +154,7 @@ fn policy(receivers: &[String]) -> String {
     format!("{LAYER_7}{}", receivers.concat())
 }
 
-fn webhook(name: &str, address: SocketAddr, rest: &str) -> String {
+pub(crate) fn webhook(name: &str, address: SocketAddr, rest: &str) -> String {
     format!(
         "[notify.{name}]\nkind = 'webhook'\nurl = 'http://{address}/in'\nseverity = 'info'\n\
          group_wait = '0s'\nsecret = ['secret']\n{rest}\n"

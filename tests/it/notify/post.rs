@@ -16,7 +16,7 @@ use crate::stage::Stage;
 
 /// What was posted.
 #[derive(Clone, Debug)]
-pub(super) struct Post {
+pub(crate) struct Post {
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl Post {
         self.field("webhook-id")
     }
 
-    pub(super) fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -55,7 +55,7 @@ pub(super) fn listener(stage: &Stage) -> TcpListener {
 }
 
 /// A receiver in the host that gives these answers, one for each connection, the last for ever.
-pub(super) fn receiver(stage: &Stage, answers: &[&'static str]) -> (SocketAddr, Receiver<Post>) {
+pub(crate) fn receiver(stage: &Stage, answers: &[&'static str]) -> (SocketAddr, Receiver<Post>) {
     let listener = listener(stage);
     let address = listener.local_addr().unwrap();
     (address, serve(listener, answers.to_vec()))

@@ -13,6 +13,29 @@ use super::{Scene, read};
 /// What is open of whoever is denied may stay so long.
 const MOST: Duration = Duration::from_millis(100);
 
+/// No load of a machine that tests share makes it longer.
+const LATEST: Duration = Duration::from_secs(1);
+
+/// Whoever asks three times for one of these paths is denied, one way or the other.
+const RULES: &str = r#"
+- id: user
+  title: somebody asked for it
+  when: 'path == "/v1/user"'
+  key: identity
+  event_count: {gte: 3, within: 1s}
+  respond:
+    - {action: deny_identity, ttl: 10m}
+  mode: auto
+- id: token
+  title: somebody asked for it
+  when: 'path == "/v1/token"'
+  key: credential
+  event_count: {gte: 3, within: 1s}
+  respond:
+    - {action: deny_credential, ttl: 10m}
+  mode: auto
+"#;
+
 #[test]
 #[ignore = "needs root; run by `cargo xtask test`"]
 fn whoever_is_denied_loses_what_is_open_at_once_and_nobody_else_does() {
@@ -54,6 +77,55 @@ fn whoever_is_denied_loses_what_is_open_at_once_and_nobody_else_does() {
         .collect();
     assert_eq!(told.len(), 8, "{told:?}");
     assert_eq!(told[6], (json!("applied"), json!(own)));
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn whoever_a_rule_denies_loses_what_is_open_within_the_promised_time_and_nobody_else_does() {
+    let scene = Scene::open();
+    scene.stage.file("lab.yaml", RULES);
+    let more = "[detect]\npack = \"none\"\nrules = [\"lab.yaml\"]\n\
+                [detect.limits]\nmax_share_of_identities = \"100%\"\n";
+    scene.stage.apply(&scene.policy(more));
+    let kept = scene.signed("kept", &json!({}));
+    let token = scene.idp.token(ORDERS, "es256").unwrap();
+    let key = scene.stage.key("ci", "reader");
+    assert_eq!([scene.status(&token), scene.status(&kept), scene.status(&key)], [200; 3]);
+    // So many that four of them are no more than all.
+    for name in ["one", "two", "three"] {
+        assert_eq!(scene.status(&scene.stage.key(name, "reader")), 200);
+    }
+    let mut fastest = DEADLINE;
+
+    for (rule, credential) in [("user", &token), ("token", &token), ("user", &key), ("token", &key)]
+    {
+        let open = Open::of(&scene, credential, &kept);
+        let mut connection = scene.stage.attacker(Family::V4).connect(Http::One).unwrap();
+        let ask = Ask::get(&format!("/v1/{rule}")).key(credential);
+        for _ in 0..3 {
+            assert_eq!(connection.ask(&ask).unwrap().status, 200, "the last one is answered");
+        }
+
+        // From the answer to the request that crossed the threshold.
+        let took = open.expect_cut(rule);
+
+        assert!(took < LATEST, "{rule}: {took:?}");
+        fastest = fastest.min(took);
+        assert_eq!([scene.status(credential), scene.status(&kept)], [403, 200], "{rule}");
+        assert_eq!(scene.reason(), "quarantined");
+        let blocks = scene.stage.json(&["blocks"]);
+        let decision = held(&scene);
+        let reason = blocks[0]["reason"].as_str().unwrap();
+        assert!(reason.contains(&decision), "{blocks}");
+        scene.stage.expect_verified();
+        assert!(scene.stage.enforcer(&["release", &decision]).is_success());
+        wait_until("it is taken back", DEADLINE, || scene.status(credential) == 200).unwrap();
+        wait_until("nothing is blocked", DEADLINE, || {
+            scene.stage.json(&["blocks"]).as_array().unwrap().is_empty()
+        })
+        .unwrap();
+    }
+    assert!(fastest < MOST, "{fastest:?} at best");
 }
 
 #[test]
@@ -117,6 +189,17 @@ fn a_role_or_a_tls_client_that_most_callers_have_is_guarded_and_a_rare_one_is_no
         assert_eq!(refused.code, Some(2), "{refused}");
         assert!(refused.stderr.contains(said), "{refused}");
     }
+}
+
+/// The decision that is in force.
+fn held(scene: &Scene) -> String {
+    let incidents = scene.stage.json(&["incident", "list"]);
+    let mut decisions = incidents.as_array().unwrap().iter().flat_map(|incident| {
+        let shown = scene.stage.json(&["incident", "show", incident["id"].as_str().unwrap()]);
+        shown["decisions"].as_array().unwrap().clone()
+    });
+    let own = decisions.find(|one| one["state"] == "in-force").unwrap();
+    own["id"].as_str().unwrap().to_owned()
 }
 
 /// The last request of a caller whose name begins so.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use enforcer_inspect::{Head, Path};
 use enforcer_limits::{By, Factor, Limit, Limits, Payer};
-use enforcer_model::{Expiry, Moment, Principal, Reason, Rejection, Source, Timestamp};
+use enforcer_model::{Expiry, Moment, Prefix, Principal, Reason, Rejection, Source, Timestamp};
 use enforcer_policy::{Require, Requires};
 use http::StatusCode;
 
@@ -181,25 +181,37 @@ impl Endpoints {
         stricter
     }
 
-    /// What is left of the rates that `payer` is counted by, wherever: the smallest share of those that
-    /// were decided.
+    /// What is left of the rates that `payer` is counted by, wherever. Of several shares about the same
+    /// scope the smallest holds; those of several scopes multiply.
     #[inline]
     pub(crate) fn share_of(&self, payer: &Payer<'_>, now: Timestamp) -> Factor {
         if !self.any.load(Ordering::Acquire) {
             return Factor::WHOLE;
         }
         let rules = self.rules.load();
+        let share = |rule: &EndpointRule| match rule.measure {
+            Measure::Shrink(share) if !rule.until.is_over(now) => Some(share),
+            Measure::Disable(_)
+            | Measure::Require(_)
+            | Measure::Shrink(_)
+            | Measure::Tighten(_) => None,
+        };
         let own = payer.principal.and_then(|caller| rules.callers.get(caller));
+        let own = own.into_iter().flatten().filter_map(|rule| share(rule)).min();
         let address = payer.source.address();
-        let near = rules.sources.iter().filter(|rule| match rule.scope {
-            Scope::Source(network) => network.contains(address),
-            Scope::Caller(_) | Scope::Endpoint(_) | Scope::Route(_) => false,
-        });
-        let hit = own.into_iter().flatten().chain(near).filter(|rule| !rule.until.is_over(now));
-        hit.fold(Factor::WHOLE, |left, rule| match rule.measure {
-            Measure::Shrink(share) => share.min(left),
-            Measure::Disable(_) | Measure::Require(_) | Measure::Tighten(_) => left,
-        })
+        let mut near: Vec<(Prefix, Factor)> = Vec::new();
+        for rule in &rules.sources {
+            if let (Scope::Source(network), Some(share)) = (&rule.scope, share(rule))
+                && network.contains(address)
+            {
+                match near.iter_mut().find(|(known, _)| known == network) {
+                    Some((_, smallest)) => *smallest = share.min(*smallest),
+                    None => near.push((*network, share)),
+                }
+            }
+        }
+        let all = own.into_iter().chain(near.into_iter().map(|(_, share)| share));
+        all.fold(Factor::WHOLE, |left, share| share.of(left))
     }
 }
 

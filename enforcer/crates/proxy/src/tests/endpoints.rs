@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use enforcer_limits::{By, Kind, Limit};
-use enforcer_model::{Expiry, HttpVersion, Reason};
+use enforcer_limits::{By, Kind, Limit, Payer};
+use enforcer_model::{Expiry, HttpVersion, Reason, Source, Timestamp};
 use enforcer_policy::Policy;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::client::{body_of, head_of, raw, request, status_of, to_end};
 use super::house::now;
 use super::{House, Http2};
-use crate::{EndpointRule, Measure, Spoken};
+use crate::{EndpointRule, Endpoints, Measure, Spoken};
 
 #[tokio::test]
 async fn a_disabled_endpoint_is_refused_before_anybody_is_asked_who_they_are() {
@@ -258,6 +258,28 @@ async fn the_roll_tells_idle_from_active_by_listener_and_protocol() {
     house.until(|| house.shared.connections.open() == 0).await;
     assert!(house.shared.rolls.count().await.0.is_empty());
     house.close().await;
+}
+
+#[test]
+fn of_shares_about_one_scope_the_smallest_holds_and_those_of_several_multiply() {
+    let shrunk = [
+        ("EP-1", "source:203.0.113.0/24", 50),
+        ("EP-2", "source:203.0.113.0/24", 10),
+        ("EP-3", "source:203.0.113.7", 50),
+    ];
+    let rules = shrunk.map(|(id, scope, percent)| {
+        let (scope, measure) = (scope.parse().unwrap(), Measure::shrink(percent).unwrap());
+        Arc::new(EndpointRule::new(id.into(), scope, measure, Expiry::Never))
+    });
+    let endpoints = Endpoints::default();
+    endpoints.publish(rules.into());
+    let share = |address: &str| {
+        let source = Source::new(address.parse().unwrap());
+        let payer = Payer::from_source(source, "orders", None);
+        endpoints.share_of(&payer, Timestamp::from_unix_seconds(9)).parts()
+    };
+
+    assert_eq!(["203.0.113.7", "203.0.113.8", "203.0.114.8"].map(share), [50, 100, 1_000]);
 }
 
 fn disable(house: &House, endpoint: &str, status: u16) {

@@ -106,9 +106,7 @@ impl Reader<'_> {
             .and_then(|node| self.choice(node, "key", KeyBy::ALL));
         let pattern = self.pattern(fields, key, known);
         let or_profile = fields.get("or_profile").map(|node| self.or_profile(node, key));
-        let respond = fields
-            .get("respond")
-            .map_or_else(Vec::new, |node| self.responses(node, key.unwrap_or(KeyBy::Everyone)));
+        let respond = fields.get("respond").map_or_else(Vec::new, |node| self.responses(node, key));
         let flags = [("true", true), ("false", false)];
         let silent = fields.get("silent").map(|node| self.choice(node, "silent", &flags));
         if silent == Some(Some(true)) && fields.get("respond").is_some() {

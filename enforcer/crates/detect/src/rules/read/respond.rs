@@ -33,7 +33,7 @@ const TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 impl Reader<'_> {
     /// The rungs of a rule that counts by `key`.
-    pub(super) fn responses(&mut self, node: &Node, key: KeyBy) -> Vec<Response> {
+    pub(super) fn responses(&mut self, node: &Node, key: Option<KeyBy>) -> Vec<Response> {
         let nodes = self.list(node);
         if nodes.len() > RESPONSES_MAX {
             let message = format!("more than {RESPONSES_MAX} responses");
@@ -42,7 +42,7 @@ impl Reader<'_> {
         nodes.iter().filter_map(|node| self.response(node, key)).collect()
     }
 
-    fn response(&mut self, node: &Node, key: KeyBy) -> Option<Response> {
+    fn response(&mut self, node: &Node, key: Option<KeyBy>) -> Option<Response> {
         let keys = &["action", "ttl", "mode", "to", "level"];
         let fields = self.table(node, "a response", keys)?;
         let at = self.needed(fields, "the response", "action", "tighten")?;
@@ -68,11 +68,6 @@ impl Reader<'_> {
                 return None;
             }
         };
-        if let Some(hint) = misses(action, key) {
-            let message = format!("a rule that counts by {key} has nothing to {action}");
-            self.tell(&at.span, message, hint);
-            return None;
-        }
         let mode = fields.get("mode").map(|node| self.choice(node, "mode", MODES));
         let ttl = match fields.get("ttl") {
             Some(node) => self.span(node, "ttl", Duration::from_secs(1), TTL_MAX)?,
@@ -84,6 +79,12 @@ impl Reader<'_> {
                 return None;
             }
         };
+        // Of a key that is no key nothing more is said.
+        if let Some((key, hint)) = key.and_then(|key| Some((key, misses(action, key)?))) {
+            let message = format!("a rule that counts by {key} has nothing to {action}");
+            self.tell(&at.span, message, hint);
+            return None;
+        }
         Some(Response { action, ttl, mode: mode.flatten() })
     }
 }
