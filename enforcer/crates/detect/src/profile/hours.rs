@@ -8,11 +8,13 @@ pub(super) const HOURS: usize = 168;
 /// What is left of a presence after a week of absence.
 const KEPT: f32 = 0.75;
 
-/// What is left after so many weeks, and after more of them.
-const LEFT: [f32; 24] = {
-    let mut left = [1.0; 24];
+/// What is left after so many weeks; after more it is nothing.
+const WEEKS: usize = 24;
+#[expect(clippy::indexing_slicing, reason = "reckoned by the compiler, which looks itself")]
+const LEFT: [f32; WEEKS] = {
+    let mut left = [1.0; WEEKS];
     let mut week = 1;
-    while week < left.len() {
+    while week < WEEKS {
         left[week] = left[week - 1] * KEPT;
         week += 1;
     }

@@ -50,7 +50,20 @@ pub(super) fn marks(
                 let twice = 2.0 * measure(identity.day.requests.into());
                 level::count(bound.max(value + GROWN)).min(twice).max(2.0 * FEW)
             }
-            _ => level::count(bound.max(value + GROWN)).max(FEW),
+            Kind::BurstRequests
+            | Kind::BurstBytes
+            | Kind::BurstErrors
+            | Kind::BurstDistinct
+            | Kind::BurstNovel
+            | Kind::DayBytes
+            | Kind::DayDistinct
+            | Kind::DayNovel
+            | Kind::Moves
+            | Kind::OddHours
+            | Kind::Network
+            | Kind::Client
+            | Kind::Routes
+            | Kind::Drift => level::count(bound.max(value + GROWN)).max(FEW),
         });
     }
     marks

@@ -428,8 +428,8 @@ fn look(identity: &mut Identity, object: u64, learn: bool) -> bool {
     if identity.day_distinct.add(object, &mut identity.day.different) {
         due |= identity.reaches(Kind::DayDistinct, identity.day.different.count());
     }
-    let names = Generations { young: &mut identity.seen_young, old: &mut identity.seen_old };
-    if let Some(novelty) = identity.seen.novelty(names, object, learn) {
+    let mut names = Generations { young: &mut identity.seen_young, old: &mut identity.seen_old };
+    if let Some(novelty) = identity.seen.novelty(&mut names, object, learn) {
         identity.burst.novel += novelty;
         identity.day.novel += novelty;
         due |= identity.reaches(Kind::BurstNovel, identity.burst.novel)

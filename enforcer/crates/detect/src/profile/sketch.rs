@@ -89,7 +89,7 @@ impl Seen {
     /// others like it are taken for known. It is remembered when `learn` says so.
     pub(super) fn novelty(
         &mut self,
-        names: Generations<'_>,
+        names: &mut Generations<'_>,
         name: u64,
         learn: bool,
     ) -> Option<f32> {
@@ -202,8 +202,8 @@ mod tests {
 
     impl Filter {
         fn novelty(&mut self, name: u64, learn: bool) -> Option<f32> {
-            let names = Generations { young: &mut self.young, old: &mut self.old };
-            self.seen.novelty(names, name, learn)
+            let mut names = Generations { young: &mut self.young, old: &mut self.old };
+            self.seen.novelty(&mut names, name, learn)
         }
     }
 

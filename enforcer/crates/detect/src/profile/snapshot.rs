@@ -448,8 +448,10 @@ impl<R: Read> Pieces<'_, R> {
 }
 
 fn unread(error: &std::io::Error) -> SnapshotError {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => SnapshotError::Damaged,
-        other => SnapshotError::Unread(other),
+    let kind = error.kind();
+    if kind == ErrorKind::UnexpectedEof {
+        SnapshotError::Damaged
+    } else {
+        SnapshotError::Unread(kind)
     }
 }
