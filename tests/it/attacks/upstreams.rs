@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use enforcer_tests::lab::{Ask, DEADLINE, Family, Http, Upstream, wait_until};
+use enforcer_tests::lab::{DEADLINE, Family, Http, Upstream, wait_until};
 
 use super::{Outcome, Range};
 use crate::stage::orders;
