@@ -1,4 +1,4 @@
-//! A database of countries for the policy's `[region]`, in the format that MaxMind publishes (DB 2.0).
+//! A database of countries for the `[region]` of a policy, in the format `MaxMind` DB 2.0.
 //!
 //! A search tree of the bits of an address, whose leaves lead to a map with the code of a country; only
 //! IPv4, records of 24 bits.
