@@ -291,6 +291,10 @@ impl Drop for Agent {
         // It may have ended already, which is as well.
         drop(self.child.kill());
         drop(self.child.wait());
+        // Of another clock, if it had one: a process that is killed leaves what it shared of it.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            drop(fs::remove_file(format!("/dev/shm/{name}{}", self.pid())));
+        }
     }
 }
 
