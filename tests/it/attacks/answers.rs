@@ -2,11 +2,16 @@
 
 use enforcer_tests::lab::{Ask, Family, Http};
 
-use super::{Range, expect_spotless};
+use super::{Range, expect_spotless, routes};
 
 /// What the API of the lab answers with is what it is sent.
 fn answered_with(body: String, key: &str) -> Ask {
     Ask::post("/v1/orders/echo?say.content-type=application/json", body).key(key)
+}
+
+fn people(page: usize) -> String {
+    let people = (0..200).map(|n| format!(r#"{{"mail": "person-{page}-{n}@example.com"}}"#));
+    format!("[{}]", people.collect::<Vec<_>>().join(","))
 }
 
 #[test]
@@ -43,13 +48,9 @@ fn a_caller_who_collects_personal_data_is_found_and_a_replay_of_the_log_finds_th
     let range = Range::new(&[], "");
     let steady = range.steady();
     let key = range.stage.key("collector", "writer");
-    let page = |page: usize| {
-        let people = (0..200).map(|n| format!(r#"{{"mail": "person-{page}-{n}@example.com"}}"#));
-        format!("[{}]", people.collect::<Vec<_>>().join(","))
-    };
     let mut connection = range.stage.attacker(Family::V4).connect(Http::One).unwrap();
     for n in 0..11 {
-        assert_eq!(connection.ask(&answered_with(page(n), &key)).unwrap().status, 200);
+        assert_eq!(connection.ask(&answered_with(people(n), &key)).unwrap().status, 200);
     }
 
     let finding = range.finding("personal-data-collected");
@@ -61,5 +62,31 @@ fn a_caller_who_collects_personal_data_is_found_and_a_replay_of_the_log_finds_th
     assert!(replayed.is_success(), "{replayed}");
     let replayed: serde_json::Value = serde_json::from_str(&replayed.stdout).unwrap();
     assert!(replayed.to_string().contains("personal-data-collected"), "{replayed:#}");
+    expect_spotless(steady);
+}
+
+#[test]
+#[ignore = "needs root; run by `cargo xtask test`"]
+fn cards_in_answers_and_persons_shown_to_anybody_are_found_and_nobody_is_refused_unasked() {
+    let range = Range::new(&[], &routes(0));
+    let steady = range.steady();
+    let key = range.stage.key("clerk", "writer");
+    let mut clerk = range.as_one_of_many("10.88.21.1", Http::One);
+    for _ in 0..3 {
+        let body = r#"{"card": "4111 1111 1111 1111"}"#.to_owned();
+        assert_eq!(clerk.ask(&answered_with(body, &key)).unwrap().status, 200);
+    }
+    let mut stranger = range.as_one_of_many("10.88.21.2", Http::One);
+    for page in 0..2 {
+        let page = Ask::post("/open/echo?say.content-type=text/csv", people(page));
+        assert_eq!(stranger.ask(&page).unwrap().status, 200);
+    }
+
+    let leaking = range.finding("cards-in-answers");
+    assert_eq!(leaking["about"], "route:orders", "{leaking}");
+    let shown = range.finding("personal-data-without-a-name");
+    assert_eq!(shown["about"], "source:10.88.21.2", "{shown}");
+    range.decision(&shown, "drop the source", "waiting");
+    assert!(range.stage.block_of("10.88.21.2").is_none());
     expect_spotless(steady);
 }

@@ -272,6 +272,7 @@ fn read_objects(connection: &mut Connection, key: &str, objects: std::ops::Range
 #[test]
 fn every_rule_of_the_pack_that_finds_something_has_its_attack_here() {
     let programs = [
+        include_str!("answers.rs"),
         include_str!("callers.rs"),
         include_str!("floods.rs"),
         include_str!("guesses.rs"),
