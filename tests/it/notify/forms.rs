@@ -1,4 +1,4 @@
-//! What Slack and PagerDuty get, held against the rules that they document for their fields.
+//! What Slack and `PagerDuty` get, held against the rules that they document for their fields.
 
 use std::sync::mpsc::Receiver;
 

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -143,7 +142,7 @@ fn open_many(stage: &Stage, count: usize) {
 struct Held {
     address: SocketAddr,
     posts: Receiver<Post>,
-    release: Mutex<Sender<()>>,
+    release: Sender<()>,
 }
 
 impl Held {
@@ -162,10 +161,10 @@ impl Held {
                 connection.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap_or_default();
             }
         });
-        Self { address, posts, release: Mutex::new(release) }
+        Self { address, posts, release }
     }
 
     fn release(&self) {
-        self.release.lock().unwrap().send(()).unwrap();
+        self.release.send(()).unwrap();
     }
 }

@@ -438,6 +438,7 @@ pub(crate) mod tests {
     use super::Store;
 
     /// How much the file may grow: what a full disk does, without one.
+    #[derive(Clone, Copy)]
     pub(crate) enum Pages {
         NoMore,
         Any,

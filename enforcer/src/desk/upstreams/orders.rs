@@ -71,7 +71,7 @@ impl HostOrders {
             return Vec::new();
         }
         let back: Vec<_> =
-            ended.into_iter().filter_map(|order| still(order.before?, now)).collect();
+            ended.into_iter().filter_map(|order| still(*order.before?, now)).collect();
         orders.extend_from_slice(&back);
         back
     }
@@ -80,7 +80,7 @@ impl HostOrders {
     pub(super) fn take_over(&self, now: Timestamp) -> Vec<HostOrder> {
         let mut orders = self.0.lock();
         let over: Vec<_> = orders.extract_if(.., |order| order.until.is_over(now)).collect();
-        let back = over.iter().filter_map(|order| still(order.before.clone()?, now));
+        let back = over.iter().filter_map(|order| still(*order.before.clone()?, now));
         orders.extend(back);
         over
     }
@@ -119,6 +119,6 @@ pub(super) fn below(standing: HostOrder, decision: Option<DecisionId>) -> Option
     }
 }
 
-fn still(order: Box<HostOrder>, now: Timestamp) -> Option<HostOrder> {
-    (!order.until.is_over(now)).then_some(*order)
+fn still(order: HostOrder, now: Timestamp) -> Option<HostOrder> {
+    (!order.until.is_over(now)).then_some(order)
 }

@@ -98,11 +98,15 @@ fn what_an_operator_has_decided_holds_again_when_a_decision_about_the_host_is_ov
     assert_eq!(orders::below(again, decision).as_deref(), Some(&own), "extended");
 
     assert_eq!(orders.take_over(at(60)).len(), 1);
-    assert_eq!(orders.all(), [own.clone()], "by itself");
+    assert_eq!(orders.all(), std::slice::from_ref(&own), "by itself");
 
     orders.put(&[deed(60)]).unwrap();
-    assert_eq!(orders.end("orders", &["a:1"], decision, at(9)), [own.clone()], "by its name");
-    assert_eq!(orders.all(), [own.clone()]);
+    assert_eq!(
+        orders.end("orders", &["a:1"], decision, at(9)),
+        std::slice::from_ref(&own),
+        "by its name"
+    );
+    assert_eq!(orders.all(), std::slice::from_ref(&own));
 
     orders.put(&[deed(60)]).unwrap();
     assert!(orders.end("orders", &["a:1"], None, at(9)).is_empty());

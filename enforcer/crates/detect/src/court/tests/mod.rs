@@ -422,9 +422,9 @@ fn a_restart_keeps_cases_and_carries_out_again_what_is_in_force() {
     let mut after = court();
     let steps = after.restore(saved(&before), at(60));
 
-    let again = steps.iter().find_map(|step| match step {
-        Step::Extend(one) if one.id == kept => Some(one),
-        _ => None,
+    let again = steps.iter().find_map(|step| {
+        let Step::Extend(one) = step else { return None };
+        (one.id == kept).then_some(one)
     });
     let left = before.decision(kept).unwrap().until.since(at(60));
     assert_eq!(again.unwrap().ttl, left, "for what is left of its time");
