@@ -40,6 +40,7 @@ mod words;
 pub use kind::Aspect;
 pub use observe::Ahead;
 pub use snapshot::{SnapshotCursor, SnapshotError};
+pub(crate) use tail::CAP as SIGNAL_BITS_MAX;
 pub use view::{Heat, ProfileView, Usual};
 
 use fleet::Common;

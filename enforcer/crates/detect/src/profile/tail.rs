@@ -7,7 +7,7 @@ use super::num::{measure, place};
 pub(super) const STEPS: usize = 64;
 
 /// Most bits of one signal: what was never seen is not infinitely rare.
-pub(super) const CAP: f32 = 18.0;
+pub(crate) const CAP: f32 = 18.0;
 
 /// How heavy the tail beyond the largest days may be: from nearly exponential to that of a mean
 /// that hardly exists.

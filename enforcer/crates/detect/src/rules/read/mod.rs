@@ -19,6 +19,7 @@ use super::problem::RuleProblem;
 use super::when::About;
 use super::yaml::{Kind, Node};
 use crate::Mode;
+use crate::profile::SIGNAL_BITS_MAX;
 
 /// The most rules of all files together.
 pub const RULES_MAX: usize = 512;
@@ -225,13 +226,16 @@ impl Reader<'_> {
         let node = self.needed(fields, "`or_profile`", "bits", "'>= 22'")?;
         let text = self.text(node, "bits")?;
         let number = text.strip_prefix(">=").unwrap_or(text).trim();
+        let named = if signals.is_empty() { PROFILE_SIGNALS.len() } else { signals.len() };
+        let most = f32::from(u8::try_from(named).unwrap_or(u8::MAX)) * SIGNAL_BITS_MAX;
         match number.parse::<f32>() {
-            Ok(bits) if (1.0..=1_000.0).contains(&bits) => {
+            Ok(bits) if (1.0..=most).contains(&bits) => {
                 Some(OrProfile { signals: signals.into(), bits })
             }
             Ok(_) | Err(_) => {
-                let message = format!("`{}` is no number of bits from 1 to 1000", brief(text));
-                self.tell(&node.span, message, "write it as `bits: '>= 22'`");
+                let message = format!("`{}` is no number of bits from 1 to {most}", brief(text));
+                let hint = format!("one signal has at most {SIGNAL_BITS_MAX}: `bits: '>= 16'`");
+                self.tell(&node.span, message, hint);
                 None
             }
         }

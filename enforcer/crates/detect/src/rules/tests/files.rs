@@ -174,6 +174,12 @@ fn every_mistake_is_told_with_its_line_its_column_and_what_to_write() {
             29,
             "did you mean `fire`?",
         ),
+        (
+            "id: r\nkey: identity\nor_profile: {signals: [bytes], bits: '>= 22'}\nevent_count: {gte: 5, within: 1m}",
+            3,
+            37,
+            "from 1 to 18",
+        ),
         ("id: &a r\nkey: source", 1, 5, "anchors are not read"),
         ("id: !!str r\nkey: source", 1, 5, "tags are not read"),
         ("id: [r\nkey: source", 2, 4, "not YAML"),
