@@ -1,5 +1,7 @@
 //! Everything that is done is taken back by its name, one by one or with its incident.
 
+use std::time::Duration;
+
 use enforcer_tests::lab::{Ask, Client, DEADLINE, Family, Http, wait_until};
 use serde_json::Value;
 
@@ -39,10 +41,7 @@ fn every_deed_is_taken_back_by_the_name_of_its_decision() {
         let released = scene.stage.json(&["release", id(&held), "--reason", "a mistake"]);
 
         assert_eq!(released["decisions"][0]["state"], "rolled-back", "{rule}: {released}");
-        wait_until(&format!("{rule} is taken back"), DEADLINE, || {
-            is_free(&scene, &from, http, &key)
-        })
-        .unwrap();
+        until_free(&scene, &from, http, &key, rule);
         wait_until("it is on record", DEADLINE, || {
             let told = scene.told_of(id(&held));
             let whats: Vec<&str> = told.iter().map(|(what, ..)| what.as_str()).collect();
@@ -84,10 +83,7 @@ fn everything_of_an_incident_is_taken_back_by_its_name() {
     for one in &held {
         scene.until_state(id(one), "rolled-back");
     }
-    wait_until("the caller is served as before", DEADLINE, || {
-        is_free(&scene, &from, Http::One, &key)
-    })
-    .unwrap();
+    until_free(&scene, &from, Http::One, &key, "all of it");
     wait_until("nothing is left", DEADLINE, || {
         scene.stage.json(&["endpoint", "list"]).as_array().unwrap().is_empty()
     })
@@ -106,7 +102,7 @@ fn scene() -> Scene {
     rules.push(rule("mix-user", "identity", "auto", &["action: deny_identity, ttl: 10m"]));
     rules.push(rule("mix-drop", "source", "auto", &["action: drop, ttl: 10m"]));
     let more = "[incident.1.require]\norders = \"token\"\n[incident.2]\nlimits = { all = 0.01 }\n";
-    let policy = limited(more).replace("rate = \"1/s\"\nburst = 40", "rate = \"1/m\"\nburst = 200");
+    let policy = limited(more).replace("rate = \"1/s\"\nburst = 40", "rate = \"20/s\"\nburst = 40");
     let scene = Scene::with(&policy, &rules);
     scene.crowd();
     for n in 0..20 {
@@ -136,6 +132,15 @@ fn is_free(scene: &Scene, from: &Client, http: Http, key: &str) -> bool {
     let Ok(mut connection) = from.connect(http) else { return false };
     let ask = Ask::get("/v1/orders").key(key);
     (0..4).all(|_| connection.ask(&ask).is_ok_and(|answer| answer.status == 200))
+}
+
+/// Looks now and then, for each look takes of what a limit has left.
+fn until_free(scene: &Scene, from: &Client, http: Http, key: &str, what: &str) {
+    let is_taken_back = (0..20).any(|_look| {
+        std::thread::sleep(Duration::from_millis(500));
+        is_free(scene, from, http, key)
+    });
+    assert!(is_taken_back, "{what} is not taken back");
 }
 
 /// Nothing holds anywhere.

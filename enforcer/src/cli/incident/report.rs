@@ -58,6 +58,8 @@ struct Cost {
     refused: u64,
     /// Of these, of callers about whom nothing was found.
     refused_of_others: u64,
+    /// Of these, before anybody asked who calls, as at a disabled route: whoever that was.
+    refused_unnamed: u64,
     /// Who they are.
     others: BTreeSet<String>,
     /// There are more than were counted.
@@ -136,10 +138,13 @@ fn cost(log: &Log, shown: &IncidentShown) -> Result<Cost, Failure> {
             None => cost.permitted += 1,
             Some(reason) if is_ours(&reason) => {
                 cost.refused += 1;
-                let who = text(&json, "/body/who/principal");
-                if let Some(who) = who.filter(|who| !found.contains(who.as_str())) {
-                    cost.refused_of_others += 1;
-                    cost.others.insert(who);
+                match text(&json, "/body/who/principal") {
+                    None => cost.refused_unnamed += 1,
+                    Some(who) if !found.contains(who.as_str()) => {
+                        cost.refused_of_others += 1;
+                        cost.others.insert(who);
+                    }
+                    Some(_) => {}
                 }
             }
             Some(_) => {}
@@ -258,12 +263,14 @@ impl Report {
             incident.id
         ));
         heading(&mut lines, "What it cost");
-        let Cost { permitted, refused, refused_of_others, others, is_cut } = &self.cost;
+        let Cost { permitted, refused, refused_of_others, refused_unnamed, others, is_cut } =
+            &self.cost;
         lines.push(format!("- requests refused by what was decided: {refused}"));
         lines.push(format!(
             "- of these, of callers about whom nothing was found: {refused_of_others}"
         ));
         lines.extend(others.iter().map(|who| format!("  - {}", plain(who))));
+        lines.push(format!("- of these, before anybody asked who calls: {refused_unnamed}"));
         lines.push(format!("- requests of those hit that were served: {permitted}"));
         if *is_cut {
             lines.push(format!("- only the first {COUNTED_MAX} requests were counted"));

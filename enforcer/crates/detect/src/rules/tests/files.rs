@@ -177,7 +177,7 @@ fn every_mistake_is_told_with_its_line_its_column_and_what_to_write() {
         (
             "id: r\nkey: identity\nor_profile: {signals: [bytes], bits: '>= 22'}\nevent_count: {gte: 5, within: 1m}",
             3,
-            37,
+            38,
             "from 1 to 18",
         ),
         ("id: &a r\nkey: source", 1, 5, "anchors are not read"),
