@@ -98,7 +98,7 @@ fn everything_of_an_incident_is_taken_back_by_its_name() {
 fn scene() -> Scene {
     let mut rules: Vec<String> =
         DEEDS.iter().map(|(id, key, action, _)| rule(id, key, "auto", &[action])).collect();
-    rules.push(rule("mix-slow", "identity", "auto", &["action: tighten, to: 10%, ttl: 10m"]));
+    rules.push(rule("mix-slow", "identity", "auto", &["action: tighten, to: 50%, ttl: 10m"]));
     rules.push(rule("mix-user", "identity", "auto", &["action: deny_identity, ttl: 10m"]));
     rules.push(rule("mix-drop", "source", "auto", &["action: drop, ttl: 10m"]));
     let more = "[incident.1.require]\norders = \"token\"\n[incident.2]\nlimits = { all = 0.01 }\n";
