@@ -185,7 +185,8 @@ pub(crate) async fn watch(
                 }
                 batch.clear();
             }
-            Some(outcome) = wires.outcomes.recv() => {
+            // While it is lent they wait: what came of a deed must not be lost if no successor comes.
+            Some(outcome) = wires.outcomes.recv(), if lent.is_none() => {
                 if let Some(detection) = &mut detection {
                     detection.came(outcome, clock.now().monotonic);
                 }
